@@ -1,0 +1,48 @@
+package vswitch
+
+import (
+	"crypto/sha256"
+	"encoding/base32"
+	"strings"
+)
+
+// Every netdev of ours has a name that is a pure function of what it serves, so
+// that it can be found and removed with no store at all:
+//
+//	pb-NAME    the bridge of switch NAME
+//	pbh-NAME   the host's end of its host port (Hyper-V: "vEthernet (NAME)")
+//	pbp-NAME   the switch's end of its host port
+//	pbXXXXXXXXXXXXX   the switch's end of a guest's port: the port's ID
+//
+// A NAME that does not fit 15 bytes is cut and ended with "-" and five
+// characters of its hash.
+
+// BridgeName names the bridge netdev of a switch.
+func BridgeName(switchName string) string { return netdevName("pb-", switchName) }
+
+// HostPortName names the host's end of a switch's host port.
+func HostPortName(switchName string) string { return netdevName("pbh-", switchName) }
+
+// HostPortSwitchEnd names the switch's end of its host port.
+func HostPortSwitchEnd(switchName string) string { return netdevName("pbp-", switchName) }
+
+const maxNetdevName = 15
+
+func netdevName(prefix, name string) string {
+	if len(prefix)+len(name) <= maxNetdevName {
+		return prefix + name
+	}
+	const hashed = 5
+	keep := maxNetdevName - len(prefix) - hashed - 1
+	return prefix + name[:keep] + "-" + shortHash(hashed, name)
+}
+
+// shortHash is n characters [a-z2-7] that depend on every seed.
+func shortHash(n int, seeds ...string) string {
+	h := sha256.New()
+	for _, s := range seeds {
+		h.Write([]byte(s))
+		h.Write([]byte{0})
+	}
+	return strings.ToLower(base32.StdEncoding.EncodeToString(h.Sum(nil)))[:n]
+}

@@ -1,0 +1,135 @@
+package vswitch
+
+import (
+	"fmt"
+	"net/netip"
+	"regexp"
+	"time"
+)
+
+// OwnerKind says what a port serves.
+type OwnerKind string
+
+// The kinds of owners.
+const (
+	OwnerContainer OwnerKind = "container"
+	OwnerVM        OwnerKind = "vm"
+	OwnerHost      OwnerKind = "host"
+)
+
+// Owner is who a port serves. For a container the first three fields are CNI's
+// attachment: network name, container id and interface name.
+type Owner struct {
+	Kind     OwnerKind `json:"kind"`
+	Network  string    `json:"network,omitempty"`  // CNI network name
+	ID       string    `json:"id"`                 // container id; the switch name for the host
+	Endpoint string    `json:"endpoint,omitempty"` // name of the netdev that the owner sees
+	Netns    string    `json:"netns,omitempty"`    // path of the owner's network namespace; may be gone
+}
+
+// PortID is the identity of the owner's port and the name of the netdev at its
+// switch end. It does not depend on the network namespace, which a container
+// runtime may not know any more when it deletes.
+func (o Owner) PortID() string {
+	if o.Kind == OwnerHost {
+		return HostPortSwitchEnd(o.ID)
+	}
+	return "pb" + shortHash(13, string(o.Kind), o.Network, o.ID, o.Endpoint)
+}
+
+// String is how lists show the owner.
+func (o Owner) String() string {
+	if o.Kind == OwnerHost {
+		return "host"
+	}
+	return string(o.Kind) + " " + o.ID
+}
+
+var ownerID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
+
+const maxOwnerID = 253
+
+// Validate bounds what a runtime may call its containers (CNI: container id).
+func (o Owner) Validate() error {
+	var p problems
+	if len(o.ID) > maxOwnerID || !ownerID.MatchString(o.ID) {
+		p.add(Invalid, "container id", "%.80q: use up to %d letters, digits, '_', '.' or '-'", o.ID, maxOwnerID)
+	}
+	if o.Kind == OwnerContainer {
+		if err := ValidateName(o.Network); err != nil && (len(o.Network) > maxOwnerID || !ownerID.MatchString(o.Network)) {
+			p.add(Invalid, "network", "%w", err)
+		}
+		if err := ValidateNetdevName(o.Endpoint); err != nil {
+			p.add(Invalid, "interface", "%w", err)
+		}
+	}
+	return p.join()
+}
+
+// Address is one address of an endpoint.
+type Address struct {
+	Prefix  netip.Prefix `json:"prefix"`
+	Gateway netip.Addr   `json:"gateway,omitzero"`
+	// DAD asks the kernel for duplicate address detection. Off, an IPv6 address
+	// that we leased is usable at once: nobody else on the switch has it.
+	DAD bool `json:"dad,omitempty"`
+}
+
+// Route is a route that an endpoint gets. Twin: `ip route add`.
+type Route struct {
+	Dst      netip.Prefix `json:"dst"`
+	Gateway  netip.Addr   `json:"gw,omitzero"`
+	MTU      int          `json:"mtu,omitempty"`
+	AdvMSS   int          `json:"advmss,omitempty"`
+	Priority int          `json:"priority,omitempty"`
+	Table    *int         `json:"table,omitempty"` // nil: main
+	Scope    *int         `json:"scope,omitempty"` // nil: what the kernel derives; 0 global, 253 link, 254 host
+}
+
+// Port is a slot on a switch together with what its owner got. It is what the
+// store keeps and what `patchbay port show` prints.
+type Port struct {
+	ID     string `json:"id"`
+	Switch string `json:"switch"`
+	Owner  Owner  `json:"owner"`
+	MAC    MAC    `json:"mac"`
+	// StaticMAC tells an address that was asked for from one of the MAC pool.
+	StaticMAC bool `json:"staticMAC,omitempty"`
+	// MACSpoofing lets the owner send from any source address.
+	MACSpoofing bool `json:"macSpoofing,omitempty"`
+	MTU         int  `json:"mtu"`
+	// Netdev is the switch end: ID for a pair that we made, another name for a
+	// netdev that somebody else made and we only attached (Adopted).
+	Netdev    string    `json:"netdev"`
+	Adopted   bool      `json:"adopted,omitempty"`
+	Addresses []Address `json:"addresses,omitempty"`
+	Routes    []Route   `json:"routes,omitempty"`
+	Created   time.Time `json:"created"`
+}
+
+// Alias is the mark (ifalias) that tells our netdevs from others', readable in
+// `ip link`. role is "bridge", "host" or "port"; rest completes it.
+func Alias(role, switchName, rest string) string {
+	a := fmt.Sprintf("patchbay:%s switch=%s", role, switchName)
+	if rest != "" {
+		a += " " + rest
+	}
+	const ifaliasz = 256 // IFALIASZ in linux/if.h
+	if len(a) >= ifaliasz {
+		a = a[:ifaliasz-1]
+	}
+	return a
+}
+
+// AliasPrefix begins every Alias.
+const AliasPrefix = "patchbay:"
+
+// Netdev group of a switch's ports: a fixed 16-bit mark and the switch's number,
+// so that one static rule can tell our ports and one request can remove them.
+const (
+	GroupMark uint32 = 0x5042_0000
+	GroupMask uint32 = 0xffff_0000
+)
+
+// Group is the netdev group of the ports of the switch with that number.
+func Group(number uint16) uint32 { return GroupMark | uint32(number) }

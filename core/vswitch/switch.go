@@ -1,0 +1,247 @@
+package vswitch
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// SwitchType is what a switch connects. PowerShell twin: New-VMSwitch -SwitchType.
+type SwitchType string
+
+// The types of a switch.
+const (
+	External SwitchType = "external" // guests and an uplink, optionally the host
+	Internal SwitchType = "internal" // guests and the host
+	Private  SwitchType = "private"  // guests only; closed to the host
+)
+
+// SwitchTypes lists the types in the order in which help texts name them.
+func SwitchTypes() []SwitchType { return []SwitchType{External, Internal, Private} }
+
+// Limits of what a user may write. Names become parts of netdev aliases and of
+// store keys; notes are for people.
+const (
+	MaxNameLength  = 63
+	MaxNotesLength = 1024
+	MinMTU         = 68    // RFC 791
+	MinIPv6MTU     = 1280  // RFC 8200
+	MaxMTU         = 65535 // what a veth pair takes
+	DefaultMTU     = 1500
+	maxGateways    = 16
+)
+
+// Switch is a virtual switch as its user defines it: the same words in the CLI,
+// in YAML and in a CNI configuration. PowerShell twin: New-VMSwitch.
+type Switch struct {
+	Name string `json:"name"`
+	// Type may be left out where Uplink implies External.
+	Type SwitchType `json:"type,omitempty"`
+	// Uplink is the NIC of an External switch; no other type has one.
+	Uplink string `json:"uplink,omitempty"`
+	// HostAccess gives the host a port of its own (AllowManagementOS). Nil means
+	// the type's default: true on External and Internal, false on Private.
+	HostAccess *bool `json:"hostAccess,omitempty"`
+	// VLAN is the 802.1Q id (1-4094) of the host port and the default of new
+	// ports; 0 means none. Not on Private, nor where the host has no port.
+	VLAN int `json:"vlan,omitempty"`
+	// MTU in bytes of every end on the switch; 0 means the uplink's, else 1500.
+	MTU int `json:"mtu,omitempty"`
+	// Gateway lists the host port's addresses on an Internal switch.
+	Gateway []netip.Prefix `json:"gateway,omitempty"`
+	// Masquerade hides guests behind the host's own addresses (NAT) when they
+	// leave the switch through the host; needs a gateway of the family.
+	Masquerade Masquerade `json:"masquerade,omitzero"`
+	// Notes are free text for people.
+	Notes string `json:"notes,omitempty"`
+}
+
+// Normalized returns the switch with every default filled in, so that two
+// definitions that mean the same compare equal. It does not validate.
+func (s Switch) Normalized() Switch {
+	if s.Type == "" && s.Uplink != "" {
+		s.Type = External
+	}
+	if s.HostAccess == nil {
+		access := s.Type != Private
+		s.HostAccess = &access
+	}
+	s.Gateway = slices.Clone(s.Gateway)
+	return s
+}
+
+// HostPort reports whether the host has a port on the switch.
+func (s Switch) HostPort() bool {
+	if s.HostAccess == nil {
+		return s.Type != Private
+	}
+	return *s.HostAccess
+}
+
+// GatewayFor returns the gateway address whose subnet holds addr.
+func (s Switch) GatewayFor(addr netip.Addr) (netip.Addr, bool) {
+	for _, g := range s.Gateway {
+		if g.Contains(addr) {
+			return g.Addr(), true
+		}
+	}
+	return netip.Addr{}, false
+}
+
+// Validate reports every problem of the definition, each an Error. It knows
+// nothing of the host: whether the uplink exists is the engine's to find out.
+func (s Switch) Validate() error {
+	s = s.Normalized()
+	object := "switch " + s.Name
+	var p problems
+	if err := ValidateName(s.Name); err != nil {
+		p.add(Invalid, "switch", "%w", err)
+	}
+	s.validateType(&p, object)
+	s.validateVLAN(&p, object)
+	s.validateMTU(&p, object)
+	s.validateGateway(&p, object)
+	if n := utf8.RuneCountInString(s.Notes); n > MaxNotesLength {
+		p.add(Invalid, object, "notes have %d characters, the limit is %d", n, MaxNotesLength)
+	}
+	return p.join()
+}
+
+func (s Switch) validateType(p *problems, object string) {
+	switch s.Type {
+	case External:
+		if s.Uplink == "" {
+			p.add(Invalid, object, "an external switch needs an uplink; name a NIC, or make the switch internal or private")
+		} else if err := ValidateNetdevName(s.Uplink); err != nil {
+			p.add(Invalid, object, "uplink: %w", err)
+		}
+	case Internal:
+		if !s.HostPort() {
+			p.add(Invalid, object, "an internal switch is shared with the host; for guests only make it private")
+		}
+	case Private:
+		if s.HostPort() {
+			p.add(Invalid, object, "a private switch is closed to the host; for host access make it internal")
+		}
+	case "":
+		p.add(Invalid, object, "a switch needs a type (internal or private) or an uplink, which makes it external")
+	default:
+		p.add(Invalid, object, "type %.32q is unknown; use external, internal or private", string(s.Type))
+	}
+	if s.Uplink != "" && (s.Type == Internal || s.Type == Private) {
+		p.add(Invalid, object, "uplink %s makes a switch external, but its type is given as %s; give one or the other", s.Uplink, s.Type)
+	}
+}
+
+func (s Switch) validateVLAN(p *problems, object string) {
+	if s.VLAN == 0 {
+		return
+	}
+	if s.VLAN < 0 || s.VLAN > 4094 {
+		p.add(VLANRange, object, "VLAN %d is outside 1-4094", s.VLAN)
+	}
+	if s.Type == Private {
+		p.add(VLANNotApplicable, object, "a switch's VLAN is that of its host port, and a private switch has none; set the VLAN on ports")
+	} else if !s.HostPort() {
+		p.add(VLANNotApplicable, object, "a switch's VLAN is that of its host port, and host access is off; set the VLAN on ports")
+	}
+}
+
+func (s Switch) validateMTU(p *problems, object string) {
+	if s.MTU == 0 {
+		return
+	}
+	if s.MTU < MinMTU || s.MTU > MaxMTU {
+		p.add(Invalid, object, "MTU %d is outside %d-%d", s.MTU, MinMTU, MaxMTU)
+	}
+	for _, g := range s.Gateway {
+		if g.Addr().Is6() && s.MTU < MinIPv6MTU {
+			p.add(Invalid, object, "MTU %d is below IPv6's minimum of %d, and gateway %s is IPv6", s.MTU, MinIPv6MTU, g)
+		}
+	}
+}
+
+func (s Switch) validateGateway(p *problems, object string) {
+	if len(s.Gateway) > 0 && s.Type != Internal {
+		p.add(Invalid, object, "gateway addresses belong to an internal switch; on an external one the gateway is the network's own router, a private one has none")
+	}
+	if len(s.Gateway) > maxGateways {
+		p.add(Invalid, object, "%d gateway addresses, the limit is %d", len(s.Gateway), maxGateways)
+	}
+	var has Masquerade
+	for i, g := range s.Gateway {
+		has.IPv4 = has.IPv4 || g.Addr().Is4()
+		has.IPv6 = has.IPv6 || g.Addr().Is6()
+		if err := validateHostAddress(g); err != nil {
+			p.add(Invalid, object, "gateway %s: %w", g, err)
+			continue
+		}
+		for _, other := range s.Gateway[:i] {
+			if other.Overlaps(g) {
+				p.add(Invalid, object, "gateways %s and %s share a subnet", other, g)
+			}
+		}
+	}
+	switch s.Masquerade {
+	case Masquerade{}:
+	case Masquerade{IPv4: true, IPv6: true}: // every family that has a gateway
+		if len(s.Gateway) == 0 {
+			p.add(Invalid, object, "masquerade needs a gateway address on the switch")
+		}
+	default:
+		if s.Masquerade.IPv4 && !has.IPv4 || s.Masquerade.IPv6 && !has.IPv6 {
+			p.add(Invalid, object, "masquerade %s needs a gateway address of that family on the switch", s.Masquerade)
+		}
+	}
+}
+
+// validateHostAddress demands an address that a host can hold in its subnet.
+func validateHostAddress(p netip.Prefix) error {
+	a := p.Addr()
+	switch {
+	case !p.IsValid() || a.Is4In6() || a.Zone() != "":
+		return fmt.Errorf("write an address with its prefix length, like 10.0.0.1/24")
+	case a.IsUnspecified() || a.IsMulticast() || a.IsLoopback():
+		return fmt.Errorf("not an address that a host can have")
+	case p.Bits() == 0:
+		return fmt.Errorf("a subnet of all addresses would be the host's default route; write its real length")
+	case a == p.Masked().Addr() && p.Bits() < a.BitLen()-1:
+		return fmt.Errorf("this is the network's own address; use one inside it, like %s/%d", a.Next(), p.Bits())
+	case a.Is4() && p.Bits() < 31 && a == lastOf(p):
+		return fmt.Errorf("this is the network's broadcast address")
+	}
+	return nil
+}
+
+// ValidateName accepts what may name a switch or a network: 1 to 63 letters,
+// digits, '.', '_' and '-', the first a letter or digit.
+func ValidateName(name string) error {
+	const rule = "use 1 to 63 letters, digits, '.', '_' or '-', beginning with a letter or digit"
+	if name == "" {
+		return fmt.Errorf("the name is empty; %s", rule)
+	}
+	if len(name) > MaxNameLength || !isAlphanumeric(rune(name[0])) || strings.ContainsFunc(name, func(r rune) bool {
+		return !isAlphanumeric(r) && !strings.ContainsRune("._-", r)
+	}) {
+		return fmt.Errorf("name %.80q cannot be used; %s", name, rule)
+	}
+	return nil
+}
+
+// ValidateNetdevName accepts what Linux accepts as a netdev's name: 1 to 15
+// bytes, no '/', ':' or white space, not "." or ".." (dev_valid_name), nor '%',
+// which Linux takes for a pattern like eth%d.
+func ValidateNetdevName(name string) error {
+	if name == "" || len(name) > 15 || name == "." || name == ".." || strings.ContainsFunc(name, func(r rune) bool {
+		return r <= ' ' || r == '/' || r == ':' || r == '%' || r >= 0x7f
+	}) {
+		return fmt.Errorf("%.32q is not a netdev name: 1 to 15 visible characters without '/', ':' and '%%'", name)
+	}
+	return nil
+}
+
+func isAlphanumeric(r rune) bool {
+	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
+}
