@@ -1,0 +1,284 @@
+package plan
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+// Diff returns the steps that turn observed into desired, in an order in which
+// each can be carried out. What observed has and desired lacks is removed, so
+// observed must hold only what the caller answers for. Diff(s, s) is empty, and
+// after the steps have been applied Diff of the two is empty.
+func Diff(desired, observed State) []Step {
+	var d differ
+	d.rulesFirst(desired.Rules, observed.Rules)
+	d.bridges(desired.Bridges, observed.Bridges)
+	for _, name := range sorted(observed.Ports) {
+		want, keep := desired.Ports[name]
+		switch have := observed.Ports[name]; {
+		case !keep:
+			d.removePort(have)
+		case elsewhere(want, have):
+			d.add(DeleteNetdev{Name: name}) // before any new pair wants the name that its owner's end has
+		}
+	}
+	for _, name := range sorted(desired.Ports) {
+		have, exists := observed.Ports[name]
+		d.port(desired.Ports[name], have, exists)
+	}
+	for _, name := range sorted(observed.Bridges) {
+		if _, keep := desired.Bridges[name]; !keep {
+			d.add(DeleteBridge{Name: name})
+		}
+	}
+	d.rulesLast(desired.Rules, observed.Rules)
+	if f := (Families{desired.Forward.IPv4 && !observed.Forward.IPv4, desired.Forward.IPv6 && !observed.Forward.IPv6}); f != (Families{}) {
+		d.add(SetForwarding{Families: f})
+	}
+	return d.steps
+}
+
+type differ struct{ steps []Step }
+
+func (d *differ) add(s Step) { d.steps = append(d.steps, s) }
+
+// rulesFirst adds rules before the ports they bind exist, so that no frame of a
+// new port passes unguarded.
+func (d *differ) rulesFirst(want, have Rules) {
+	if add := want.minus(have); !add.Empty() {
+		d.add(SetRules{Add: add, Remove: have.replacedBy(add)})
+	}
+}
+
+// rulesLast removes rules after the ports they bound are gone.
+func (d *differ) rulesLast(want, have Rules) {
+	remove := have.without(want)
+	if have.Base && !want.Base {
+		d.add(SetRules{Remove: Rules{Base: true}})
+	} else if !remove.Empty() {
+		d.add(SetRules{Remove: remove})
+	}
+}
+
+// minus is what r has and other has not, or has with another value.
+func (r Rules) minus(other Rules) Rules {
+	if r.Base && !other.Base {
+		return r // no table, no element
+	}
+	return Rules{
+		Masquerade: missing(r.Masquerade, other.Masquerade),
+		Quiet:      missing(r.Quiet, other.Quiet),
+		Router:     missing(r.Router, other.Router),
+		Guard:      missing(r.Guard, other.Guard),
+	}
+}
+
+// replacedBy is what r holds under keys that added sets anew.
+func (r Rules) replacedBy(added Rules) Rules {
+	if added.Base {
+		return Rules{}
+	}
+	return Rules{
+		Masquerade: common(r.Masquerade, added.Masquerade),
+		Router:     common(r.Router, added.Router),
+		Guard:      common(r.Guard, added.Guard),
+	}
+}
+
+// without is what r holds under keys that other lacks.
+func (r Rules) without(other Rules) Rules {
+	return Rules{
+		Masquerade: absent(r.Masquerade, other.Masquerade),
+		Quiet:      absent(r.Quiet, other.Quiet),
+		Router:     absent(r.Router, other.Router),
+		Guard:      absent(r.Guard, other.Guard),
+	}
+}
+
+func (d *differ) bridges(want, have map[string]Bridge) {
+	for _, name := range sorted(want) {
+		switch now, exists := have[name]; {
+		case !exists:
+			d.add(CreateBridge{Bridge: want[name]})
+		case now != want[name]:
+			d.add(SetBridge{Bridge: want[name]})
+		}
+	}
+}
+
+// removePort deletes a pair of ours, also one whose other end is out of sight,
+// and releases a netdev of somebody else, which bears no mark of ours.
+func (d *differ) removePort(p Port) {
+	if p.Endpoint != nil || strings.HasPrefix(p.Alias, vswitch.AliasPrefix) {
+		d.add(DeleteNetdev{Name: p.Name})
+		return
+	}
+	for _, mac := range p.FDB {
+		d.add(DeleteFDB{Port: p.Name, MAC: mac})
+	}
+	if p.Bridge != "" || p.grouped() {
+		d.release(p)
+	}
+}
+
+func (d *differ) release(p Port) {
+	d.add(ReleasePort{Name: p.Name, Ungroup: p.grouped()})
+}
+
+// grouped reports that the netdev is in the group of a switch of ours.
+func (p Port) grouped() bool { return p.Group&vswitch.GroupMask == vswitch.GroupMark }
+
+// elsewhere reports that the pair is there but not its owner's end: it was
+// renamed, moved, or is in another namespace than wanted. Such a pair is replaced.
+func elsewhere(want, have Port) bool {
+	return want.Endpoint != nil && (have.Endpoint == nil ||
+		have.Endpoint.Netns != want.Endpoint.Netns || have.Endpoint.Name != want.Endpoint.Name)
+}
+
+// port brings one port to what is wanted. The owner's end comes up last, with
+// its addresses on it: what it sends first finds the way back already there.
+func (d *differ) port(want, have Port, exists bool) {
+	if !exists || elsewhere(want, have) {
+		have = Port{}
+		if want.Endpoint != nil {
+			d.add(CreateVeth{Port: want})
+			have = born(want)
+		}
+	}
+	for _, mac := range have.FDB {
+		if !slices.Contains(want.FDB, mac) {
+			d.add(DeleteFDB{Port: want.Name, MAC: mac})
+		}
+	}
+	if have.Bridge != "" && have.Bridge != want.Bridge || want.Bridge == "" && have.grouped() {
+		d.release(have)
+	}
+	if !samePort(want, have) {
+		d.add(SetPort{Port: want})
+	}
+	for _, mac := range want.FDB {
+		if !slices.Contains(have.FDB, mac) || want.Bridge != have.Bridge {
+			d.add(AddFDB{Port: want.Name, MAC: mac})
+		}
+	}
+	if want.Endpoint != nil {
+		d.endpoint(want.Name, *want.Endpoint, *have.Endpoint)
+		if want.Up && want.Endpoint.Up && !(have.Up && have.Endpoint.Up) {
+			d.add(AwaitPort{Name: want.Name})
+		}
+	}
+}
+
+// born is a port as CreateVeth leaves it.
+func born(p Port) Port {
+	e := p.Endpoint
+	return Port{
+		Name: p.Name, Bridge: p.Bridge, Group: p.Group, MTU: p.MTU, MAC: p.MAC,
+		Learning: true, Flood: true,
+		Endpoint: &Endpoint{Netns: e.Netns, Name: e.Name, MAC: e.MAC, MTU: e.MTU},
+	}
+}
+
+// samePort compares what SetPort sets. A MAC, an alias or a group left out is
+// somebody else's: a NIC keeps its own.
+func samePort(want, have Port) bool {
+	if want.MTU != have.MTU || want.Up != have.Up || !want.MAC.IsZero() && want.MAC != have.MAC {
+		return false
+	}
+	if want.Bridge == "" {
+		return true
+	}
+	return want.Bridge == have.Bridge &&
+		(want.Alias == "" || want.Alias == have.Alias) && (want.Group == 0 || want.Group == have.Group) &&
+		want.Learning == have.Learning && want.Flood == have.Flood && want.Locked == have.Locked
+}
+
+// endpoint brings an owner's end to what is wanted. The MTU comes first, because
+// below IPv6's minimum there is no IPv6 to configure, and going up comes late.
+func (d *differ) endpoint(port string, want, have Endpoint) {
+	at := At{Port: port, Netns: want.Netns, Name: want.Name}
+	if want.MTU != have.MTU {
+		early := want
+		early.Up = have.Up
+		d.add(SetEndpoint{Port: port, Endpoint: early})
+		have.MAC, have.MTU, have.Alias = want.MAC, want.MTU, want.Alias
+	}
+	for _, r := range have.Routes {
+		if !slices.ContainsFunc(want.Routes, func(w vswitch.Route) bool { return RouteKey(w) == RouteKey(r) }) {
+			d.add(DeleteRoute{At: at, Route: r})
+		}
+	}
+	for _, a := range have.Addresses {
+		if !slices.ContainsFunc(want.Addresses, a.same) {
+			d.add(DeleteAddress{At: at, Address: a})
+			have = have.without(a)
+		}
+	}
+	for _, a := range want.Addresses {
+		if !slices.ContainsFunc(have.Addresses, a.same) {
+			d.add(AddAddress{At: at, Address: a})
+		}
+	}
+	if want.MAC != have.MAC || want.Alias != have.Alias || want.Up != have.Up {
+		d.add(SetEndpoint{Port: port, Endpoint: want})
+	}
+	for _, r := range want.Routes {
+		if !slices.ContainsFunc(have.Routes, func(h vswitch.Route) bool { return sameRoute(r, h) }) {
+			d.add(AddRoute{At: at, Route: r})
+		}
+	}
+}
+
+func (a Address) same(other Address) bool { return a.Prefix == other.Prefix }
+
+// without is what is sure to be left of e after an address has been deleted. An
+// IPv4 address may take those of its subnet along (net.ipv4.conf.*.promote_secondaries
+// is off by default), and the last one takes the netdev's IPv4 routes.
+func (e Endpoint) without(gone Address) Endpoint {
+	is4 := gone.Prefix.Addr().Is4()
+	e.Addresses = slices.DeleteFunc(slices.Clone(e.Addresses), func(a Address) bool {
+		return a.same(gone) || is4 && a.Prefix.Masked() == gone.Prefix.Masked()
+	})
+	if is4 && !slices.ContainsFunc(e.Addresses, func(a Address) bool { return a.Prefix.Addr().Is4() }) {
+		e.Routes = slices.DeleteFunc(slices.Clone(e.Routes), func(r vswitch.Route) bool { return r.Dst.Addr().Is4() })
+	}
+	return e
+}
+
+// sameRoute compares routes by what they say; a value left out is the kernel's
+// to choose, and an IPv6 route has no scope, whatever was asked for.
+func sameRoute(want, have vswitch.Route) bool {
+	return RouteKey(want) == RouteKey(have) && want.Gateway == have.Gateway &&
+		want.MTU == have.MTU && want.AdvMSS == have.AdvMSS &&
+		(want.Scope == nil || want.Dst.Addr().Is6() || have.Scope != nil && *want.Scope == *have.Scope)
+}
+
+// missing is what want has and have lacks or holds with another value.
+func missing[K, V comparable](want, have map[K]V) map[K]V {
+	return filter(want, func(k K, v V) bool { h, ok := have[k]; return !ok || h != v })
+}
+
+// common is what m holds under the keys of other.
+func common[K, V comparable](m, other map[K]V) map[K]V {
+	return filter(m, func(k K, _ V) bool { _, ok := other[k]; return ok })
+}
+
+// absent is what m holds under keys that other lacks.
+func absent[K, V comparable](m, other map[K]V) map[K]V {
+	return filter(m, func(k K, _ V) bool { _, ok := other[k]; return !ok })
+}
+
+func filter[K, V comparable](m map[K]V, keep func(K, V) bool) map[K]V {
+	var out map[K]V
+	for k, v := range m {
+		if keep(k, v) {
+			if out == nil {
+				out = make(map[K]V)
+			}
+			out[k] = v
+		}
+	}
+	return out
+}

@@ -1,0 +1,48 @@
+package plan
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// String lists the transaction as `nft` commands.
+func (s SetRules) String() string {
+	var lines []string
+	if s.Add.Base {
+		lines = append(lines, "add table bridge patchbay", "add table inet patchbay")
+	}
+	if s.Remove.Base {
+		lines = append(lines, "delete table bridge patchbay", "delete table inet patchbay")
+	}
+	lines = append(lines, s.Remove.elements("delete")...)
+	lines = append(lines, s.Add.elements("add")...)
+	return "nft '" + strings.Join(lines, "; ") + "'"
+}
+
+func (r Rules) elements(verb string) []string {
+	var lines []string
+	for _, dev := range sorted(r.Masquerade) {
+		f := r.Masquerade[dev]
+		if f.IPv4 {
+			lines = append(lines, fmt.Sprintf("%s element inet patchbay masquerade4 { %s }", verb, dev))
+		}
+		if f.IPv6 {
+			lines = append(lines, fmt.Sprintf("%s element inet patchbay masquerade6 { %s }", verb, dev))
+		}
+	}
+	for _, group := range sorted(r.Quiet) {
+		lines = append(lines, fmt.Sprintf("%s element bridge patchbay quiet { %#x }", verb, group))
+	}
+	for _, group := range sorted(r.Router) {
+		lines = append(lines, fmt.Sprintf("%s element bridge patchbay router { %#x : %s }", verb, group, r.Router[group]))
+	}
+	for _, dev := range sorted(r.Guard) {
+		lines = append(lines, fmt.Sprintf("%s element bridge patchbay guarded { %s } allowed { %s . %s }", verb, dev, dev, r.Guard[dev]))
+	}
+	return lines
+}
+
+func sorted[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }

@@ -1,0 +1,184 @@
+package plan
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+// State is a set of objects in the kernel, each under its name.
+type State struct {
+	Bridges map[string]Bridge
+	Ports   map[string]Port // by netdev name
+	Rules   Rules
+	Forward Families // IP forwarding of the host, never switched off by us
+}
+
+// Families is a choice of address families.
+type Families struct{ IPv4, IPv6 bool }
+
+// Bridge is a switch's bridge netdev. The last five fields are the same for all
+// of ours, and zero is what we want: they are here so that drift shows.
+type Bridge struct {
+	Name  string
+	MAC   vswitch.MAC
+	MTU   int
+	Alias string
+	Up    bool
+
+	STP          bool
+	ForwardDelay int  // seconds/USER_HZ; 0, or a new port is deaf for 30 s
+	Snooping     bool // multicast snooping makes every ADD walk all ports
+	DefaultPVID  int  // 0, or VLAN 1 leaks between ports
+	LinkLocal    bool // an IPv6 link-local address would open the switch to the host
+}
+
+// Port is a netdev that is, or is to become, a port of a bridge.
+type Port struct {
+	Name   string
+	Bridge string // "" while it is no bridge's port
+	Alias  string
+	Group  uint32
+	MTU    int
+	Up     bool
+	// MAC is the netdev's own address; zero: leave it as it is.
+	MAC vswitch.MAC
+	// Learning, Flood (of unknown unicast) and Locked are the bridge's flags.
+	Learning, Flood, Locked bool
+	// FDB are the static, sticky entries that point to the port.
+	FDB []vswitch.MAC
+	// Endpoint is the other end of a veth pair that is ours to make and remove.
+	// Nil for a netdev of somebody else: an uplink, a tap.
+	Endpoint *Endpoint
+}
+
+// Endpoint is the end of a veth pair that the owner sees.
+type Endpoint struct {
+	Netns     string // path of the owner's namespace; "" for the host's own
+	Name      string
+	MAC       vswitch.MAC
+	MTU       int
+	Alias     string
+	Up        bool
+	Addresses []Address
+	Routes    []vswitch.Route
+}
+
+// Address is an address on an endpoint. NoDAD skips duplicate address detection
+// (IFA_F_NODAD); it is how an address is added, and no part of its identity.
+type Address struct {
+	Prefix netip.Prefix
+	NoDAD  bool
+}
+
+// Rules are the elements of the sets in Patchbay's nftables tables. The tables
+// themselves and their chains are constant and belong to Base.
+type Rules struct {
+	// Base tells that the tables are there, whole.
+	Base bool
+	// Masquerade holds host ends whose traffic leaves under the host's address.
+	Masquerade map[string]Families
+	// Quiet holds the netdev groups of switches without an uplink: multicast
+	// listener reports and duplicate address probes stop at their ports.
+	Quiet map[uint32]bool
+	// Router sends a group's router solicitations to one address.
+	Router map[uint32]vswitch.MAC
+	// Guard binds ports to a source address where the kernel cannot lock them.
+	Guard map[string]vswitch.MAC
+}
+
+// Empty reports whether the state names nothing at all.
+func (s State) Empty() bool {
+	return len(s.Bridges) == 0 && len(s.Ports) == 0 && s.Rules.Empty() && s.Forward == Families{}
+}
+
+// Empty reports whether there is no rule.
+func (r Rules) Empty() bool {
+	return !r.Base && len(r.Masquerade) == 0 && len(r.Quiet) == 0 && len(r.Router) == 0 && len(r.Guard) == 0
+}
+
+// Union names everything that a or b names; where both do, a's object stands,
+// with b's addresses, routes and FDB entries beside its own. It is the scope to
+// observe before going from b to a.
+func Union(a, b State) State {
+	u := State{
+		Bridges: merge(a.Bridges, b.Bridges),
+		Ports:   merge(a.Ports, b.Ports),
+		Forward: Families{a.Forward.IPv4 || b.Forward.IPv4, a.Forward.IPv6 || b.Forward.IPv6},
+		Rules: Rules{
+			Base:       a.Rules.Base || b.Rules.Base,
+			Masquerade: merge(a.Rules.Masquerade, b.Rules.Masquerade),
+			Quiet:      merge(a.Rules.Quiet, b.Rules.Quiet),
+			Router:     merge(a.Rules.Router, b.Rules.Router),
+			Guard:      merge(a.Rules.Guard, b.Rules.Guard),
+		},
+	}
+	for name, p := range u.Ports {
+		if other, ok := b.Ports[name]; ok {
+			u.Ports[name] = p.with(other)
+		}
+	}
+	return u
+}
+
+// with adds the addresses, routes and FDB entries of other that p lacks.
+func (p Port) with(other Port) Port {
+	p.FDB = appendNew(p.FDB, other.FDB, func(m vswitch.MAC) vswitch.MAC { return m })
+	if p.Endpoint == nil {
+		p.Endpoint = other.Endpoint
+	} else if other.Endpoint != nil {
+		e := *p.Endpoint
+		e.Addresses = appendNew(e.Addresses, other.Endpoint.Addresses, Address.key)
+		e.Routes = appendNew(e.Routes, other.Endpoint.Routes, RouteKey)
+		p.Endpoint = &e
+	}
+	return p
+}
+
+func (a Address) key() netip.Prefix { return a.Prefix }
+
+// RouteID is what makes a route another one for the kernel.
+type RouteID struct {
+	Dst             netip.Prefix
+	Table, Priority int
+}
+
+// MainTable is RT_TABLE_MAIN, where a route goes that names no table.
+const MainTable = 254
+
+// RouteKey returns a route's identity. Without a priority an IPv6 route gets
+// the kernel's default metric, 1024 (IP6_RT_PRIO_USER).
+func RouteKey(r vswitch.Route) RouteID {
+	id := RouteID{Dst: r.Dst.Masked(), Table: MainTable, Priority: r.Priority}
+	if r.Table != nil && *r.Table != 0 {
+		id.Table = *r.Table
+	}
+	if id.Priority == 0 && r.Dst.Addr().Is6() {
+		id.Priority = 1024
+	}
+	return id
+}
+
+func merge[K comparable, V any](a, b map[K]V) map[K]V {
+	if len(a)+len(b) == 0 {
+		return nil
+	}
+	m := maps.Clone(b)
+	if m == nil {
+		m = make(map[K]V, len(a))
+	}
+	maps.Copy(m, a)
+	return m
+}
+
+func appendNew[T any, K comparable](have, more []T, key func(T) K) []T {
+	out := slices.Clone(have)
+	for _, m := range more {
+		if !slices.ContainsFunc(out, func(o T) bool { return key(o) == key(m) }) {
+			out = append(out, m)
+		}
+	}
+	return out
+}

@@ -1,0 +1,264 @@
+package plan
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+// Step is one change of the kernel. Carrying it out twice is the same as once,
+// and its String is the `ip`, `bridge`, `nft` or `sysctl` command that it equals.
+type Step interface {
+	fmt.Stringer
+	step()
+}
+
+// The steps. Each names all it needs, so that any prefix of a plan leaves a
+// state that a later plan understands.
+type (
+	// CreateBridge makes a bridge with the constant options and brings it up.
+	CreateBridge struct{ Bridge Bridge }
+	// SetBridge brings an existing bridge to its MAC, MTU, alias and options.
+	SetBridge struct{ Bridge Bridge }
+	// DeleteBridge removes a bridge; one that is not there is fine.
+	DeleteBridge struct{ Name string }
+
+	// CreateVeth makes a pair whose one end, down, is the bridge's port and whose
+	// other end is born in the owner's namespace with its name, MAC and MTU.
+	CreateVeth struct{ Port Port }
+	// SetPort gives a netdev its master, alias, group, MTU, MAC and bridge flags
+	// and brings it up. Without a bridge it sets MTU and MAC alone.
+	SetPort struct{ Port Port }
+	// ReleasePort takes somebody else's netdev out of its bridge, and out of our
+	// netdev group if Ungroup says that it is in one.
+	ReleasePort struct {
+		Name    string
+		Ungroup bool
+	}
+	// DeleteNetdev removes a netdev of ours, and with it the pair's other end.
+	DeleteNetdev struct{ Name string }
+
+	// AddFDB adds or replaces a static, sticky forwarding entry.
+	AddFDB struct {
+		Port string
+		MAC  vswitch.MAC
+	}
+	// DeleteFDB removes a forwarding entry.
+	DeleteFDB struct {
+		Port string
+		MAC  vswitch.MAC
+	}
+
+	// SetEndpoint gives the owner's end its MAC, MTU and alias and brings it up.
+	SetEndpoint struct {
+		Port     string // the switch end, which knows its peer
+		Endpoint Endpoint
+	}
+	// AddAddress adds an address to the owner's end.
+	AddAddress struct {
+		At      At
+		Address Address
+	}
+	// DeleteAddress removes an address from the owner's end.
+	DeleteAddress struct {
+		At      At
+		Address Address
+	}
+	// AddRoute adds or replaces a route by the owner's end.
+	AddRoute struct {
+		At    At
+		Route vswitch.Route
+	}
+	// DeleteRoute removes a route by the owner's end.
+	DeleteRoute struct {
+		At    At
+		Route vswitch.Route
+	}
+
+	// AwaitPort waits until the bridge forwards to and from the port. The owner's
+	// end is up by then, but the kernel tells the bridge a little later.
+	AwaitPort struct{ Name string }
+
+	// SetRules changes elements of the sets in one transaction: everything in
+	// Add is there afterwards and everything in Remove is not. Add.Base makes the
+	// tables first if they are not there or not whole.
+	SetRules struct{ Add, Remove Rules }
+	// SetForwarding switches IP forwarding of the host on.
+	SetForwarding struct{ Families Families }
+)
+
+// At is an owner's end: where, and under which name.
+type At struct {
+	Port  string // the switch end
+	Netns string
+	Name  string
+}
+
+func (CreateBridge) step()  {}
+func (SetBridge) step()     {}
+func (DeleteBridge) step()  {}
+func (CreateVeth) step()    {}
+func (SetPort) step()       {}
+func (ReleasePort) step()   {}
+func (DeleteNetdev) step()  {}
+func (AddFDB) step()        {}
+func (DeleteFDB) step()     {}
+func (SetEndpoint) step()   {}
+func (AddAddress) step()    {}
+func (DeleteAddress) step() {}
+func (AddRoute) step()      {}
+func (DeleteRoute) step()   {}
+func (AwaitPort) step()     {}
+func (SetRules) step()      {}
+func (SetForwarding) step() {}
+
+func (s CreateBridge) String() string {
+	return fmt.Sprintf("ip link add %s address %s mtu %d type bridge stp_state 0 forward_delay 0 vlan_default_pvid 0 mcast_snooping 0 && %s",
+		s.Bridge.Name, s.Bridge.MAC, s.Bridge.MTU, SetBridge(s))
+}
+
+func (s SetBridge) String() string {
+	return fmt.Sprintf("ip link set %s address %s mtu %d alias %q addrgenmode none up", s.Bridge.Name, s.Bridge.MAC, s.Bridge.MTU, s.Bridge.Alias)
+}
+
+func (s DeleteBridge) String() string { return "ip link del " + s.Name }
+
+func (s CreateVeth) String() string {
+	p, e := s.Port, s.Port.Endpoint
+	return fmt.Sprintf("ip link add %s address %s mtu %d master %s group %#x type veth peer name %s address %s mtu %d%s",
+		p.Name, p.MAC, p.MTU, p.Bridge, p.Group, e.Name, e.MAC, e.MTU, netnsWords(e.Netns))
+}
+
+func (s SetPort) String() string {
+	p := s.Port
+	words := []string{"ip link set", p.Name}
+	if p.Bridge != "" {
+		words = append(words, "master", p.Bridge)
+	}
+	if !p.MAC.IsZero() {
+		words = append(words, "address", p.MAC.String())
+	}
+	if p.Group != 0 {
+		words = append(words, fmt.Sprintf("group %#x", p.Group))
+	}
+	if p.Alias != "" {
+		words = append(words, fmt.Sprintf("alias %q addrgenmode none", p.Alias))
+	}
+	words = append(words, fmt.Sprintf("mtu %d", p.MTU), upWord(p.Up))
+	if p.Bridge == "" {
+		return strings.Join(words, " ")
+	}
+	return fmt.Sprintf("%s && bridge link set dev %s learning %s flood %s locked %s",
+		strings.Join(words, " "), p.Name, onOff(p.Learning), onOff(p.Flood), onOff(p.Locked))
+}
+
+func (s ReleasePort) String() string {
+	if s.Ungroup {
+		return "ip link set " + s.Name + " nomaster group 0"
+	}
+	return "ip link set " + s.Name + " nomaster"
+}
+
+func (s AwaitPort) String() string    { return "ip monitor link dev " + s.Name }
+func (s DeleteNetdev) String() string { return "ip link del " + s.Name }
+
+func (s AddFDB) String() string {
+	return fmt.Sprintf("bridge fdb replace %s dev %s master static sticky", s.MAC, s.Port)
+}
+
+func (s DeleteFDB) String() string {
+	return fmt.Sprintf("bridge fdb del %s dev %s master", s.MAC, s.Port)
+}
+
+func (s SetEndpoint) String() string {
+	e := s.Endpoint
+	alias := ""
+	if e.Alias != "" {
+		alias = fmt.Sprintf("alias %q ", e.Alias)
+	}
+	return fmt.Sprintf("%s link set %s address %s mtu %d %s%s", ipIn(e.Netns), e.Name, e.MAC, e.MTU, alias, upWord(e.Up))
+}
+
+func (s AddAddress) String() string {
+	flag := ""
+	if s.Address.NoDAD && s.Address.Prefix.Addr().Is6() {
+		flag = " nodad"
+	}
+	return fmt.Sprintf("%s addr replace %s dev %s%s", ipIn(s.At.Netns), s.Address.Prefix, s.At.Name, flag)
+}
+
+func (s DeleteAddress) String() string {
+	return fmt.Sprintf("%s addr del %s dev %s", ipIn(s.At.Netns), s.Address.Prefix, s.At.Name)
+}
+
+func (s AddRoute) String() string {
+	return fmt.Sprintf("%s route replace %s", ipIn(s.At.Netns), routeWords(s.Route, s.At.Name))
+}
+
+func (s DeleteRoute) String() string {
+	return fmt.Sprintf("%s route del %s", ipIn(s.At.Netns), routeWords(s.Route, s.At.Name))
+}
+
+func (s SetForwarding) String() string {
+	var words []string
+	if s.Families.IPv4 {
+		words = append(words, "net.ipv4.ip_forward=1")
+	}
+	if s.Families.IPv6 {
+		words = append(words, "net.ipv6.conf.all.forwarding=1")
+	}
+	return "sysctl -w " + strings.Join(words, " ")
+}
+
+func ipIn(netns string) string {
+	if netns == "" {
+		return "ip"
+	}
+	return "nsenter --net=" + netns + " ip"
+}
+
+func netnsWords(netns string) string {
+	if netns == "" {
+		return ""
+	}
+	return " netns " + netns
+}
+
+func upWord(up bool) string {
+	if up {
+		return "up"
+	}
+	return "down"
+}
+
+func onOff(on bool) string {
+	if on {
+		return "on"
+	}
+	return "off"
+}
+
+func routeWords(r vswitch.Route, dev string) string {
+	var b strings.Builder
+	b.WriteString(r.Dst.String())
+	if r.Gateway.IsValid() {
+		fmt.Fprintf(&b, " via %s", r.Gateway)
+	}
+	fmt.Fprintf(&b, " dev %s", dev)
+	for _, opt := range []struct {
+		word  string
+		value int
+	}{{"mtu", r.MTU}, {"advmss", r.AdvMSS}, {"metric", r.Priority}} {
+		if opt.value != 0 {
+			fmt.Fprintf(&b, " %s %d", opt.word, opt.value)
+		}
+	}
+	if r.Table != nil {
+		fmt.Fprintf(&b, " table %d", *r.Table)
+	}
+	if r.Scope != nil {
+		fmt.Fprintf(&b, " scope %d", *r.Scope)
+	}
+	return b.String()
+}

@@ -1,0 +1,125 @@
+package plan_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/patchbay-net/patchbay/core/kernel"
+	"github.com/patchbay-net/patchbay/core/plan"
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+// namedStates are states between which any transition must work.
+func namedStates() map[string]plan.State {
+	var (
+		both = plan.Families{IPv4: true, IPv6: true}
+		lan  = all(switchOf("lan"), hostPort("lan", "10.0.0.1/24", "fd00::1/64"), natOf("lan", both))
+		web  = guest("lan", "web", addressed("10.0.0.2/24", "fd00::2/64"), routed("0.0.0.0/0", "10.0.0.1"), routed("::/0", "fd00::1"))
+		db   = guest("lan", "db", addressed("10.0.0.3/24"), routed("0.0.0.0/0", "10.0.0.1", func(r *vswitch.Route) { r.MTU = 1400 }))
+	)
+	return map[string]plan.State{
+		"nothing":           {},
+		"private":           all(switchOf("lab"), guest("lab", "web"), guest("lab", "db")),
+		"internal":          lan,
+		"internal, one":     all(lan, web),
+		"internal, two":     all(lan, web, db),
+		"internal, jumbo":   withMTU(all(lan, web, db), 9000),
+		"internal, no NAT":  all(switchOf("lan"), hostPort("lan", "10.0.0.254/24", "fd00::1/80"), db),
+		"internal, IPv4":    all(switchOf("lan"), hostPort("lan", "10.0.0.1/24"), natOf("lan", plan.Families{IPv4: true})),
+		"external":          all(switchOf("ext"), adopted("ext", "nic0"), hostPort("ext"), guest("ext", "web")),
+		"external, tap":     all(switchOf("ext"), adopted("ext", "nic0"), adopted("ext", "tap0"), guest("ext", "db", addressed("10.0.0.3/24"))),
+		"uplink on another": all(switchOf("lan"), adopted("lan", "nic0"), switchOf("ext"), adopted("ext", "tap0"), web),
+		"spoofing": all(switchOf("lan"), guest("lan", "web", func(p *plan.Port) { p.FDB, p.Locked, p.Learning, p.Flood = nil, false, true, true }),
+			guarded("db", vswitch.MAC{2, 0, 0, 0, 0, 3}), guest("lan", "db")),
+		"other guard": all(switchOf("lan"), guarded("db", vswitch.MAC{2, 0, 0, 0, 0, 4}), guest("lan", "db", func(p *plan.Port) { p.Endpoint.Name = "eth1" })),
+		"crossed": all(switchOf("lan"), guest("lan", "web", func(p *plan.Port) { p.Endpoint.Netns = nsDB }),
+			guest("lan", "db", addressed("10.0.0.2/16", "fd00::2/80"), func(p *plan.Port) { p.Endpoint.Netns = nsWeb })),
+	}
+}
+
+// TestRandomWalk goes from state to state in no order that anybody thought of.
+func TestRandomWalk(t *testing.T) {
+	states := namedStates()
+	names := slices.Sorted(maps.Keys(states))
+	random := rand.New(rand.NewPCG(1, 2))
+	host, at := newHost(), "nothing"
+	for i := range 500 {
+		to := names[random.IntN(len(names))]
+		ok := t.Run(fmt.Sprintf("%03d from %s to %s", i, at, to), func(t *testing.T) { reach(t, host, states[to], states[at]) })
+		if !ok {
+			return
+		}
+		at = to
+	}
+}
+
+// TestEveryTransitionSurvivesDeath kills the process before each step of each
+// transition and lets the next process finish it, or take it all back.
+func TestEveryTransitionSurvivesDeath(t *testing.T) {
+	states := namedStates()
+	names := slices.Sorted(maps.Keys(states))
+	for _, from := range names {
+		for _, to := range names {
+			t.Run(from+" to "+to, func(t *testing.T) {
+				for n := 1; dieAndRecover(t, states[from], states[to], n); n++ {
+				}
+			})
+		}
+	}
+}
+
+// dieAndRecover reports whether the plan had an n-th step to die at.
+func dieAndRecover(t *testing.T, from, to plan.State, n int) bool {
+	t.Helper()
+	died := false
+	for _, then := range []plan.State{to, from} {
+		host := newHost()
+		reach(t, host, from, plan.State{})
+		host.DieAt(n)
+		died = errors.Is(host.Apply(context.Background(), steps(t, host, to, from)), kernel.ErrDied)
+		host.Revive()
+		have := plan.Union(from, to)
+		if !died {
+			have = plan.Union(to, from)
+		}
+		t.Logf("died before step %d", n)
+		reach(t, host, then, have)
+	}
+	return died
+}
+
+// TestStepsAreIdempotent carries out every step of every transition twice.
+func TestStepsAreIdempotent(t *testing.T) {
+	states := namedStates()
+	names := slices.Sorted(maps.Keys(states))
+	for _, from := range names {
+		for _, to := range names {
+			t.Run(from+" to "+to, func(t *testing.T) {
+				host := newHost()
+				reach(t, host, states[from], plan.State{})
+				for _, step := range steps(t, host, states[to], states[from]) {
+					if err := host.Apply(context.Background(), []plan.Step{step}); err != nil {
+						t.Fatal(err)
+					}
+					switch step.(type) {
+					case plan.CreateBridge, plan.CreateVeth:
+						continue // EEXIST: what exists may be somebody else's
+					}
+					once := host.String()
+					if err := host.Apply(context.Background(), []plan.Step{step}); err != nil {
+						t.Errorf("second time: %v", err)
+					}
+					if again := host.String(); again != once {
+						t.Errorf("%s changes something the second time:\n%s\n%s", step, once, again)
+					}
+				}
+				arrived(t, host, states[to], states[from])
+			})
+		}
+	}
+}
