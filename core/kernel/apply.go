@@ -1,0 +1,363 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"github.com/patchbay-net/patchbay/core/plan"
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+// applier turns steps into messages and sends as many together as it can: it
+// goes to the kernel only when it needs an answer (the index of a netdev) or when
+// the namespace changes.
+type applier struct {
+	host    *rtnl
+	steps   []plan.Step
+	pending []request
+	at      string // the namespace that pending is for; "" is the host's
+
+	links map[linkKey]link
+	born  map[linkKey]bool // both ends of pairs made by this plan: MAC, MTU and group are set
+	netns map[string]*openedNetns
+}
+
+// linkKey is a netdev in a namespace.
+type linkKey struct{ netns, name string }
+
+type openedNetns struct {
+	file *os.File
+	conn *rtnl
+}
+
+func (a *applier) closeNetns() {
+	for _, n := range a.netns {
+		if n.conn != nil {
+			n.conn.close()
+		}
+		_ = n.file.Close()
+	}
+}
+
+// stepError attributes a failure to its step; fallback is the step at work.
+func (a *applier) stepError(fallback int, err error) error {
+	index := fallback
+	var r *requestError
+	if errors.As(err, &r) {
+		index, err = r.step, r.err
+	}
+	if errors.Is(err, unix.EPERM) {
+		err = &vswitch.Error{Kind: vswitch.KernelFailed, Err: err, Hint: "run as root: this needs CAP_NET_ADMIN"}
+	}
+	return &StepError{Index: index, Step: a.steps[index], Err: err}
+}
+
+// queue adds a message in a namespace, after sending what is pending for another.
+func (a *applier) queue(netns string, r request) error {
+	if netns != a.at {
+		if err := a.flush(); err != nil {
+			return err
+		}
+		a.at = netns
+	}
+	a.pending = append(a.pending, r)
+	return nil
+}
+
+func (a *applier) flush() error {
+	if len(a.pending) == 0 {
+		return nil
+	}
+	requests := a.pending
+	a.pending = nil
+	c, err := a.conn(a.at)
+	if err != nil {
+		return &requestError{step: requests[0].step, err: err}
+	}
+	return c.do(requests)
+}
+
+func (a *applier) conn(netns string) (*rtnl, error) {
+	if netns == "" {
+		return a.host, nil
+	}
+	n, err := a.namespace(netns)
+	if err != nil {
+		return nil, err
+	}
+	if n.conn == nil {
+		n.conn, err = dialRTNLAt(n.file)
+	}
+	return n.conn, err
+}
+
+func (a *applier) namespace(path string) (*openedNetns, error) {
+	if n, ok := a.netns[path]; ok {
+		return n, nil
+	}
+	f, err := openNetns(path)
+	if err != nil {
+		return nil, err
+	}
+	n := &openedNetns{file: f}
+	if a.netns == nil {
+		a.netns = make(map[string]*openedNetns)
+	}
+	a.netns[path] = n
+	return n, nil
+}
+
+// index returns a netdev's number, asking the kernel if no message told it yet.
+func (a *applier) index(step int, netns, name string) (int, error) {
+	key := linkKey{netns, name}
+	if _, known := a.links[key]; !known {
+		if err := a.ask(step, netns, name); err != nil {
+			return 0, err
+		}
+	}
+	if a.links[key].index == 0 { // asked for, not answered yet
+		if err := a.flush(); err != nil {
+			return 0, err
+		}
+	}
+	if l := a.links[key]; l.index != 0 {
+		return l.index, nil
+	}
+	return 0, noNetdev(name)
+}
+
+// ask queues the question for a netdev; index collects the answer.
+func (a *applier) ask(step int, netns, name string) error {
+	key := linkKey{netns, name}
+	a.links[key] = link{}
+	return a.queue(netns, request{
+		NetlinkRequest: getLink(name), step: step,
+		answer: func(b []byte) { a.links[key] = parseLink(b) },
+		explain: func(err error) error {
+			if isAbsent(err) {
+				return noNetdev(name)
+			}
+			return err
+		},
+	})
+}
+
+func noNetdev(name string) error {
+	return &vswitch.Error{Kind: vswitch.NotFound, Err: fmt.Errorf("netdev %s is not there: %w", name, unix.ENODEV)}
+}
+
+// send queues messages of a step for the host's namespace.
+func (a *applier) send(step int, messages ...*nl.NetlinkRequest) error {
+	for _, m := range messages {
+		if err := a.queue("", request{NetlinkRequest: m, step: step, explain: explainLimit}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// remove queues a message that takes away what may be gone already.
+func (a *applier) remove(step int, netns string, m *nl.NetlinkRequest) error {
+	return a.queue(netns, request{NetlinkRequest: m, step: step, absent: true})
+}
+
+// explainLimit knows the errno of a bridge that has no port number left.
+func explainLimit(err error) error {
+	if errors.Is(err, unix.EXFULL) {
+		return &vswitch.Error{
+			Kind: vswitch.SwitchFull, Err: fmt.Errorf("a Linux bridge takes 1023 ports: %w", err),
+			Hint: "attach to another switch",
+		}
+	}
+	return err
+}
+
+// step queues one step.
+func (a *applier) step(i int, s plan.Step) error {
+	switch s := s.(type) {
+	case plan.CreateBridge:
+		return a.send(i, append([]*nl.NetlinkRequest{newBridge(s.Bridge)}, setBridge(s.Bridge)...)...)
+	case plan.SetBridge:
+		return a.send(i, setBridge(s.Bridge)...)
+	case plan.DeleteBridge:
+		return a.remove(i, "", byName(unix.RTM_DELLINK, 0, s.Name, noHeader()))
+	case plan.DeleteNetdev:
+		return a.deleteNetdev(i, s.Name)
+	case plan.CreateVeth:
+		return a.createVeth(i, s.Port)
+	case plan.SetPort:
+		return a.setPort(i, s.Port)
+	case plan.ReleasePort:
+		m := setMaster(s.Name, 0)
+		if s.Ungroup {
+			m.AddData(uint32Attribute(unix.IFLA_GROUP, 0))
+		}
+		return a.remove(i, "", m)
+	case plan.AddFDB:
+		return a.addFDB(i, s)
+	case plan.DeleteFDB:
+		return a.deleteFDB(i, s)
+	case plan.AwaitPort:
+		return a.outside(func() error { return awaitPort(a.host, s.Name) })
+	case plan.SetRules:
+		return a.outside(func() error { return applyRules(s) })
+	case plan.SetForwarding:
+		return a.outside(func() error { return setForwarding(s.Families) })
+	default:
+		return a.endpointStep(i, s)
+	}
+}
+
+// endpointStep queues a step in the owner's namespace.
+func (a *applier) endpointStep(i int, s plan.Step) error {
+	switch s := s.(type) {
+	case plan.SetEndpoint:
+		fresh := a.born[linkKey{s.Endpoint.Netns, s.Endpoint.Name}]
+		return a.queue(s.Endpoint.Netns, request{NetlinkRequest: setEndpoint(s.Endpoint, fresh), step: i})
+	case plan.AddAddress:
+		return a.atEndpoint(i, s.At, func(index int) *nl.NetlinkRequest {
+			return addressMessage(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, index, s.Address)
+		})
+	case plan.AddRoute:
+		return a.atEndpoint(i, s.At, func(index int) *nl.NetlinkRequest {
+			return routeMessage(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, index, s.Route)
+		})
+	case plan.DeleteAddress:
+		return a.removeAtEndpoint(i, s.At, func(index int) *nl.NetlinkRequest {
+			return addressMessage(unix.RTM_DELADDR, 0, index, s.Address)
+		})
+	case plan.DeleteRoute:
+		return a.removeAtEndpoint(i, s.At, func(index int) *nl.NetlinkRequest {
+			return routeMessage(unix.RTM_DELROUTE, 0, index, s.Route)
+		})
+	}
+	return fmt.Errorf("step %T is unknown to this kernel", s)
+}
+
+// outside runs what is no rtnetlink message, in its place among them.
+func (a *applier) outside(do func() error) error {
+	if err := a.flush(); err != nil {
+		return err
+	}
+	return do()
+}
+
+func (a *applier) atEndpoint(step int, at plan.At, message func(index int) *nl.NetlinkRequest) error {
+	index, err := a.index(step, at.Netns, at.Name)
+	if err != nil {
+		return err
+	}
+	return a.queue(at.Netns, request{NetlinkRequest: message(index), step: step})
+}
+
+// removeAtEndpoint is atEndpoint for what is gone if the endpoint is.
+func (a *applier) removeAtEndpoint(step int, at plan.At, message func(index int) *nl.NetlinkRequest) error {
+	index, err := a.index(step, at.Netns, at.Name)
+	if errors.Is(err, vswitch.NotFound) || errors.Is(err, vswitch.NetnsNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return a.remove(step, at.Netns, message(index))
+}
+
+func (a *applier) createVeth(step int, p plan.Port) error {
+	bridge, err := a.index(step, "", p.Bridge)
+	if err != nil {
+		return err
+	}
+	netns := -1
+	if path := p.Endpoint.Netns; path != "" {
+		n, err := a.namespace(path)
+		if err != nil {
+			return err
+		}
+		netns = int(n.file.Fd())
+	}
+	err = a.queue("", request{
+		NetlinkRequest: newVeth(p, bridge, netns), step: step,
+		explain: func(err error) error { return a.explainVeth(p, err) },
+	})
+	if err != nil {
+		return err
+	}
+	// The answer tells the pair's numbers: the owner's end is the peer.
+	key, peer := linkKey{"", p.Name}, linkKey{p.Endpoint.Netns, p.Endpoint.Name}
+	a.links[key], a.links[peer] = link{}, link{}
+	a.born[key], a.born[peer] = true, true
+	return a.queue("", request{
+		NetlinkRequest: getLink(p.Name), step: step,
+		answer: func(b []byte) {
+			l := parseLink(b)
+			a.links[key], a.links[peer] = l, link{index: l.peer, name: p.Endpoint.Name}
+		},
+	})
+}
+
+// explainVeth tells which of the pair's two names is taken.
+func (a *applier) explainVeth(p plan.Port, err error) error {
+	if !errors.Is(err, unix.EEXIST) {
+		return explainLimit(err)
+	}
+	c, dialErr := dialRTNL()
+	if dialErr != nil {
+		return err
+	}
+	defer c.close()
+	if _, lookup := c.link(p.Name); lookup == nil {
+		return &vswitch.Error{Kind: vswitch.AlreadyExists, Err: fmt.Errorf("netdev %s exists: %w", p.Name, err)}
+	}
+	return &vswitch.Error{
+		Kind: vswitch.EndpointExists, Err: fmt.Errorf("the container already has an interface %s: %w", p.Endpoint.Name, err),
+		Hint: "give the attachment another interface name (CNI_IFNAME)",
+	}
+}
+
+func (a *applier) setPort(step int, p plan.Port) error {
+	fresh := a.born[linkKey{"", p.Name}]
+	if p.Bridge != "" && !fresh {
+		bridge, err := a.index(step, "", p.Bridge)
+		if err != nil {
+			return err
+		}
+		if err := a.send(step, setMaster(p.Name, bridge)); err != nil {
+			return err
+		}
+	}
+	return a.send(step, setPort(p, fresh)...)
+}
+
+func (a *applier) addFDB(step int, s plan.AddFDB) error {
+	index, err := a.index(step, "", s.Port)
+	if err != nil {
+		return err
+	}
+	return a.send(step, fdbEntry(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, index, s.MAC))
+}
+
+func (a *applier) deleteFDB(step int, s plan.DeleteFDB) error {
+	index, err := a.index(step, "", s.Port)
+	if errors.Is(err, vswitch.NotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return a.remove(step, "", fdbEntry(unix.RTM_DELNEIGH, 0, index, s.MAC))
+}
+
+// deleteNetdev forgets the pair's numbers: a netdev of that name made later in
+// the same plan has others.
+func (a *applier) deleteNetdev(step int, name string) error {
+	if err := a.outside(func() error { return nil }); err != nil {
+		return err
+	}
+	clear(a.links)
+	clear(a.born)
+	return a.remove(step, "", byName(unix.RTM_DELLINK, 0, name, noHeader()))
+}

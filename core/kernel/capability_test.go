@@ -1,0 +1,80 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+func TestProbeCapabilities(t *testing.T) {
+	newNS(t) // skips without root
+	before, err := listNetdevs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := probeCapabilities(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What `ip` and `nft` can do, by another way than ours.
+	ns := newNS(t)
+	sh(t, ns, "ip link add br0 type bridge; ip link add p0 type veth peer name q0; ip link set p0 master br0")
+	try := func(script string) bool {
+		return sh(t, ns, "if ("+script+") >/dev/null 2>&1; then echo yes; fi") == "yes\n"
+	}
+	want := Capabilities{
+		PortLocked:    try("bridge link set dev p0 locked on && bridge -d link show dev p0 | grep -q 'locked on'"),
+		VLANFiltering: try("ip link set br0 type bridge vlan_filtering 1"),
+		BridgeRules:   try("nft 'add table bridge x; add chain bridge x y { type filter hook input priority 0; }'"),
+		NAT:           try("nft 'add table inet x; add chain inet x y { type nat hook postrouting priority 0; }; add rule inet x y masquerade'"),
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	after, err := listNetdevs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(names(before), names(after)); diff != "" {
+		t.Errorf("netdevs of the host (-before +after):\n%s", diff)
+	}
+}
+
+func names(devs []Netdev) (out []string) {
+	for _, d := range devs {
+		out = append(out, d.Name)
+	}
+	return out
+}
+
+func TestProbeCapabilitiesStops(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := probeCapabilities(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestMissingRulesAreNamed(t *testing.T) {
+	newNS(t) // skips without root
+	if err := requireRules(); err != nil {
+		t.Errorf("on this kernel: %v", err)
+	}
+	// Masquerading outside of a NAT hook stands for what a kernel does not have.
+	err := inNewNetns(func() error {
+		return tryTable(emptyTable(nftables.TableFamilyBridge, nftables.ChainTypeNAT, &expr.Masq{}))
+	})
+	if !isUnsupported(err) {
+		t.Errorf("a NAT chain in family bridge: %v", err)
+	}
+	if err := missingRules("CONFIG_NFT_MASQ", err); !errors.Is(err, vswitch.CapabilityMissing) || !strings.Contains(err.Error(), "CONFIG_NFT_MASQ") {
+		t.Errorf("got %v", err)
+	}
+}

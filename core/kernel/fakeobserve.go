@@ -1,0 +1,107 @@
+package kernel
+
+import (
+	"slices"
+
+	"github.com/patchbay-net/patchbay/core/plan"
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+// observe returns what exists of scope and nothing that scope does not name.
+func (f *Fake) observe(scope plan.State) plan.State {
+	seen := plan.State{
+		Rules: plan.Rules{
+			Base:       scope.Rules.Base && f.rules.Base,
+			Masquerade: named(f.rules.Masquerade, scope.Rules.Masquerade),
+			Quiet:      named(f.rules.Quiet, scope.Rules.Quiet),
+			Router:     named(f.rules.Router, scope.Rules.Router),
+			Guard:      named(f.rules.Guard, scope.Rules.Guard),
+		},
+		Forward: plan.Families{IPv4: scope.Forward.IPv4 && f.onward.IPv4, IPv6: scope.Forward.IPv6 && f.onward.IPv6},
+	}
+	for name := range scope.Bridges {
+		if link := f.host.links[name]; link != nil && link.Kind == "bridge" {
+			b := link.options
+			b.Name, b.MAC, b.MTU, b.Alias, b.Up = name, link.MAC, link.MTU, link.Alias, link.Up
+			put(&seen.Bridges, name, b)
+		}
+	}
+	for name, port := range scope.Ports {
+		if link := f.host.links[name]; link != nil {
+			put(&seen.Ports, name, f.observePort(link, port))
+		}
+	}
+	return seen
+}
+
+func (f *Fake) observePort(link *fakeLink, scope plan.Port) plan.Port {
+	p := plan.Port{
+		Name: link.Name, Alias: link.Alias, Group: link.group, MTU: link.MTU, Up: link.Up, MAC: link.MAC,
+		Learning: link.learning, Flood: link.flood, Locked: link.locked,
+	}
+	if link.master != nil {
+		p.Bridge = link.master.Name
+		for _, mac := range scope.FDB {
+			if link.master.fdb[mac] == link {
+				p.FDB = append(p.FDB, mac)
+			}
+		}
+	}
+	if scope.Endpoint != nil {
+		p.Endpoint = f.observeEndpoint(link.Name, *scope.Endpoint)
+	}
+	return p
+}
+
+// observeEndpoint returns nil unless the port's other end is where scope says.
+func (f *Fake) observeEndpoint(port string, scope plan.Endpoint) *plan.Endpoint {
+	link, err := f.endpoint(plan.At{Port: port, Netns: scope.Netns, Name: scope.Name})
+	if err != nil {
+		return nil
+	}
+	e := &plan.Endpoint{Netns: scope.Netns, Name: link.Name, MAC: link.MAC, MTU: link.MTU, Up: link.Up}
+	if scope.Alias != "" {
+		e.Alias = link.Alias
+	}
+	for _, a := range scope.Addresses {
+		if slices.ContainsFunc(link.addresses, func(have plan.Address) bool { return have.Prefix == a.Prefix }) {
+			e.Addresses = append(e.Addresses, a)
+		}
+	}
+	for _, r := range scope.Routes {
+		if have := link.ns.routes[plan.RouteKey(r)]; have.link == link {
+			e.Routes = append(e.Routes, inWordsOf(r, have.Route))
+		}
+	}
+	return e
+}
+
+// inWordsOf is the route that the kernel has, with the same left out as in want.
+func inWordsOf(want, have vswitch.Route) vswitch.Route {
+	have.Dst, have.Table, have.Priority = want.Dst, want.Table, want.Priority
+	if scope := *have.Scope; want.Scope != nil {
+		have.Scope = &scope
+	} else {
+		have.Scope = nil
+	}
+	return have
+}
+
+// named is what m holds under the keys of scope.
+func named[K comparable, V any](m, scope map[K]V) map[K]V {
+	var out map[K]V
+	for k := range scope {
+		if v, ok := m[k]; ok {
+			put(&out, k, v)
+		}
+	}
+	return out
+}
+
+// put makes the map with its first element, so that nothing is nil, not empty.
+func put[K comparable, V any](m *map[K]V, k K, v V) {
+	if *m == nil {
+		*m = make(map[K]V)
+	}
+	(*m)[k] = v
+}

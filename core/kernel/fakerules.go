@@ -1,0 +1,75 @@
+package kernel
+
+import (
+	"fmt"
+	"maps"
+	"syscall"
+
+	"github.com/patchbay-net/patchbay/core/plan"
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+// setRules is one transaction: it happens whole or not at all. What is removed
+// goes whatever value it has by now, what is added takes the place of another
+// value.
+func (f *Fake) setRules(s plan.SetRules) error {
+	if s.Remove.Base {
+		f.rules = plan.Rules{}
+		return nil
+	}
+	if err := f.mayHold(s.Add); err != nil {
+		return err
+	}
+	if !f.rules.Base && !s.Add.Base {
+		if hasElements(s.Add) {
+			return fmt.Errorf("nftables table patchbay is gone: %w", syscall.ENOENT)
+		}
+		return nil
+	}
+	next := plan.Rules{
+		Base:       true,
+		Masquerade: changed(f.rules.Masquerade, nil, nil),
+		Quiet:      changed(f.rules.Quiet, s.Remove.Quiet, s.Add.Quiet),
+		Router:     changed(f.rules.Router, s.Remove.Router, s.Add.Router),
+		Guard:      changed(f.rules.Guard, s.Remove.Guard, s.Add.Guard),
+	}
+	for dev, gone := range s.Remove.Masquerade { // two sets, one of each family
+		have := next.Masquerade[dev]
+		next.Masquerade[dev] = plan.Families{IPv4: have.IPv4 && !gone.IPv4, IPv6: have.IPv6 && !gone.IPv6}
+	}
+	for dev, more := range s.Add.Masquerade {
+		have := next.Masquerade[dev]
+		next.Masquerade[dev] = plan.Families{IPv4: have.IPv4 || more.IPv4, IPv6: have.IPv6 || more.IPv6}
+	}
+	maps.DeleteFunc(next.Masquerade, func(_ string, f plan.Families) bool { return f == plan.Families{} })
+	f.rules = next
+	return nil
+}
+
+// changed is a copy of m without the keys of remove and with all of add.
+func changed[K comparable, V any](m, remove, add map[K]V) map[K]V {
+	out := make(map[K]V, len(m)+len(add))
+	maps.Copy(out, m)
+	for key := range remove {
+		delete(out, key)
+	}
+	maps.Copy(out, add)
+	return out
+}
+
+// mayHold fails for rules that this kernel cannot hold. The tables need all that
+// the rules in them need.
+func (f *Fake) mayHold(r plan.Rules) error {
+	if !f.caps.BridgeRules && (r.Base || len(r.Quiet)+len(r.Router)+len(r.Guard) > 0) {
+		return refused(vswitch.CapabilityMissing, syscall.EOPNOTSUPP, "this kernel lacks CONFIG_NF_TABLES_BRIDGE")
+	}
+	if !f.caps.NAT && (r.Base || len(r.Masquerade) > 0) {
+		return refused(vswitch.CapabilityMissing, syscall.EOPNOTSUPP, "this kernel lacks CONFIG_NFT_MASQ")
+	}
+	return nil
+}
+
+func hasElements(r plan.Rules) bool {
+	r.Base = false
+	return !r.Empty()
+}

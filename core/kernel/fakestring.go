@@ -1,0 +1,172 @@
+package kernel
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/patchbay-net/patchbay/core/plan"
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+// String draws the state in the words of `ip`, `bridge`, `nft` and `sysctl`,
+// sorted: the host first, then each namespace, the rules and forwarding.
+//
+//	host
+//	  pb-lan: bridge 0e:00:00:00:00:01 mtu 1500 up alias "patchbay:bridge switch=lan"
+//	  pbp1: veth eth0@/run/netns/a 0e:00:00:00:00:02 mtu 1500 up master pb-lan group 0x50420001
+//	    bridge link learning off flood off locked on
+//	    bridge fdb 0a:50:42:00:00:01 static sticky
+//	netns /run/netns/a
+//	  eth0: veth pbp1@host 0a:50:42:00:00:01 mtu 1500 up
+//	    inet 10.0.0.2/24
+//	    route default via 10.0.0.1
+//	nft table patchbay
+//	  quiet { 0x50420001 }
+//	sysctl
+//	  net.ipv4.ip_forward = 1
+func (f *Fake) String() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var b strings.Builder
+	f.host.draw(&b, "host")
+	for _, path := range slices.Sorted(maps.Keys(f.netns)) {
+		f.netns[path].draw(&b, "netns "+path)
+	}
+	f.drawRules(&b)
+	if f.onward != (plan.Families{}) {
+		b.WriteString("sysctl\n")
+		line(&b, f.onward.IPv4, "net.ipv4.ip_forward = 1")
+		line(&b, f.onward.IPv6, "net.ipv6.conf.all.forwarding = 1")
+	}
+	return b.String()
+}
+
+func line(b *strings.Builder, show bool, format string, args ...any) {
+	if show {
+		fmt.Fprintf(b, "  "+format+"\n", args...)
+	}
+}
+
+func (ns *fakeNetns) draw(b *strings.Builder, title string) {
+	b.WriteString(title + "\n")
+	for _, name := range slices.Sorted(maps.Keys(ns.links)) {
+		ns.links[name].draw(b)
+	}
+}
+
+func (l *fakeLink) draw(b *strings.Builder) {
+	line(b, true, "%s: %s", l.Name, strings.Join(l.words(), " "))
+	if l.master != nil {
+		line(b, true, "  bridge link learning %s flood %s locked %s", onOff(l.learning), onOff(l.flood), onOff(l.locked))
+		for _, mac := range slices.SortedFunc(maps.Keys(l.master.fdb), func(a, b vswitch.MAC) int { return cmp.Compare(a.String(), b.String()) }) {
+			line(b, l.master.fdb[mac] == l, "  bridge fdb %s static sticky", mac)
+		}
+	}
+	for _, a := range l.addresses {
+		family := "inet"
+		if a.Prefix.Addr().Is6() {
+			family = "inet6"
+		}
+		line(b, true, "  %s %s", family, a.Prefix)
+	}
+	for _, id := range slices.SortedFunc(maps.Keys(l.ns.routes), compareRoutes) {
+		if r := l.ns.routes[id]; r.link == l {
+			line(b, true, "  route %s", r.words())
+		}
+	}
+}
+
+func (l *fakeLink) words() []string {
+	var words []string
+	if l.Kind != "" {
+		words = append(words, l.Kind)
+	}
+	if l.peer != nil {
+		place := l.peer.ns.path
+		if place == "" {
+			place = "host"
+		}
+		words = append(words, l.peer.Name+"@"+place)
+	}
+	if !l.MAC.IsZero() {
+		words = append(words, l.MAC.String())
+	}
+	words = append(words, fmt.Sprintf("mtu %d", l.MTU))
+	if l.Up {
+		words = append(words, "up")
+	} else {
+		words = append(words, "down")
+	}
+	if l.master != nil {
+		words = append(words, "master "+l.master.Name)
+	}
+	if l.group != 0 {
+		words = append(words, fmt.Sprintf("group %#x", l.group))
+	}
+	if l.Alias != "" {
+		words = append(words, fmt.Sprintf("alias %q", l.Alias))
+	}
+	return words
+}
+
+func compareRoutes(a, b plan.RouteID) int {
+	return cmp.Or(cmp.Compare(a.Dst.Addr().BitLen(), b.Dst.Addr().BitLen()), cmp.Compare(a.Table, b.Table),
+		a.Dst.Addr().Compare(b.Dst.Addr()), cmp.Compare(a.Dst.Bits(), b.Dst.Bits()), cmp.Compare(a.Priority, b.Priority))
+}
+
+func (r fakeRoute) words() string {
+	dst := r.Dst.String()
+	if r.Dst.Bits() == 0 {
+		dst = "default"
+	}
+	words := []string{dst}
+	if r.Gateway.IsValid() {
+		words = append(words, "via "+r.Gateway.String())
+	}
+	if r.Table != nil {
+		words = append(words, fmt.Sprintf("table %d", *r.Table))
+	}
+	if *r.Scope == scopeLink {
+		words = append(words, "scope link")
+	}
+	for _, option := range []struct {
+		word  string
+		value int
+	}{{"metric", r.Priority}, {"mtu", r.MTU}, {"advmss", r.AdvMSS}} {
+		if option.value != 0 {
+			words = append(words, fmt.Sprintf("%s %d", option.word, option.value))
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+func (f *Fake) drawRules(b *strings.Builder) {
+	r := f.rules
+	if !r.Base {
+		return
+	}
+	b.WriteString("nft table patchbay\n")
+	for _, dev := range slices.Sorted(maps.Keys(r.Masquerade)) {
+		line(b, r.Masquerade[dev].IPv4, "masquerade4 { %s }", dev)
+		line(b, r.Masquerade[dev].IPv6, "masquerade6 { %s }", dev)
+	}
+	for _, group := range slices.Sorted(maps.Keys(r.Quiet)) {
+		line(b, true, "quiet { %#x }", group)
+	}
+	for _, group := range slices.Sorted(maps.Keys(r.Router)) {
+		line(b, true, "router { %#x : %s }", group, r.Router[group])
+	}
+	for _, dev := range slices.Sorted(maps.Keys(r.Guard)) {
+		line(b, true, "guard { %s . %s }", dev, r.Guard[dev])
+	}
+}
+
+func onOff(on bool) string {
+	if on {
+		return "on"
+	}
+	return "off"
+}

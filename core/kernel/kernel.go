@@ -1,0 +1,81 @@
+package kernel
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+
+	"github.com/patchbay-net/patchbay/core/plan"
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+// Kernel is a host's network stack. Its methods may be called at the same time
+// from any goroutine.
+type Kernel interface {
+	// Observe returns what exists of scope: the bridges and ports that it names,
+	// of their endpoints the addresses and routes, of their forwarding entries and
+	// of the rules those that it names. An object that does not exist is not in
+	// the result; a port's owner whose namespace is gone leaves Endpoint nil.
+	Observe(ctx context.Context, scope plan.State) (plan.State, error)
+
+	// Apply carries out steps in order and stops at the first that fails, with a
+	// *StepError. Steps before it have been carried out; of those behind it some
+	// may have been, since several travel in one message to the kernel.
+	Apply(ctx context.Context, steps []plan.Step) error
+
+	// Netdevs lists the netdevs of the host's namespace.
+	Netdevs(ctx context.Context) ([]Netdev, error)
+
+	// Netdev returns one netdev, or an error of kind vswitch.NotFound.
+	Netdev(ctx context.Context, name string) (Netdev, error)
+
+	// Capabilities finds out what this kernel can do, by trying it in a network
+	// namespace made for the purpose. It takes milliseconds: keep the answer.
+	Capabilities(ctx context.Context) (Capabilities, error)
+
+	// CheckNetns fails with vswitch.NetnsNotFound unless path is a network
+	// namespace.
+	CheckNetns(path string) error
+}
+
+// Netdev is a network device of the host as an uplink, a holder of a MAC address
+// or a box in the topology.
+type Netdev struct {
+	Name     string        `json:"name"`
+	Kind     string        `json:"kind,omitempty"` // rtnl link kind: "", "bridge", "veth", "bond", ...
+	MAC      vswitch.MAC   `json:"mac"`
+	MTU      int           `json:"mtu"`
+	MaxMTU   int           `json:"maxMTU,omitempty"` // 0: unknown
+	Master   string        `json:"master,omitempty"`
+	Alias    string        `json:"alias,omitempty"`
+	Up       bool          `json:"up"`
+	Carrier  bool          `json:"carrier"`
+	Loopback bool          `json:"loopback,omitempty"`
+	Ethernet bool          `json:"ethernet"`           // ARPHRD_ETHER
+	NoBridge bool          `json:"noBridge,omitempty"` // wireless, or IFF_DONT_BRIDGE
+	VFs      []vswitch.MAC `json:"vfs,omitempty"`      // administrative MACs of its VFs
+	// Addresses are the host's own on it, without IPv6 link-local ones.
+	Addresses []netip.Prefix `json:"addresses,omitempty"`
+}
+
+// Capabilities is what a kernel can do of what Patchbay uses.
+type Capabilities struct {
+	PortLocked    bool `json:"portLocked"`    // bridge port flag "locked", Linux 5.18
+	VLANFiltering bool `json:"vlanFiltering"` // CONFIG_BRIDGE_VLAN_FILTERING
+	BridgeRules   bool `json:"bridgeRules"`   // CONFIG_NF_TABLES_BRIDGE
+	NAT           bool `json:"nat"`           // CONFIG_NFT_NAT and CONFIG_NFT_MASQ in family inet
+}
+
+// StepError tells which step failed and why. Err is an errno or a
+// *vswitch.Error where the kind is known.
+type StepError struct {
+	Index int
+	Step  plan.Step
+	Err   error
+}
+
+// Error names the step in the words of `ip` and `bridge`.
+func (e *StepError) Error() string { return fmt.Sprintf("%s: %v", e.Step, e.Err) }
+
+// Unwrap exposes the errno or the kind.
+func (e *StepError) Unwrap() error { return e.Err }

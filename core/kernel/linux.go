@@ -1,0 +1,77 @@
+package kernel
+
+import (
+	"context"
+	"sync"
+
+	"github.com/patchbay-net/patchbay/core/plan"
+)
+
+// Linux is the kernel of this machine, seen from the network namespace that the
+// process runs in: that namespace is "the host".
+type Linux struct {
+	idle sync.Pool // of *rtnl in the host's namespace
+}
+
+var _ Kernel = (*Linux)(nil)
+
+// NewLinux returns the kernel of this machine. It opens nothing until used.
+func NewLinux() *Linux { return &Linux{} }
+
+// host runs fn with a socket in the host's namespace. Every caller has one of its
+// own: a shared socket would serialise them.
+func (l *Linux) host(fn func(*rtnl) error) error {
+	c, ok := l.idle.Get().(*rtnl)
+	if !ok {
+		var err error
+		if c, err = dialRTNL(); err != nil {
+			return err
+		}
+	}
+	defer l.idle.Put(c)
+	return fn(c)
+}
+
+// Netdevs lists the netdevs of the host's namespace.
+func (l *Linux) Netdevs(ctx context.Context) ([]Netdev, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return listNetdevs()
+}
+
+// Netdev returns one netdev of the host's namespace.
+func (l *Linux) Netdev(ctx context.Context, name string) (Netdev, error) {
+	if err := ctx.Err(); err != nil {
+		return Netdev{}, err
+	}
+	return readNetdev(name)
+}
+
+// Capabilities tries what this kernel can do.
+func (l *Linux) Capabilities(ctx context.Context) (Capabilities, error) {
+	return probeCapabilities(ctx)
+}
+
+// CheckNetns fails unless path is a network namespace.
+func (l *Linux) CheckNetns(path string) error { return checkNetns(path) }
+
+// Apply carries out the steps.
+func (l *Linux) Apply(ctx context.Context, steps []plan.Step) error {
+	return l.host(func(c *rtnl) error {
+		a := applier{host: c, steps: steps, links: make(map[linkKey]link), born: make(map[linkKey]bool)}
+		defer a.closeNetns()
+		for i, s := range steps {
+			if err := ctx.Err(); err != nil {
+				return &StepError{Index: i, Step: s, Err: err}
+			}
+			if err := a.step(i, s); err != nil {
+				return a.stepError(i, err)
+			}
+		}
+		if err := a.flush(); err != nil {
+			return a.stepError(len(steps)-1, err)
+		}
+		return nil
+	})
+}

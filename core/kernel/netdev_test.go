@@ -1,0 +1,118 @@
+package kernel
+
+import (
+	"encoding/binary"
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+var prefixes = cmpopts.EquateComparable(netip.Prefix{})
+
+func TestNetdevs(t *testing.T) {
+	ns := newNS(t)
+	sh(t, ns, `ip link add br0 address 02:00:00:00:00:b0 mtu 1400 type bridge
+		ip link add eth0 address 02:00:00:00:00:01 mtu 1400 type veth peer name eth1 address 02:00:00:00:00:02 mtu 1400
+		ip link set eth0 alias "first one" master br0 up; ip link set eth1 up
+		ip addr add 10.0.0.1/24 dev eth1; ip addr add 10.0.0.2 peer 10.9.9.9/32 dev eth1
+		ip addr add fd00::1/64 dev eth1; ip addr add fe80::9/64 dev eth1; ip addr add 169.254.1.1/16 dev eth1`)
+	want := []Netdev{
+		{Name: "br0", Kind: "bridge", MAC: macOf(0xb0), MTU: 1400, Ethernet: true},
+		{Name: "eth0", Kind: "veth", MAC: macOf(1), MTU: 1400, Master: "br0", Alias: "first one", Up: true, Carrier: true, Ethernet: true},
+		{Name: "eth1", Kind: "veth", MAC: macOf(2), MTU: 1400, Up: true, Carrier: true, Ethernet: true, Addresses: []netip.Prefix{
+			netip.MustParsePrefix("10.0.0.1/24"), netip.MustParsePrefix("10.0.0.2/32"),
+			netip.MustParsePrefix("169.254.1.1/16"), netip.MustParsePrefix("fd00::1/64"),
+		}},
+		{Name: "lo", MTU: 65536, Loopback: true},
+	}
+	maxMTU := cmpopts.IgnoreFields(Netdev{}, "MaxMTU")
+	within(t, ns, func() error {
+		got, err := listNetdevs()
+		if err != nil {
+			return err
+		}
+		sorted := cmpopts.SortSlices(func(a, b netip.Prefix) bool { return a.String() < b.String() })
+		if diff := cmp.Diff(want, got, prefixes, maxMTU, sorted); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+		for _, one := range got {
+			alone, err := readNetdev(one.Name)
+			if err != nil {
+				return err
+			}
+			if diff := cmp.Diff(one, alone, prefixes); diff != "" {
+				t.Errorf("%s read alone (-want +got):\n%s", one.Name, diff)
+			}
+			if one.Name == "eth1" && one.MaxMTU != 65535 {
+				t.Errorf("a veth's largest MTU is %d", one.MaxMTU)
+			}
+		}
+		return nil
+	})
+}
+
+func TestReadNetdevNotFound(t *testing.T) {
+	ns := newNS(t)
+	within(t, ns, func() error {
+		for _, name := range []string{"eth9", "", strings.Repeat("x", 16), "a/b"} {
+			if _, err := readNetdev(name); !errors.Is(err, vswitch.NotFound) {
+				t.Errorf("%q: %v", name, err)
+			}
+		}
+		return nil
+	})
+}
+
+func TestParseVFs(t *testing.T) {
+	vf := func(n byte, mac vswitch.MAC) []byte {
+		value := make([]byte, 36) // struct ifla_vf_mac
+		binary.NativeEndian.PutUint32(value, uint32(n))
+		copy(value[4:], mac[:])
+		info := nl.NewRtAttr(1, nil) // IFLA_VF_INFO
+		info.AddRtAttr(nl.IFLA_VF_MAC, value)
+		info.AddRtAttr(nl.IFLA_VF_TX_RATE, make([]byte, 8))
+		return info.Serialize()
+	}
+	tests := map[string]struct {
+		list []byte
+		want []vswitch.MAC
+	}{
+		"none":            {nil, nil},
+		"two":             {append(vf(0, macOf(1)), vf(1, macOf(2))...), []vswitch.MAC{macOf(1), macOf(2)}},
+		"without address": {append(vf(0, vswitch.MAC{}), vf(1, macOf(2))...), []vswitch.MAC{macOf(2)}},
+		"cut off":         {vf(0, macOf(1))[:12], nil},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			if diff := cmp.Diff(tt.want, parseVFs(tt.list)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestDumpBeginsAgain(t *testing.T) {
+	ns := newNS(t)
+	within(t, ns, func() error {
+		r := nl.NewNetlinkRequest(unix.RTM_GETLINK, unix.NLM_F_DUMP)
+		r.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
+		resets, answers := 0, 0
+		for range 2 { // a request can be sent again as it is
+			if err := dump(r, func() { resets++ }, func([]byte) { answers++ }); err != nil {
+				return err
+			}
+		}
+		if resets != 2 || answers != 2 {
+			t.Errorf("%d resets, %d answers, want 2 of each: lo twice", resets, answers)
+		}
+		return nil
+	})
+}

@@ -1,0 +1,81 @@
+package kernel
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/google/nftables"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// This file is the reading half of nftables' netlink protocol.
+
+// dumpRules sends a dump request; one that was torn is errRulesetMoved.
+func dumpRules(c *rtnl, r request) error {
+	switch err := c.do([]request{r}); {
+	case err == nil:
+		return nil
+	case errors.Is(err, unix.EINTR) || isAbsent(err):
+		return errRulesetMoved
+	default:
+		return fmt.Errorf("read nftables rules: %w", err)
+	}
+}
+
+// dialNetfilter opens a socket to nftables in the namespace of the calling thread.
+func dialNetfilter() (*rtnl, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
+	if err != nil {
+		return nil, noNftables(err)
+	}
+	_ = unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_CAP_ACK, 1)
+	_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: rtnlTimeout})
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		_ = unix.Close(fd)
+		return nil, os.NewSyscallError("netlink bind", err)
+	}
+	return &rtnl{fd: fd, buf: make([]byte, 32<<10)}, nil
+}
+
+// nftRequest is a message to nftables.
+func nftRequest(message int, family nftables.TableFamily, flags int, attrs ...*nl.RtAttr) *nl.NetlinkRequest {
+	r := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|message, flags|unix.NLM_F_ACK)
+	r.AddData(&nl.Nfgenmsg{NfgenFamily: uint8(family), Version: unix.NFNETLINK_V0})
+	for _, a := range attrs {
+		r.AddData(a)
+	}
+	return r
+}
+
+func nftName(kind int, name string) *nl.RtAttr { return nl.NewRtAttr(kind, nl.ZeroTerminated(name)) }
+
+// nftAttributes iterates over what follows struct nfgenmsg.
+func nftAttributes(b []byte) func(func(uint16, []byte) bool) {
+	const header = 4
+	return attributes(b[min(len(b), header):])
+}
+
+func bigEndian(v []byte) uint32 {
+	if len(v) < 4 {
+		return 0
+	}
+	return binary.BigEndian.Uint32(v)
+}
+
+// generationOf reads the number of the ruleset's last change.
+func generationOf(answer []byte) uint32 { return nftNumber(answer, unix.NFTA_GEN_ID) }
+
+// usesOf reads how many chains and sets a table has.
+func usesOf(answer []byte) int { return int(nftNumber(answer, unix.NFTA_TABLE_USE)) }
+
+func nftNumber(answer []byte, wanted uint16) uint32 {
+	for kind, v := range nftAttributes(answer) {
+		if kind == wanted {
+			return bigEndian(v)
+		}
+	}
+	return 0
+}

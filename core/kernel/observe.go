@@ -1,0 +1,306 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"github.com/patchbay-net/patchbay/core/plan"
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+// Observe returns what exists of scope. It asks for each object by name and never
+// dumps all netdevs, so that its cost does not grow with the host.
+func (l *Linux) Observe(ctx context.Context, scope plan.State) (plan.State, error) {
+	var seen plan.State
+	err := l.host(func(c *rtnl) error {
+		o := observer{ctx: ctx, host: c, names: make(map[int]string)}
+		return o.observe(scope, &seen)
+	})
+	return seen, err
+}
+
+type observer struct {
+	ctx   context.Context
+	host  *rtnl
+	names map[int]string // netdev names by index, for masters
+}
+
+func (o *observer) observe(scope plan.State, seen *plan.State) error {
+	for name := range scope.Bridges {
+		if err := o.bridge(name, seen); err != nil {
+			return err
+		}
+	}
+	for name, want := range scope.Ports {
+		if err := o.port(name, want, seen); err != nil {
+			return err
+		}
+	}
+	if !scope.Rules.Empty() {
+		rules, err := observeRules(scope.Rules)
+		if err != nil {
+			return err
+		}
+		seen.Rules = rules
+	}
+	if (scope.Forward != plan.Families{}) {
+		forward, err := observeForwarding()
+		if err != nil {
+			return err
+		}
+		seen.Forward = plan.Families{
+			IPv4: scope.Forward.IPv4 && forward.IPv4,
+			IPv6: scope.Forward.IPv6 && forward.IPv6,
+		}
+	}
+	return o.ctx.Err()
+}
+
+func (o *observer) bridge(name string, seen *plan.State) error {
+	l, err := o.host.link(name)
+	if isAbsent(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if seen.Bridges == nil {
+		seen.Bridges = make(map[string]plan.Bridge)
+	}
+	seen.Bridges[name] = plan.Bridge{
+		Name: name, MAC: l.mac, MTU: l.mtu, Alias: l.alias, Up: l.up,
+		STP: l.bridge.stp, Snooping: l.bridge.snooping,
+		ForwardDelay: l.bridge.forwardDelay, DefaultPVID: l.bridge.defaultPVID,
+		LinkLocal: !l.noAddrGen && noLinkLocal(l.mtu) != nil,
+	}
+	return nil
+}
+
+func (o *observer) port(name string, scope plan.Port, seen *plan.State) error {
+	l, err := o.host.link(name)
+	if isAbsent(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	p := plan.Port{Name: name, Alias: l.alias, Group: l.group, MTU: l.mtu, Up: l.up, MAC: l.mac}
+	if l.master != 0 {
+		if p.Bridge, err = o.nameOf(l.master, scope.Bridge); err != nil {
+			return err
+		}
+		p.Learning, p.Flood, p.Locked = l.port.learning, l.port.flood, l.port.locked
+		for _, mac := range scope.FDB {
+			if ok, err := o.entry(l.index, mac); err != nil {
+				return err
+			} else if ok {
+				p.FDB = append(p.FDB, mac)
+			}
+		}
+	}
+	if scope.Endpoint != nil {
+		if p.Endpoint, err = o.endpoint(l, *scope.Endpoint); err != nil {
+			return err
+		}
+	}
+	if seen.Ports == nil {
+		seen.Ports = make(map[string]plan.Port)
+	}
+	seen.Ports[name] = p
+	return nil
+}
+
+// nameOf names a netdev by its number; likely is the name that it probably has.
+func (o *observer) nameOf(index int, likely string) (string, error) {
+	if name, known := o.names[index]; known {
+		return name, nil
+	}
+	if likely != "" {
+		if l, err := o.host.link(likely); err == nil && l.index == index {
+			o.names[index] = likely
+			return likely, nil
+		}
+	}
+	r := nl.NewNetlinkRequest(unix.RTM_GETLINK, unix.NLM_F_ACK)
+	header := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	header.Index = int32(index)
+	r.AddData(header)
+	var l link
+	err := o.host.do([]request{{NetlinkRequest: r, absent: true, answer: func(b []byte) { l = parseLink(b) }}})
+	o.names[index] = l.name
+	return l.name, err
+}
+
+// entry reports whether the bridge of a port has our static entry for mac there.
+func (o *observer) entry(port int, mac vswitch.MAC) (bool, error) {
+	r := nl.NewNetlinkRequest(unix.RTM_GETNEIGH, unix.NLM_F_ACK)
+	r.AddData(neighbour{family: unix.AF_BRIDGE, index: port, flags: unix.NTF_MASTER})
+	r.AddData(macAttribute(unix.NDA_LLADDR, mac))
+	var found bool
+	err := o.host.do([]request{{NetlinkRequest: r, absent: true, answer: func(b []byte) {
+		if len(b) < unix.SizeofNdMsg {
+			return
+		}
+		at := int(nl.NativeEndian().Uint32(b[4:]))
+		state := nl.NativeEndian().Uint16(b[8:])
+		found = at == port && state&unix.NUD_NOARP != 0 && b[10]&ntfSticky != 0
+	}}})
+	return found, err
+}
+
+// endpoint reads the owner's end of the pair whose switch end is given; nil if the
+// namespace is gone or the name there belongs to another netdev.
+func (o *observer) endpoint(switchEnd link, scope plan.Endpoint) (*plan.Endpoint, error) {
+	c := o.host
+	if scope.Netns != "" {
+		ns, err := openNetns(scope.Netns)
+		if errors.Is(err, vswitch.NetnsNotFound) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = ns.Close() }()
+		if c, err = dialRTNLAt(ns); err != nil {
+			return nil, err
+		}
+		defer c.close()
+	}
+	l, err := c.link(scope.Name)
+	if isAbsent(err) || err == nil && l.index != switchEnd.peer {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	e := &plan.Endpoint{Netns: scope.Netns, Name: l.name, MAC: l.mac, MTU: l.mtu, Up: l.up}
+	if scope.Alias != "" {
+		e.Alias = l.alias
+	}
+	if e.Addresses, err = c.addresses(l.index, scope.Addresses); err != nil {
+		return nil, err
+	}
+	e.Routes, err = c.routes(l.index, scope.Routes)
+	return e, err
+}
+
+// addresses returns those of scope that the netdev has.
+func (c *rtnl) addresses(index int, scope []plan.Address) ([]plan.Address, error) {
+	if len(scope) == 0 {
+		return nil, nil
+	}
+	has := make(map[netip.Prefix]bool)
+	header := nl.NewIfAddrmsg(unix.AF_UNSPEC)
+	header.Index = uint32(index)
+	err := c.dump(unix.RTM_GETADDR, header, func(b []byte) {
+		if len(b) < unix.SizeofIfAddrmsg || int(nl.NativeEndian().Uint32(b[4:])) != index {
+			return
+		}
+		bits := int(b[1])
+		var local, address netip.Addr
+		for kind, v := range attributes(b[unix.SizeofIfAddrmsg:]) {
+			switch kind {
+			case unix.IFA_LOCAL:
+				local, _ = netip.AddrFromSlice(v)
+			case unix.IFA_ADDRESS: // IPv6 has this alone
+				address, _ = netip.AddrFromSlice(v)
+			}
+		}
+		if !local.IsValid() {
+			local = address
+		}
+		has[netip.PrefixFrom(local, bits)] = true
+	})
+	var found []plan.Address
+	for _, a := range scope {
+		if has[a.Prefix] {
+			found = append(found, a)
+		}
+	}
+	return found, err
+}
+
+// routes returns those of scope that go by the netdev, as they are.
+func (c *rtnl) routes(index int, scope []vswitch.Route) ([]vswitch.Route, error) {
+	if len(scope) == 0 {
+		return nil, nil
+	}
+	has := make(map[plan.RouteID]vswitch.Route)
+	err := c.dump(unix.RTM_GETROUTE, nl.NewRtMsg(), func(b []byte) {
+		if id, r, ok := parseRoute(b, index); ok {
+			has[id] = r
+		}
+	})
+	var found []vswitch.Route
+	for _, want := range scope {
+		r, ok := has[plan.RouteKey(want)]
+		if !ok {
+			continue
+		}
+		r.Dst, r.Table, r.Priority = want.Dst, want.Table, want.Priority
+		if want.Scope == nil {
+			r.Scope = nil
+		}
+		found = append(found, r)
+	}
+	return found, err
+}
+
+// parseRoute reads an RTM_NEWROUTE of a route by the netdev.
+func parseRoute(b []byte, index int) (plan.RouteID, vswitch.Route, bool) {
+	if len(b) < unix.SizeofRtMsg {
+		return plan.RouteID{}, vswitch.Route{}, false
+	}
+	id := plan.RouteID{Table: int(b[4])}
+	scope := int(b[6])
+	dst := netip.IPv4Unspecified()
+	if b[0] == unix.AF_INET6 {
+		dst = netip.IPv6Unspecified()
+	}
+	r := vswitch.Route{Scope: &scope}
+	var out int
+	for kind, v := range attributes(b[unix.SizeofRtMsg:]) {
+		switch kind {
+		case unix.RTA_DST:
+			dst, _ = netip.AddrFromSlice(v)
+		case unix.RTA_GATEWAY:
+			r.Gateway, _ = netip.AddrFromSlice(v)
+		case unix.RTA_OIF:
+			out = int(number(v))
+		case unix.RTA_TABLE:
+			id.Table = int(number(v))
+		case unix.RTA_PRIORITY:
+			id.Priority = int(number(v))
+		case unix.RTA_METRICS:
+			for metric, value := range attributes(v) {
+				switch metric {
+				case unix.RTAX_MTU:
+					r.MTU = int(number(value))
+				case unix.RTAX_ADVMSS:
+					r.AdvMSS = int(number(value))
+				}
+			}
+		}
+	}
+	id.Dst = netip.PrefixFrom(dst, int(b[1]))
+	r.Dst = id.Dst
+	return id, r, out == index
+}
+
+// dump asks for a list, again if it changed while it was read.
+func (c *rtnl) dump(message int, header nl.NetlinkRequestData, each func([]byte)) error {
+	const attempts = 5
+	var err error
+	for range attempts {
+		r := nl.NewNetlinkRequest(message, unix.NLM_F_DUMP)
+		r.AddData(header)
+		if err = c.do([]request{{NetlinkRequest: r, answer: each}}); !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+	return err
+}

@@ -1,0 +1,206 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+
+	"github.com/google/nftables"
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/patchbay-net/patchbay/core/plan"
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+// maxRuleTries is how often reading and writing begins again because somebody
+// else changed the ruleset in between.
+const maxRuleTries = 5
+
+// observeRules returns what exists of scope, in the namespace of the calling
+// thread. Base is only true while both tables are exactly as they have to be.
+func observeRules(scope plan.Rules) (plan.Rules, error) {
+	if err := validateRules(scope); err != nil {
+		return plan.Rules{}, err
+	}
+	var seen plan.Rules
+	err := withRuleset(func(c *rtnl) error {
+		state, err := readRuleset(c, setsOf(scope), scope.Base)
+		if err != nil {
+			return err
+		}
+		seen = decodeRules(scope, state.elements)
+		seen.Base = scope.Base && state.whole()
+		return nil
+	})
+	return seen, err
+}
+
+// applyRules changes the ruleset in one transaction, in the namespace of the
+// calling thread. Adding what is there and removing what is not succeeds.
+func applyRules(step plan.SetRules) error {
+	if err := errors.Join(validateRules(step.Add), validateRules(step.Remove)); err != nil {
+		return err
+	}
+	return withRuleset(func(c *rtnl) error {
+		base := step.Add.Base && !step.Remove.Base
+		state, err := readRuleset(c, append(setsOf(step.Add), setsOf(step.Remove)...), base)
+		if err != nil {
+			return err
+		}
+		if step.Remove.Base {
+			return state.remove()
+		}
+		return state.write(state.elements.after(step), base)
+	})
+}
+
+// withRuleset runs fn until it has seen and changed one generation of the
+// ruleset.
+func withRuleset(fn func(*rtnl) error) error {
+	c, err := dialNetfilter()
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	for range maxRuleTries {
+		if err = fn(c); !errors.Is(err, errRulesetMoved) {
+			return err
+		}
+	}
+	return err
+}
+
+// newTransaction collects changes that are made together or not at all.
+func newTransaction() (*nftables.Conn, error) {
+	return nftables.New(nftables.WithSockOptions(func(c *netlink.Conn) error {
+		return c.SetWriteBuffer(maxTransaction)
+	}))
+}
+
+// maxTransaction in bytes; the kernel takes a transaction in one send. 4 MB hold
+// every port of a full host.
+const maxTransaction = 4 << 20
+
+// write sends one transaction that leaves the sets holding want. With base, what
+// is not intact is made anew.
+func (s rulesetState) write(want elements, base bool) error {
+	tx, err := newTransaction()
+	if err != nil {
+		return noNftables(err)
+	}
+	built := false
+	for i, t := range s.tables {
+		if base && !s.intact[i] {
+			built = true
+			err = t.build(tx, want)
+		} else if s.exists[i] {
+			err = t.change(tx, s.elements, want)
+		} else if slices.ContainsFunc(t.sets, func(set *nftables.Set) bool { return len(want[set.Name]) > 0 }) {
+			err = fmt.Errorf("nftables table %s is gone: %w", t.Name, fs.ErrNotExist)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err = tx.Flush(); err == nil {
+		return nil
+	}
+	if built && isUnsupported(err) {
+		if missing := requireRules(); missing != nil {
+			return missing
+		}
+	}
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EEXIST) || errors.Is(err, unix.EBUSY) {
+		return fmt.Errorf("%w: %w", errRulesetMoved, err)
+	}
+	return fmt.Errorf("change nftables rules: %w", err)
+}
+
+// change brings the sets of a table from have to want.
+func (t ruleTable) change(tx *nftables.Conn, have, want elements) error {
+	for _, set := range t.sets {
+		for part := range slices.Chunk(have.minus(want, set.Name), maxElements) {
+			if err := tx.SetDeleteElements(set, part); err != nil {
+				return err
+			}
+		}
+		for part := range slices.Chunk(want.minus(have, set.Name), maxElements) {
+			if err := tx.SetAddElements(set, part); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// maxElements in one message, whose list of them may have 64 KB.
+const maxElements = 1000
+
+// build replaces a table, or what is left of it, by one that is whole.
+func (t ruleTable) build(tx *nftables.Conn, want elements) error {
+	tx.AddTable(t.Table) // so that there is one to delete
+	tx.DelTable(t.Table)
+	tx.AddTable(t.Table)
+	for _, set := range t.sets {
+		var constant []nftables.SetElement
+		if set.Constant {
+			constant = reportTypes()
+		}
+		if err := tx.AddSet(set, constant); err != nil {
+			return err
+		}
+	}
+	for _, c := range t.chains {
+		tx.AddChain(c.Chain)
+		for _, exprs := range c.rules {
+			tx.AddRule(&nftables.Rule{Table: t.Table, Chain: c.Chain, Exprs: exprs})
+		}
+	}
+	return t.change(tx, nil, want)
+}
+
+// remove deletes the tables with all that is in them.
+func (s rulesetState) remove() error {
+	tx, err := newTransaction()
+	if err != nil {
+		return noNftables(err)
+	}
+	for i, t := range s.tables {
+		if s.exists[i] {
+			tx.DelTable(t.Table)
+		}
+	}
+	if err := tx.Flush(); errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("%w: %w", errRulesetMoved, err)
+	} else if err != nil {
+		return fmt.Errorf("delete nftables tables: %w", err)
+	}
+	return nil
+}
+
+// isUnsupported reports the ways in which nftables says that it lacks a family,
+// a chain type or an expression.
+func isUnsupported(err error) bool {
+	return slices.ContainsFunc([]error{unix.ENOENT, unix.EOPNOTSUPP, unix.EAFNOSUPPORT, unix.EPROTONOSUPPORT}, func(errno error) bool {
+		return errors.Is(err, errno)
+	})
+}
+
+// noNftables names what a kernel without nftables lacks.
+func noNftables(err error) error {
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) {
+		return missingRules("CONFIG_NF_TABLES", err)
+	}
+	return fmt.Errorf("nftables: %w", err)
+}
+
+// missingRules is the error of a kernel without what a symbol stands for.
+func missingRules(symbol string, cause error) error {
+	return &vswitch.Error{
+		Kind: vswitch.CapabilityMissing, Object: "nftables",
+		Err:  fmt.Errorf("this kernel lacks %s: %w", symbol, cause),
+		Hint: "load the module or boot a kernel that has it",
+	}
+}
