@@ -1,0 +1,119 @@
+package store
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// LockMode says whether holders of a lock tolerate each other.
+type LockMode int
+
+// The modes of a lock.
+const (
+	Shared    LockMode = iota // with other shared holders
+	Exclusive                 // alone
+)
+
+// The kinds of locks in the lock file. A kind is the top two bits of an offset,
+// so that locks of different kinds never meet.
+const (
+	transactionLock uint64 = iota
+	switchLock
+	portLock
+)
+
+// fOFDSetLockWait is F_OFD_SETLKW (linux/fcntl.h, Linux 3.15): unlike a POSIX
+// lock it belongs to an open file, so goroutines exclude each other as well.
+const fOFDSetLockWait = 38
+
+// LockPort waits until no other process or goroutine holds the port and holds it
+// until unlock is called or the process ends. Take a switch's lock first.
+func (s *Store) LockPort(id string) (unlock func(), err error) {
+	return s.lock(portLock, id, Exclusive)
+}
+
+// LockSwitch waits for the switch. Verbs on its ports share it, verbs on the
+// switch itself are alone. Never take it twice in one goroutine.
+func (s *Store) LockSwitch(name string, mode LockMode) (unlock func(), err error) {
+	return s.lock(switchLock, name, mode)
+}
+
+// lockTransaction keeps bbolt from waiting for its own lock on the files, which
+// it would do by sleeping. Where a reader finds no lock file, nobody has written
+// since the boot; where it may not open it, bbolt's lock alone has to do.
+func (s *Store) lockTransaction(m mode) (func(), error) {
+	if m != readOnly {
+		return s.lock(transactionLock, "", Exclusive)
+	}
+	fd, err := openFD(s.lockPath(), syscall.O_RDONLY)
+	if err != nil {
+		return func() {}, nil //nolint:nilerr // reading needs no lock to be correct
+	}
+	return holdRange(fd, s.lockPath(), lockRange{offset: transactionLock, kind: syscall.F_RDLCK})
+}
+
+func (s *Store) lockPath() string { return filepath.Join(s.dirs.Run, "locks") }
+
+func (s *Store) lock(kind uint64, name string, mode LockMode) (func(), error) {
+	path := s.lockPath()
+	fd, err := openFD(path, syscall.O_RDWR|syscall.O_CREAT)
+	if errors.Is(err, syscall.ENOENT) {
+		if err := os.MkdirAll(s.dirs.Run, 0o700); err != nil {
+			return nil, unavailable(s.dirs.Run, err)
+		}
+		fd, err = openFD(path, syscall.O_RDWR|syscall.O_CREAT)
+	}
+	if err != nil {
+		return nil, unavailable(path, err)
+	}
+	r := lockRange{offset: lockOffset(kind, name), kind: syscall.F_WRLCK}
+	if mode == Shared {
+		r.kind = syscall.F_RDLCK
+	}
+	return holdRange(fd, path, r)
+}
+
+// lockOffset spreads names over the 2^61 offsets of a kind. The hash is one that
+// nobody who may choose names can make collide: two locks of one goroutine on the
+// same byte would wait for each other for ever.
+func lockOffset(kind uint64, name string) uint64 {
+	sum := sha256.Sum256([]byte(name))
+	return kind<<61 | binary.BigEndian.Uint64(sum[:])>>3
+}
+
+type lockRange struct {
+	offset uint64
+	kind   int16 // F_RDLCK or F_WRLCK
+}
+
+// holdRange waits for one byte of the file. Closing fd lets go, and so does the
+// kernel when the process ends.
+func holdRange(fd int, path string, r lockRange) (func(), error) {
+	for {
+		flock := syscall.Flock_t{Type: r.kind, Whence: io.SeekStart, Start: int64(r.offset), Len: 1}
+		err := syscall.FcntlFlock(uintptr(fd), fOFDSetLockWait, &flock)
+		if err == nil {
+			return func() { _ = syscall.Close(fd) }, nil
+		}
+		if !errors.Is(err, syscall.EINTR) {
+			_ = syscall.Close(fd)
+			return nil, unavailable(path, err)
+		}
+	}
+}
+
+// openFD opens without the Go poller, which regular files have no use for and
+// which costs system calls.
+func openFD(path string, flags int) (int, error) {
+	for {
+		fd, err := syscall.Open(path, flags|syscall.O_CLOEXEC, 0o600)
+		if !errors.Is(err, syscall.EINTR) {
+			return fd, err
+		}
+	}
+}

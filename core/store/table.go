@@ -1,0 +1,224 @@
+package store
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"go.etcd.io/bbolt"
+)
+
+// The tables of the two files and their keys. NUL separates the parts of a key;
+// names and ids never contain it.
+const (
+	metaTable = "meta" // both files: "file"
+
+	switchTable  = "switches" // configuration: switch
+	settingTable = "settings" // configuration: "macRange"
+
+	portTable   = "ports"   // port NUL "p": the port; port NUL "l" lease key: that it holds the address
+	memberTable = "members" // switch NUL port
+	countTable  = "counts"  // switch: its number of ports
+	leaseTable  = "leases"  // scope NUL address: record
+	restTable   = "rest"    // scope NUL pool number: address, the oldest released first
+	poolTable   = "pools"   // scope NUL pool: poolState
+	factTable   = "facts"   // the caller's key
+)
+
+// table is one bucket of a file. A table of no file is empty.
+type table struct {
+	file *file
+	name string
+}
+
+func (f *file) table(name string) table { return table{file: f, name: name} }
+
+// load decodes the value of key into v and reports whether there is one.
+func (t table) load(key string, v any) (found bool, err error) {
+	body, found, err := t.get(key)
+	if !found || err != nil {
+		return false, err
+	}
+	return true, t.decode(body, v)
+}
+
+// store encodes v as the value of key.
+func (t table) store(key string, v any) error {
+	if own, ok := v.(value); ok {
+		return t.put(key, own.encode())
+	}
+	body, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode %T: %w", v, err)
+	}
+	return t.put(key, body)
+}
+
+func (t table) decode(body []byte, v any) (err error) {
+	if own, ok := v.(value); ok {
+		err = own.decode(body)
+	} else {
+		err = json.Unmarshal(body, v)
+	}
+	if err != nil {
+		return t.file.fault(fmt.Errorf("value in table %s: %w", t.name, err))
+	}
+	return nil
+}
+
+// get returns what put stored under key. The bytes live as long as the
+// transaction and the table is not written to.
+func (t table) get(key string) (body []byte, found bool, err error) {
+	if t.file == nil {
+		return nil, false, nil
+	}
+	defer t.file.recoverPage(&err)
+	b, err := t.bucket()
+	if err != nil {
+		return nil, false, err
+	}
+	value := b.Get([]byte(key))
+	if value == nil {
+		return nil, false, nil
+	}
+	body, err = t.open([]byte(key), value)
+	return body, err == nil, err
+}
+
+func (t table) put(key string, body []byte) (err error) {
+	if err := t.checkWritable(); err != nil {
+		return err
+	}
+	defer t.file.recoverPage(&err)
+	b, err := t.bucket()
+	if err != nil {
+		return err
+	}
+	return t.file.fault(b.Put([]byte(key), seal([]byte(key), body)))
+}
+
+// remove deletes key, which need not exist.
+func (t table) remove(key string) (err error) {
+	if err := t.checkWritable(); err != nil {
+		return err
+	}
+	defer t.file.recoverPage(&err)
+	b, err := t.bucket()
+	if err != nil {
+		return err
+	}
+	return t.file.fault(b.Delete([]byte(key)))
+}
+
+// row is what walk meets.
+type row struct{ key, body []byte }
+
+// errStop ends a walk early and is not an error.
+var errStop = errors.New("stop")
+
+// walk visits in order the rows from key from on whose key begins with prefix.
+// visit must not write to the table.
+func (t table) walk(prefix, from string, visit func(row) error) (err error) {
+	if t.file == nil {
+		return nil
+	}
+	defer t.file.recoverPage(&err)
+	b, err := t.bucket()
+	if err != nil {
+		return err
+	}
+	c := b.Cursor()
+	for key, value := c.Seek([]byte(from)); key != nil && bytes.HasPrefix(key, []byte(prefix)); key, value = c.Next() {
+		body, err := t.open(key, value)
+		if err != nil {
+			return err
+		}
+		if err := visit(row{key, body}); errors.Is(err, errStop) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// keys returns copies of the keys that begin with prefix, without it.
+func (t table) keys(prefix string) ([]string, error) {
+	var keys []string
+	err := t.walk(prefix, prefix, func(r row) error {
+		keys = append(keys, string(r.key[len(prefix):]))
+		return nil
+	})
+	return keys, err
+}
+
+// sequence returns the table's next number, beginning with 1.
+func (t table) sequence() (n uint64, err error) {
+	if err := t.checkWritable(); err != nil {
+		return 0, err
+	}
+	defer t.file.recoverPage(&err)
+	b, err := t.bucket()
+	if err != nil {
+		return 0, err
+	}
+	n, err = b.NextSequence()
+	return n, t.file.fault(err)
+}
+
+func (t table) checkWritable() error {
+	if t.file == nil || !t.file.writable {
+		return fmt.Errorf("store: table %s is not writable in this transaction", t.name)
+	}
+	return nil
+}
+
+func (t table) bucket() (*bbolt.Bucket, error) {
+	if t.file.tx == nil {
+		return nil, errors.New("store: the transaction is over")
+	}
+	b := t.file.tx.Bucket([]byte(t.name))
+	if b == nil {
+		return nil, t.file.fault(fmt.Errorf("table %s is missing", t.name))
+	}
+	return b, nil
+}
+
+// recoverPage turns the panic of bbolt over a damaged page, or the fault of
+// reading one that is not there, into an error.
+func (f *file) recoverPage(err *error) {
+	if r := recover(); r != nil {
+		*err = f.fault(fmt.Errorf("unreadable page: %v", r))
+	}
+}
+
+const sealSize = 8
+
+// seal puts a checksum of key and body before the body.
+func seal(key, body []byte) []byte {
+	value := make([]byte, sealSize, sealSize+len(body))
+	binary.BigEndian.PutUint64(value, checksum(key, body))
+	return append(value, body...)
+}
+
+func (t table) open(key, value []byte) ([]byte, error) {
+	if len(value) < sealSize || binary.BigEndian.Uint64(value) != checksum(key, value[sealSize:]) {
+		return nil, t.file.fault(fmt.Errorf("the checksum of an entry in table %s is wrong", t.name))
+	}
+	return value[sealSize:], nil
+}
+
+// checksum is FNV-1a. A CRC would do as well, but hash/crc32 makes its tables on
+// first use: 0.2 ms for CRC-32C, as much as a whole transaction of a new process.
+func checksum(key, body []byte) uint64 {
+	const offset, prime = 14695981039346656037, 1099511628211
+	h := uint64(offset)
+	for _, part := range [][]byte{key, {0}, body} {
+		for _, b := range part {
+			h = (h ^ uint64(b)) * prime
+		}
+	}
+	return h
+}
