@@ -1,0 +1,54 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/patchbay-net/patchbay/core/kernel"
+	"github.com/patchbay-net/patchbay/core/store"
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+// capabilitiesFact is where the store keeps what the kernel can do until reboot.
+const capabilitiesFact = "capabilities"
+
+// capabilities finds out once a boot what the kernel can do.
+func (e *Engine) capabilities(ctx context.Context) (kernel.Capabilities, error) {
+	var caps kernel.Capabilities
+	var known bool
+	err := e.store.View(func(tx *store.Tx) (err error) {
+		known, err = tx.Fact(capabilitiesFact, &caps)
+		return err
+	})
+	if err != nil || known {
+		return caps, err
+	}
+	if caps, err = e.kernel.Capabilities(ctx); err != nil {
+		return caps, err
+	}
+	return caps, e.store.Update(func(tx *store.Tx) error { return tx.PutFact(capabilitiesFact, caps) })
+}
+
+// supported refuses a switch that this kernel cannot make as it is defined.
+func supported(s vswitch.Switch, caps kernel.Capabilities) error {
+	switch {
+	case s.VLAN != 0 && !caps.VLANFiltering:
+		return missing("VLANs on switches", "CONFIG_BRIDGE_VLAN_FILTERING", "leave the VLAN out")
+	case s.VLAN != 0:
+		return &vswitch.Error{
+			Kind: vswitch.CapabilityMissing, Err: fmt.Errorf("VLANs on switches are not in this version of Patchbay"),
+			Hint: "leave the VLAN out",
+		}
+	case s.Type == vswitch.Private && !caps.BridgeRules:
+		return missing("a switch that is closed to the host", "CONFIG_NF_TABLES_BRIDGE", "use an internal switch")
+	case !s.Masquerade.IsZero() && (!caps.NAT || !caps.BridgeRules):
+		return missing("masquerade", "CONFIG_NFT_NAT, CONFIG_NFT_MASQ and CONFIG_NF_TABLES_BRIDGE", "leave masquerade off and route the subnet instead")
+	case !caps.PortLocked && !caps.BridgeRules:
+		return missing("binding ports to their MAC address", "bridge port locking (Linux 5.18) or CONFIG_NF_TABLES_BRIDGE", "use a newer kernel")
+	}
+	return nil
+}
+
+func missing(what, symbol, hint string) error {
+	return &vswitch.Error{Kind: vswitch.CapabilityMissing, Err: fmt.Errorf("this kernel cannot do %s: it lacks %s", what, symbol), Hint: hint}
+}

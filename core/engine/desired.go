@@ -1,0 +1,140 @@
+package engine
+
+import (
+	"fmt"
+
+	"github.com/patchbay-net/patchbay/core/kernel"
+	"github.com/patchbay-net/patchbay/core/plan"
+	"github.com/patchbay-net/patchbay/core/store"
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+// This file says what records mean in the kernel, and does nothing else.
+
+// switchState is what a switch consists of, without its guests' ports and without
+// rules, which are the host's as a whole.
+func switchState(r store.SwitchRecord, caps kernel.Capabilities) plan.State {
+	bridge := vswitch.BridgeName(r.Name)
+	s := plan.State{
+		Bridges: map[string]plan.Bridge{bridge: {
+			Name: bridge, MAC: r.BridgeMAC, MTU: r.EffectiveMTU, Up: true,
+			Alias: vswitch.Alias("bridge", r.Name, ""),
+		}},
+		Ports: make(map[string]plan.Port),
+	}
+	if r.Uplink != "" {
+		// The way to every address that is no port's: the only port that floods.
+		// It learns nothing: a reflected frame must not move a guest to it.
+		s.Ports[r.Uplink] = plan.Port{Name: r.Uplink, Bridge: bridge, MTU: r.EffectiveMTU, Up: true, Flood: true}
+	}
+	if r.HostPort() {
+		p := hostPort(r)
+		state := portState(p, r, caps)
+		state.Endpoint.Alias = vswitch.Alias("host", r.Name, "")
+		s.Ports[p.Netdev] = state
+	}
+	for _, g := range r.Gateway {
+		s.Forward.IPv4 = s.Forward.IPv4 || g.Addr().Is4()
+		s.Forward.IPv6 = s.Forward.IPv6 || g.Addr().Is6()
+	}
+	return s
+}
+
+// hostPort is the port whose owner is the host.
+func hostPort(r store.SwitchRecord) vswitch.Port {
+	p := vswitch.Port{
+		Switch: r.Name,
+		Owner:  vswitch.Owner{Kind: vswitch.OwnerHost, ID: r.Name, Endpoint: vswitch.HostPortName(r.Name)},
+		MAC:    r.HostMAC, MTU: r.EffectiveMTU, Created: r.Created,
+	}
+	p.ID = p.Owner.PortID()
+	p.Netdev = p.ID
+	for _, g := range r.Gateway {
+		p.Addresses = append(p.Addresses, vswitch.Address{Prefix: g})
+	}
+	return p
+}
+
+// portState is what a port consists of.
+func portState(p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilities) plan.Port {
+	state := plan.Port{
+		Name: p.Netdev, Bridge: vswitch.BridgeName(r.Name), Group: vswitch.Group(r.Number), MTU: p.MTU, Up: true,
+		Learning: p.MACSpoofing, Flood: p.MACSpoofing, Locked: !p.MACSpoofing && caps.PortLocked,
+		FDB: []vswitch.MAC{p.MAC},
+	}
+	if p.Adopted {
+		return state
+	}
+	state.MAC = vswitch.DerivedMAC("port", p.ID, r.BridgeMAC.String())
+	state.Alias = portAlias(p)
+	state.Endpoint = &plan.Endpoint{
+		Netns: p.Owner.Netns, Name: p.Owner.Endpoint, MAC: p.MAC, MTU: p.MTU, Up: true, Routes: p.Routes,
+	}
+	for _, a := range p.Addresses {
+		state.Endpoint.Addresses = append(state.Endpoint.Addresses, plan.Address{Prefix: a.Prefix, NoDAD: !a.DAD})
+	}
+	return state
+}
+
+func portAlias(p vswitch.Port) string {
+	if p.Owner.Kind == vswitch.OwnerHost {
+		return vswitch.Alias("port", p.Switch, "host")
+	}
+	return vswitch.Alias("port", p.Switch, fmt.Sprintf("%s network=%s id=%s", p.Owner.Kind, p.Owner.Network, p.Owner.ID))
+}
+
+// portRules are the rules of one port: none, but where the kernel cannot lock it.
+func portRules(p vswitch.Port, caps kernel.Capabilities) plan.Rules {
+	if p.MACSpoofing || caps.PortLocked {
+		return plan.Rules{}
+	}
+	return plan.Rules{Guard: map[string]vswitch.MAC{p.Netdev: p.MAC}}
+}
+
+// attachedState is one port with its rules, ready for Diff.
+func attachedState(p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilities) plan.State {
+	return plan.State{
+		Ports: map[string]plan.Port{p.Netdev: portState(p, r, caps)},
+		Rules: portRules(p, caps),
+	}
+}
+
+// hostRules are the rules of all switches: one table serves them all, and when a
+// stranger has flushed it, all of them are restored.
+func hostRules(records []store.SwitchRecord, caps kernel.Capabilities) plan.Rules {
+	if len(records) == 0 || !caps.BridgeRules {
+		return plan.Rules{}
+	}
+	rules := plan.Rules{
+		Base:       true,
+		Masquerade: make(map[string]plan.Families),
+		Quiet:      make(map[uint32]bool),
+		Router:     make(map[uint32]vswitch.MAC),
+		Guard:      make(map[string]vswitch.MAC),
+	}
+	for _, r := range records {
+		group := vswitch.Group(r.Number)
+		if r.Type != vswitch.External {
+			rules.Quiet[group] = true
+		}
+		var has plan.Families
+		for _, g := range r.Gateway {
+			has.IPv4 = has.IPv4 || g.Addr().Is4()
+			has.IPv6 = has.IPv6 || g.Addr().Is6()
+		}
+		if has.IPv6 {
+			rules.Router[group] = r.HostMAC
+		}
+		if !r.Masquerade.IsZero() {
+			rules.Masquerade[vswitch.HostPortName(r.Name)] = plan.Families{
+				IPv4: r.Masquerade.IPv4 && has.IPv4, IPv6: r.Masquerade.IPv6 && has.IPv6,
+			}
+		}
+		if r.HostPort() {
+			for netdev, mac := range portRules(hostPort(r), caps).Guard {
+				rules.Guard[netdev] = mac
+			}
+		}
+	}
+	return rules
+}

@@ -1,0 +1,30 @@
+package engine
+
+import (
+	"time"
+
+	"github.com/patchbay-net/patchbay/core/kernel"
+	"github.com/patchbay-net/patchbay/core/store"
+)
+
+// Engine carries out the verbs on one kernel with one store.
+type Engine struct {
+	kernel kernel.Kernel
+	store  *store.Store
+	now    func() time.Time
+}
+
+// Config is what an engine works with. Now is the clock; nil means time.Now.
+type Config struct {
+	Kernel kernel.Kernel
+	Store  *store.Store
+	Now    func() time.Time
+}
+
+// New returns an engine. It touches neither kernel nor store.
+func New(c Config) *Engine {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	return &Engine{kernel: c.Kernel, store: c.Store, now: c.Now}
+}

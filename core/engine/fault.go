@@ -1,0 +1,35 @@
+package engine
+
+import (
+	"errors"
+
+	"github.com/patchbay-net/patchbay/core/kernel"
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+// fault names the verb and its object on an error on its way out. An error that
+// names them already passes; nil stays nil, so that every return may use it.
+func fault(op, object string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var v *vswitch.Error
+	if e, ok := err.(*vswitch.Error); ok { //nolint:errorlint // only the outermost error may be completed
+		if e.Op != "" {
+			return e
+		}
+		named := *e
+		named.Op = op
+		if named.Object == "" {
+			named.Object = object
+		}
+		return &named
+	}
+	out := &vswitch.Error{Kind: vswitch.KindOf(err), Op: op, Object: object, Err: err}
+	var step *kernel.StepError
+	if errors.As(err, &step) && errors.As(err, &v) {
+		// The step's own words are for the log; the user gets the reason.
+		out.Err, out.Hint = v.Err, v.Hint
+	}
+	return out
+}

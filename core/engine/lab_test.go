@@ -1,0 +1,172 @@
+package engine_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/patchbay-net/patchbay/core/engine"
+	"github.com/patchbay-net/patchbay/core/kernel"
+	"github.com/patchbay-net/patchbay/core/plan"
+	"github.com/patchbay-net/patchbay/core/store"
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+// lab is an engine on a fake kernel with a real store.
+type lab struct {
+	*engine.Engine
+	t      *testing.T
+	kernel *kernel.Fake
+	dirs   store.Dirs
+	boot   string
+}
+
+func allCapabilities() kernel.Capabilities {
+	return kernel.Capabilities{PortLocked: true, VLANFiltering: true, BridgeRules: true, NAT: true}
+}
+
+func nics() []kernel.Netdev {
+	return []kernel.Netdev{
+		{Name: "lo", Loopback: true, Up: true},
+		{Name: "nic0", MAC: vswitch.MAC{0x52, 0x54, 0, 0, 0, 1}, MTU: 1500, MaxMTU: 9000, Ethernet: true, Up: true, Carrier: true},
+		{
+			Name: "nic1", MAC: vswitch.MAC{0x52, 0x54, 0, 0, 0, 2}, MTU: 1500, Ethernet: true, Up: true, Carrier: true,
+			VFs: []vswitch.MAC{{0x52, 0x54, 0, 0, 1, 0}},
+		},
+	}
+}
+
+func newLab(t *testing.T) *lab { return newLabWith(t, allCapabilities()) }
+
+func newLabWith(t *testing.T, caps kernel.Capabilities) *lab {
+	t.Helper()
+	l := &lab{
+		t: t, boot: "boot-1", dirs: store.Dirs{State: t.TempDir(), Run: t.TempDir()},
+		kernel: kernel.NewFake(kernel.FakeConfig{Netdevs: nics(), Capabilities: caps}),
+	}
+	for i := range 8 {
+		l.kernel.AddNetns(netns(i))
+	}
+	// Forwarding stays on when a gateway goes: others may count on it.
+	forwarding := plan.SetForwarding{Families: plan.Families{IPv4: true, IPv6: true}}
+	if err := l.kernel.Apply(context.Background(), []plan.Step{forwarding}); err != nil {
+		t.Fatal(err)
+	}
+	l.open()
+	return l
+}
+
+// open is what a fresh process does.
+func (l *lab) open() {
+	l.Engine = engine.New(engine.Config{
+		Kernel: l.kernel,
+		Store:  store.New(store.Config{Dirs: l.dirs, BootID: l.boot, MachineID: "machine"}),
+		Now:    func() time.Time { return time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC) },
+	})
+}
+
+func netns(i int) string { return fmt.Sprintf("/run/netns/c%d", i) }
+
+func owner(i int) vswitch.Owner {
+	return vswitch.Owner{Kind: vswitch.OwnerContainer, Network: "net", ID: fmt.Sprintf("c%d", i), Endpoint: "eth0", Netns: netns(i)}
+}
+
+// internal is an Internal switch with both families and masquerade.
+func internal() vswitch.Switch {
+	return vswitch.Switch{
+		Name: "prod", Type: vswitch.Internal, Masquerade: vswitch.Masquerade{IPv4: true, IPv6: true},
+		Gateway: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24"), netip.MustParsePrefix("fd00::1/64")},
+	}
+}
+
+func ranges(subnets ...string) (sets []vswitch.IPRangeSet) {
+	for _, s := range subnets {
+		sets = append(sets, vswitch.IPRangeSet{{Subnet: netip.MustParsePrefix(s)}})
+	}
+	return sets
+}
+
+// request asks for a port on prod, which it defines.
+func request(i int) engine.AttachRequest {
+	s := internal()
+	return engine.AttachRequest{
+		Owner: owner(i), Switch: s.Name, Define: &s,
+		Ranges: ranges("10.0.0.0/24", "fd00::/64"),
+		Routes: []vswitch.Route{{Dst: netip.MustParsePrefix("0.0.0.0/0")}, {Dst: netip.MustParsePrefix("::/0")}},
+	}
+}
+
+func (l *lab) mustAdd(s vswitch.Switch) engine.SwitchStatus {
+	l.t.Helper()
+	status, err := l.AddSwitch(context.Background(), s)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return status
+}
+
+func (l *lab) mustAttach(req engine.AttachRequest) engine.Attachment {
+	l.t.Helper()
+	a, err := l.Attach(context.Background(), req)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return a
+}
+
+func (l *lab) mustDetach(i int) {
+	l.t.Helper()
+	if err := l.Detach(context.Background(), owner(i)); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+// wantClean fails if a switch, a port, a lease, a netdev or a rule is left.
+func (l *lab) wantClean(pristine string) {
+	l.t.Helper()
+	ctx := context.Background()
+	if got := l.kernel.String(); got != pristine {
+		l.t.Errorf("the kernel is not as it was:\n%s\nwant\n%s", got, pristine)
+	}
+	switches, err := l.Switches(ctx)
+	if err != nil || len(switches) != 0 {
+		l.t.Errorf("switches left: %v, %v", switches, err)
+	}
+	l.wantNoGuests()
+}
+
+// wantNoGuests fails if a guest's port or an address is left in the store.
+func (l *lab) wantNoGuests() {
+	l.t.Helper()
+	ctx := context.Background()
+	macs, err := l.MACs(ctx)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	for _, m := range macs {
+		if m.Owner != "host" {
+			l.t.Errorf("MAC address %s is still held by %s", m.MAC, m.Port)
+		}
+	}
+	s, err := l.Status(ctx)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	if s.Ports != 0 {
+		l.t.Errorf("%d ports are left", s.Ports)
+	}
+}
+
+func wantKind(t *testing.T, err error, kind vswitch.Kind) {
+	t.Helper()
+	if !errors.Is(err, kind) {
+		t.Errorf("got error %v, want one of kind %s", err, kind)
+	}
+	var v *vswitch.Error
+	if err != nil && (!errors.As(err, &v) || v.Op == "") {
+		t.Errorf("error %v does not name its verb", err)
+	}
+}

@@ -1,0 +1,90 @@
+package engine
+
+import (
+	"context"
+
+	"github.com/patchbay-net/patchbay/core/store"
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+// MACPool describes the pool of dynamic addresses.
+// PowerShell twin: Get-VMHost | select MacAddressMinimum, MacAddressMaximum.
+func (e *Engine) MACPool(context.Context) (PoolStatus, error) {
+	var s PoolStatus
+	err := e.store.View(func(tx *store.Tx) (err error) {
+		s, err = poolStatus(tx)
+		return err
+	})
+	return s, fault("mac pool show", "", err)
+}
+
+func poolStatus(tx *store.Tx) (PoolStatus, error) {
+	r, isDefault, err := tx.MACRange()
+	if err != nil {
+		return PoolStatus{}, err
+	}
+	counts, err := tx.MACCounts()
+	return PoolStatus{
+		MACRange: r, Size: r.Size(), Default: isDefault,
+		Used: counts.Used, Outside: counts.Outside, Static: counts.Static, Quarantined: counts.Quarantined,
+	}, err
+}
+
+// SetMACPool changes the range. Whoever holds an address keeps it; a range with a
+// static address in use in it is refused (MACPoolRange), naming the address.
+// PowerShell twin: Set-VMHost -MacAddressMinimum -MacAddressMaximum.
+func (e *Engine) SetMACPool(_ context.Context, r vswitch.MACRange) (PoolStatus, error) {
+	var s PoolStatus
+	err := r.Validate()
+	if err == nil {
+		err = e.store.UpdateConfig(func(tx *store.Tx) (err error) {
+			if err := tx.SetMACRange(r); err != nil {
+				return err
+			}
+			s, err = poolStatus(tx)
+			return err
+		})
+	}
+	return s, fault("mac pool set", "", err)
+}
+
+// MACs lists the addresses held, in order.
+func (e *Engine) MACs(context.Context) ([]MACLease, error) {
+	leases := []MACLease{}
+	err := e.store.View(func(tx *store.Tx) error {
+		ports, err := allPorts(tx)
+		if err != nil {
+			return err
+		}
+		held, err := tx.MACs()
+		if err != nil {
+			return err
+		}
+		for _, h := range held {
+			p := ports[h.Port]
+			leases = append(leases, MACLease{MAC: h.MAC, Static: h.Static, Port: h.Port, Switch: p.Switch, Owner: p.Owner.String()})
+		}
+		return nil
+	})
+	return leases, fault("mac list", "", err)
+}
+
+// allPorts is every port, the host's too, by ID.
+func allPorts(tx *store.Tx) (map[string]vswitch.Port, error) {
+	guests, err := tx.Ports()
+	if err != nil {
+		return nil, err
+	}
+	ports := make(map[string]vswitch.Port, len(guests))
+	for _, p := range guests {
+		ports[p.ID] = p
+	}
+	records, err := tx.Switches()
+	for _, r := range records {
+		if r.HostPort() {
+			p := hostPort(r)
+			ports[p.ID] = p
+		}
+	}
+	return ports, err
+}

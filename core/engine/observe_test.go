@@ -1,0 +1,232 @@
+package engine_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/patchbay-net/patchbay/core/engine"
+	"github.com/patchbay-net/patchbay/core/plan"
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+func TestCheck(t *testing.T) {
+	for name, c := range map[string]struct {
+		harm func(*lab, vswitch.Port)
+		want string
+	}{
+		"well":           {func(*lab, vswitch.Port) {}, ""},
+		"endpoint down":  {func(l *lab, p vswitch.Port) { l.kernel.SetNetdevDown(p.Owner.Netns, "eth0") }, "link set eth0"},
+		"endpoint named": {func(l *lab, p vswitch.Port) { l.kernel.RenameNetdev(p.Owner.Netns, "eth0", "eth9") }, "ip link del " /* and made again */},
+		"port gone":      {func(l *lab, p vswitch.Port) { l.kernel.RemoveNetdev(p.Netdev) }, "ip link add pb"},
+		"host port gone": {func(l *lab, _ vswitch.Port) { l.kernel.RemoveNetdev("pbh-prod") }, "pbh-prod"},
+		"port released": {func(l *lab, p vswitch.Port) {
+			must(l.t, l.kernel.Apply(context.Background(), releasing(p.Netdev)))
+		}, "master pb-prod"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t)
+			a := l.mustAttach(request(0))
+			c.harm(l, a.Port)
+			found, err := l.Check(context.Background(), owner(0))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var words []string
+			for _, s := range found.Steps {
+				words = append(words, s.String())
+			}
+			if got := strings.Join(words, "\n"); (c.want == "") != (got == "") || !strings.Contains(got, c.want) {
+				t.Errorf("the plan is\n%s\nwant one with %q", got, c.want)
+			}
+		})
+	}
+	t.Run("unknown", func(t *testing.T) {
+		_, err := newLab(t).Check(context.Background(), owner(0))
+		wantKind(t, err, vswitch.NotFound)
+	})
+}
+
+func TestGCOfANetwork(t *testing.T) {
+	l := newLab(t)
+	for i := range 4 {
+		l.mustAttach(request(i))
+	}
+	other := request(5)
+	other.Owner.Network = "elsewhere"
+	l.mustAttach(other)
+	report, err := l.GC(context.Background(), engine.GCRequest{Network: "net", Valid: []vswitch.Owner{owner(1), owner(2)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var removed, left []string
+	for _, p := range report.Removed {
+		removed = append(removed, p.Owner.ID)
+	}
+	ports, err := l.Ports(context.Background(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range ports {
+		left = append(left, p.Owner.String())
+	}
+	if diff := cmp.Diff([]string{"host", "container c1", "container c2", "container c5"}, left); diff != "" {
+		t.Errorf("left:\n%s", diff)
+	}
+	if len(removed) != 2 {
+		t.Errorf("removed %v", removed)
+	}
+}
+
+func TestGCGoesOnAfterErrors(t *testing.T) {
+	l := newLab(t)
+	for i := range 3 {
+		l.mustAttach(request(i))
+	}
+	broken := errors.New("broken")
+	l.kernel.FailAt(1, broken)
+	report, err := l.GC(context.Background(), engine.GCRequest{Network: "net"})
+	if !errors.Is(err, broken) || len(report.Removed) != 2 {
+		t.Errorf("removed %d ports, %v", len(report.Removed), err)
+	}
+}
+
+// Without a runtime's list a port goes only when its namespace and its netdev are
+// both gone.
+func TestGCOfTheHost(t *testing.T) {
+	l := newLab(t)
+	for i := range 3 {
+		l.mustAttach(request(i))
+	}
+	l.kernel.RemoveNetns(netns(0))  // dead
+	l.kernel.UnmountNetns(netns(1)) // its path is gone, a process still lives in it
+	report, err := l.GC(context.Background(), engine.GCRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(report.Removed) != 1 || report.Removed[0].Owner.ID != "c0" {
+		t.Errorf("removed %+v", report.Removed)
+	}
+}
+
+// A netdev of ours that no record knows, as after the loss of the run directory.
+func TestGCOfOrphans(t *testing.T) {
+	l := newLab(t)
+	before := func() string { l.mustAdd(internal()); return l.kernel.String() }()
+	a := l.mustAttach(request(0))
+	l.boot = "another store"
+	l.open()
+	l.mustAdd(internal())
+	report, err := l.GC(context.Background(), engine.GCRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{a.Port.Netdev}, report.Netdevs); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(before, l.kernel.String()); diff != "" {
+		t.Errorf("left:\n%s", diff)
+	}
+}
+
+func TestPortIsFoundByTheBeginningOfItsName(t *testing.T) {
+	l := newLab(t)
+	a := l.mustAttach(request(0))
+	long := request(1)
+	long.Owner.ID = "deadbeef00"
+	l.mustAttach(long)
+	for name, want := range map[string]string{a.Port.ID: "c0", a.Port.ID[:6]: "c0", "dead": "deadbeef00", "c0": "c0", "pbp-prod": "prod"} {
+		if p, err := l.Port(context.Background(), name); err != nil || p.Owner.ID != want {
+			t.Errorf("port %q is %s's, %v; want %s's", name, p.Owner.ID, err, want)
+		}
+	}
+	_, err := l.Port(context.Background(), "pb")
+	wantKind(t, err, vswitch.Conflict)
+	_, err = l.Port(context.Background(), "nobody")
+	wantKind(t, err, vswitch.NotFound)
+	wantKind(t, l.DeletePort(context.Background(), "pbp-prod"), vswitch.InUse)
+	if err := l.DeletePort(context.Background(), "dead"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestStatus(t *testing.T) {
+	l := newLab(t)
+	l.mustAttach(request(0))
+	s, err := l.Status(context.Background())
+	if err != nil || !s.Ready || len(s.Problems) > 0 || s.Switches != 1 || s.Ports != 1 || s.Pool.Used != 2 {
+		t.Errorf("status %+v, %v", s, err)
+	}
+	l.kernel.RemoveNetdev("pbh-prod")
+	if s, _ = l.Status(context.Background()); !s.Ready || len(s.Problems) != 1 || s.Problems[0].Kind != vswitch.Conflict {
+		t.Errorf("a lost host port is not told: %+v", s)
+	}
+}
+
+func TestStatusOfAFullPool(t *testing.T) {
+	l := newLab(t)
+	three := vswitch.MACRange{First: vswitch.MAC{2, 0, 0, 0, 0, 1}, Last: vswitch.MAC{2, 0, 0, 0, 0, 3}}
+	if _, err := l.SetMACPool(context.Background(), three); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 2 {
+		l.mustAttach(request(i)) // with the host's port, three
+	}
+	s, _ := l.Status(context.Background())
+	if s.Ready || len(s.Problems) != 1 || !strings.Contains(s.Problems[0].Hint, "mac pool set") {
+		t.Errorf("status %+v", s)
+	}
+	_, err := l.Attach(context.Background(), request(2))
+	wantKind(t, err, vswitch.MACPoolExhausted)
+	l.mustDetach(0)
+	l.mustAttach(request(2)) // with the address that rests, since there is no other
+}
+
+func TestMACPoolRefusesStaticAddressInUse(t *testing.T) {
+	l := newLab(t)
+	req := request(0)
+	req.MAC = vswitch.MAC{2, 0, 0, 0, 0, 0x42}
+	a := l.mustAttach(req)
+	_, err := l.SetMACPool(context.Background(), vswitch.MACRange{First: vswitch.MAC{2, 0, 0, 0, 0, 0}, Last: vswitch.MAC{2, 0, 0, 0, 0, 0xff}})
+	wantKind(t, err, vswitch.MACPoolRange)
+	for _, w := range []string{req.MAC.String(), a.Port.ID} {
+		if !strings.Contains(err.Error(), w) {
+			t.Errorf("%q is not named in: %v", w, err)
+		}
+	}
+}
+
+func TestTopology(t *testing.T) {
+	l := newLab(t)
+	l.mustAdd(vswitch.Switch{Name: "lan", Uplink: "nic0"})
+	l.mustAttach(request(0))
+	top, err := l.Topology(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, n := range top.NICs {
+		names = append(names, n.Name)
+	}
+	for _, s := range top.Switches {
+		names = append(names, s.Name)
+		for _, p := range s.Attached {
+			names = append(names, p.Owner.String())
+		}
+	}
+	if diff := cmp.Diff([]string{"nic0", "nic1", "lan", "host", "prod", "host", "container c0"}, names); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func releasing(netdev string) []plan.Step { return []plan.Step{plan.ReleasePort{Name: netdev}} }

@@ -1,0 +1,143 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/patchbay-net/patchbay/core/plan"
+	"github.com/patchbay-net/patchbay/core/store"
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+// Ports lists the ports of a switch, or of all if sw is empty: per switch the
+// host's first, then by owner. PowerShell twin: Get-VMNetworkAdapter.
+func (e *Engine) Ports(_ context.Context, sw string) ([]vswitch.Port, error) {
+	ports := []vswitch.Port{}
+	err := e.store.View(func(tx *store.Tx) error {
+		records, err := tx.Switches()
+		if err != nil {
+			return err
+		}
+		found := sw == ""
+		for _, r := range records {
+			if sw != "" && r.Name != sw {
+				continue
+			}
+			found = true
+			of, err := portsOf(tx, r)
+			if err != nil {
+				return err
+			}
+			ports = append(ports, of...)
+		}
+		if !found {
+			_, err = tx.Switch(sw)
+		}
+		return err
+	})
+	return ports, fault("port list", "", err)
+}
+
+// portsOf is a switch's ports, the host's first.
+func portsOf(tx *store.Tx, r store.SwitchRecord) ([]vswitch.Port, error) {
+	var ports []vswitch.Port
+	if r.HostPort() {
+		ports = append(ports, hostPort(r))
+	}
+	guests, err := tx.PortsOf(r.Name)
+	slices.SortFunc(guests, func(a, b vswitch.Port) int {
+		return strings.Compare(a.Owner.ID+"/"+a.Owner.Endpoint, b.Owner.ID+"/"+b.Owner.Endpoint)
+	})
+	return append(ports, guests...), err
+}
+
+// Port returns one port with its drift. It is named by its ID, by its owner's id,
+// or by the beginning of either that fits no other.
+func (e *Engine) Port(ctx context.Context, name string) (PortStatus, error) {
+	p, err := e.findPort(name)
+	if err != nil {
+		return PortStatus{}, fault("port show", "port "+name, err)
+	}
+	steps, err := e.repairs(ctx, p)
+	if err != nil {
+		return PortStatus{}, fault("port show", "port "+name, err)
+	}
+	status := PortStatus{Port: p}
+	for _, s := range steps {
+		status.Drift = append(status.Drift, s.String())
+	}
+	return status, nil
+}
+
+func (e *Engine) findPort(name string) (vswitch.Port, error) {
+	ports, err := e.Ports(context.Background(), "")
+	if err != nil {
+		return vswitch.Port{}, err
+	}
+	var matches []vswitch.Port
+	for _, p := range ports {
+		if p.ID == name || p.Owner.ID == name && p.Owner.Kind != vswitch.OwnerHost {
+			matches = append(matches, p)
+		}
+	}
+	if len(matches) == 0 && len(name) >= 2 {
+		for _, p := range ports {
+			if strings.HasPrefix(p.ID, name) || strings.HasPrefix(p.Owner.ID, name) && p.Owner.Kind != vswitch.OwnerHost {
+				matches = append(matches, p)
+			}
+		}
+	}
+	switch len(matches) {
+	case 1:
+		return matches[0], nil
+	case 0:
+		return vswitch.Port{}, &vswitch.Error{Kind: vswitch.NotFound, Err: fmt.Errorf("there is no such port"), Hint: "run `patchbay port list`"}
+	}
+	return vswitch.Port{}, &vswitch.Error{
+		Kind: vswitch.Conflict, Err: fmt.Errorf("%d ports fit, %s and %s among them", len(matches), matches[0].ID, matches[1].ID),
+		Hint: "name the port by its whole ID from `patchbay port list`",
+	}
+}
+
+// Check returns what would have to be done for the owner's port and its switch to
+// be as they should be; no step means that all is well. NotFound if the owner has
+// no port.
+func (e *Engine) Check(ctx context.Context, owner vswitch.Owner) (Check, error) {
+	var p vswitch.Port
+	err := e.store.View(func(tx *store.Tx) (err error) {
+		p, err = tx.Port(owner.PortID())
+		return err
+	})
+	if err != nil {
+		return Check{}, fault("check", owner.String(), err)
+	}
+	steps, err := e.repairs(ctx, p)
+	return Check{Port: p, Steps: steps}, fault("check", owner.String(), err)
+}
+
+// repairs is the plan from what the kernel shows of a port and its switch to what
+// both should be.
+func (e *Engine) repairs(ctx context.Context, p vswitch.Port) ([]plan.Step, error) {
+	r, err := e.record(p.Switch)
+	if err != nil {
+		return nil, err
+	}
+	caps, err := e.capabilities(ctx)
+	if err != nil {
+		return nil, err
+	}
+	desired, err := e.desiredSwitch(r, caps)
+	if err != nil {
+		return nil, err
+	}
+	if p.Owner.Kind != vswitch.OwnerHost {
+		desired = plan.Union(attachedState(p, r, caps), desired)
+	}
+	observed, err := e.kernel.Observe(ctx, desired)
+	if err != nil {
+		return nil, err
+	}
+	return plan.Diff(desired, observed), nil
+}

@@ -1,0 +1,146 @@
+package engine
+
+import (
+	"net/netip"
+
+	"github.com/patchbay-net/patchbay/core/kernel"
+	"github.com/patchbay-net/patchbay/core/plan"
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+// AttachRequest asks for a port for an owner. Attaching what is attached with the
+// same request returns the same port.
+type AttachRequest struct {
+	Owner vswitch.Owner `json:"owner"`
+	// Switch names an existing switch; Define, if not nil, defines it on first use
+	// and must agree with what exists.
+	Switch string          `json:"switch"`
+	Define *vswitch.Switch `json:"define,omitempty"`
+
+	MAC         vswitch.MAC `json:"mac,omitzero"`  // zero: from the pool
+	MTU         int         `json:"mtu,omitempty"` // 0: the switch's
+	MACSpoofing bool        `json:"macSpoofing,omitempty"`
+
+	// Ranges are served by our IPAM, one address from each set.
+	Ranges []vswitch.IPRangeSet `json:"ranges,omitempty"`
+	// Requested addresses are taken instead of the next free one of their set.
+	Requested []netip.Addr `json:"requested,omitempty"`
+	// Addresses come from another IPAM and are configured as they are.
+	Addresses []vswitch.Address `json:"addresses,omitempty"`
+	// Routes without a gateway go by the gateway of the family's first address.
+	Routes []vswitch.Route `json:"routes,omitempty"`
+	// DAD leaves duplicate address detection on for addresses of our IPAM.
+	DAD bool `json:"dad,omitempty"`
+
+	// Netdev, if given, is a host-side netdev of somebody else (a tap) to attach
+	// instead of a veth pair.
+	Netdev string `json:"netdev,omitempty"`
+}
+
+// Attachment is what Attach hands back.
+type Attachment struct {
+	Port   vswitch.Port `json:"port"`
+	Switch SwitchStatus `json:"switch"`
+	// HostMAC is the address of the switch end's netdev, which guests never see.
+	HostMAC vswitch.MAC `json:"hostMAC"`
+}
+
+// SwitchStatus is a switch with what the engine knows of it.
+type SwitchStatus struct {
+	vswitch.Switch
+	// EffectiveMTU is MTU, or what it became where the definition leaves it out.
+	EffectiveMTU int         `json:"effectiveMTU"`
+	Bridge       string      `json:"bridge"`
+	BridgeMAC    vswitch.MAC `json:"bridgeMAC"`
+	// HostPortNetdev is the netdev by which the host reaches the switch, or "".
+	HostPortNetdev string `json:"hostPort,omitempty"`
+	Ports          int    `json:"ports"`
+}
+
+// SwitchChange is what `switch set` changes; nil fields stay as they are.
+type SwitchChange struct {
+	Type       *vswitch.SwitchType `json:"type,omitempty"`
+	Uplink     *string             `json:"uplink,omitempty"`
+	HostAccess *bool               `json:"hostAccess,omitempty"`
+	VLAN       *int                `json:"vlan,omitempty"`
+	MTU        *int                `json:"mtu,omitempty"`
+	Gateway    *[]netip.Prefix     `json:"gateway,omitempty"`
+	Masquerade *vswitch.Masquerade `json:"masquerade,omitempty"`
+	Notes      *string             `json:"notes,omitempty"`
+}
+
+// PortStatus is a port with what the kernel shows of it: Drift is what would
+// have to be done to bring it back, in words; empty when all is as it should be.
+type PortStatus struct {
+	vswitch.Port
+	Drift []string `json:"drift,omitempty"`
+}
+
+// PoolStatus describes the MAC pool.
+type PoolStatus struct {
+	vswitch.MACRange
+	Size        int  `json:"size"`
+	Used        int  `json:"used"`        // leased dynamic addresses inside the range
+	Outside     int  `json:"outside"`     // leased dynamic addresses of an earlier range
+	Static      int  `json:"static"`      // static addresses in use
+	Quarantined int  `json:"quarantined"` // released and resting
+	Default     bool `json:"default"`     // the range was never changed
+}
+
+// MACLease is one address held, for `mac list`.
+type MACLease struct {
+	MAC    vswitch.MAC `json:"mac"`
+	Static bool        `json:"static"`
+	Port   string      `json:"port"`
+	Switch string      `json:"switch"`
+	Owner  string      `json:"owner"`
+}
+
+// GCRequest says whose attachments are still valid: those of Network that are not
+// in Valid are detached. An empty Network collects ports of every network whose
+// namespace is gone.
+type GCRequest struct {
+	Network string          `json:"network,omitempty"`
+	Valid   []vswitch.Owner `json:"valid,omitempty"` // ID and Endpoint matter
+}
+
+// GCReport tells what was removed.
+type GCReport struct {
+	Removed []vswitch.Port `json:"removed"`
+	Netdevs []string       `json:"netdevs,omitempty"` // ours, known to no record
+}
+
+// Status is the host at a glance.
+type Status struct {
+	Ready        bool                `json:"ready"`
+	Problems     []Problem           `json:"problems,omitempty"`
+	Switches     int                 `json:"switches"`
+	Ports        int                 `json:"ports"`
+	Pool         PoolStatus          `json:"macPool"`
+	Capabilities kernel.Capabilities `json:"capabilities"`
+}
+
+// Problem is something that a user should know of, with what to do about it.
+type Problem struct {
+	Kind    vswitch.Kind `json:"kind"`
+	Message string       `json:"message"`
+	Hint    string       `json:"hint,omitempty"`
+}
+
+// Topology is what the picture of `patchbay topology` is drawn from.
+type Topology struct {
+	NICs     []kernel.Netdev  `json:"nics"` // uplinks and free physical NICs
+	Switches []TopologySwitch `json:"switches"`
+}
+
+// TopologySwitch is a switch with its ports, the host's first.
+type TopologySwitch struct {
+	SwitchStatus
+	Attached []vswitch.Port `json:"attached"`
+}
+
+// Check is what CNI CHECK asks: the steps that would repair the port.
+type Check struct {
+	Port  vswitch.Port `json:"port"`
+	Steps []plan.Step  `json:"-"`
+}

@@ -1,0 +1,156 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/patchbay-net/patchbay/core/kernel"
+	"github.com/patchbay-net/patchbay/core/plan"
+	"github.com/patchbay-net/patchbay/core/store"
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+// Status looks at the host as a whole. It fails only if nothing can be said; what
+// is wrong is among the problems, and Ready tells whether an Attach can succeed.
+func (e *Engine) Status(ctx context.Context) (Status, error) {
+	caps, err := e.capabilities(ctx)
+	if err != nil {
+		return Status{Problems: []Problem{problem(err)}}, nil
+	}
+	s := Status{Ready: true, Capabilities: caps}
+	var records []store.SwitchRecord
+	err = e.store.View(func(tx *store.Tx) (err error) {
+		if records, err = tx.Switches(); err != nil {
+			return err
+		}
+		for _, r := range records {
+			n, err := tx.PortCount(r.Name)
+			if err != nil {
+				return err
+			}
+			s.Ports += n
+		}
+		s.Pool, err = poolStatus(tx)
+		return err
+	})
+	if err != nil {
+		return Status{Problems: []Problem{problem(err)}, Capabilities: caps}, nil
+	}
+	s.Switches = len(records)
+	s.judgePool()
+	s.judgeCapabilities()
+	return s, e.judgeSwitches(ctx, &s, records)
+}
+
+func problem(err error) Problem {
+	return Problem{Kind: vswitch.KindOf(err), Message: fault("status", "", err).Error(), Hint: vswitch.HintOf(err)}
+}
+
+// judgePool warns when four fifths of the pool are used, before it is empty.
+func (s *Status) judgePool() {
+	if s.Pool.Used*5 < s.Pool.Size*4 {
+		return
+	}
+	s.Ready = s.Ready && s.Pool.Used < s.Pool.Size
+	wider := s.Pool.Wider()
+	s.Problems = append(s.Problems, Problem{
+		Kind: vswitch.MACPoolExhausted, Message: fmt.Sprintf("MAC pool %s: %d of %d addresses are in use", s.Pool.MACRange, s.Pool.Used, s.Pool.Size),
+		Hint: fmt.Sprintf("run `patchbay mac pool set --first %s --last %s`", wider.First, wider.Last),
+	})
+}
+
+// judgeCapabilities says what works in another way, or not, on this kernel.
+func (s *Status) judgeCapabilities() {
+	lacks := func(has bool, message, hint string) {
+		if !has {
+			s.Problems = append(s.Problems, Problem{Kind: vswitch.CapabilityMissing, Message: message, Hint: hint})
+		}
+	}
+	lacks(s.Capabilities.PortLocked, "this kernel cannot lock ports to their MAC address (Linux 5.18 can): nftables does it instead", "")
+	lacks(s.Capabilities.VLANFiltering, "this kernel has no VLAN filtering: switches with a VLAN are refused", "use a kernel with CONFIG_BRIDGE_VLAN_FILTERING")
+	lacks(s.Capabilities.BridgeRules, "this kernel has no nftables for bridges: private switches and masquerade are refused", "use a kernel with CONFIG_NF_TABLES_BRIDGE")
+	lacks(s.Capabilities.NAT, "this kernel has no NAT in nftables: masquerade is refused", "use a kernel with CONFIG_NFT_NAT and CONFIG_NFT_MASQ")
+}
+
+// judgeSwitches compares every switch with the kernel.
+func (e *Engine) judgeSwitches(ctx context.Context, s *Status, records []store.SwitchRecord) error {
+	if len(records) == 0 {
+		return nil
+	}
+	var all plan.State
+	for _, r := range records {
+		all = plan.Union(switchState(r, s.Capabilities), all)
+	}
+	all.Rules = hostRules(records, s.Capabilities)
+	observed, err := e.kernel.Observe(ctx, all)
+	if err != nil {
+		return fault("status", "", err)
+	}
+	if steps := plan.Diff(all, observed); len(steps) > 0 {
+		s.Problems = append(s.Problems, drifted(steps))
+	}
+	for _, r := range records {
+		if r.Uplink == "" {
+			continue
+		}
+		if nic, err := e.kernel.Netdev(ctx, r.Uplink); err == nil && !nic.Carrier {
+			s.Problems = append(s.Problems, Problem{
+				Kind: vswitch.UplinkNotFound, Message: fmt.Sprintf("switch %s: uplink %s has no carrier", r.Name, r.Uplink),
+				Hint: "check the cable and the physical switch",
+			})
+		}
+	}
+	return nil
+}
+
+// drifted words the steps that are missing.
+func drifted(steps []plan.Step) Problem {
+	const shown = 3
+	var words []string
+	for _, step := range steps[:min(shown, len(steps))] {
+		words = append(words, step.String())
+	}
+	if len(steps) > shown {
+		words = append(words, fmt.Sprintf("and %d more", len(steps)-shown))
+	}
+	return Problem{
+		Kind: vswitch.Conflict, Message: "the kernel is not as it should be; missing: " + strings.Join(words, "; "),
+		Hint: "run `patchbay switch add` with the switch's definition again, or attach to it: both repair it",
+	}
+}
+
+// Topology is what a picture of the host's switches shows.
+func (e *Engine) Topology(ctx context.Context) (Topology, error) {
+	t := Topology{NICs: []kernel.Netdev{}, Switches: []TopologySwitch{}}
+	netdevs, err := e.kernel.Netdevs(ctx)
+	if err != nil {
+		return t, fault("topology", "", err)
+	}
+	err = e.store.View(func(tx *store.Tx) error {
+		records, err := tx.Switches()
+		if err != nil {
+			return err
+		}
+		uplinks := make(map[string]bool)
+		for _, r := range records {
+			uplinks[r.Uplink] = true
+			s, err := statusOf(tx, r)
+			if err != nil {
+				return err
+			}
+			ports, err := portsOf(tx, r)
+			if err != nil {
+				return err
+			}
+			t.Switches = append(t.Switches, TopologySwitch{SwitchStatus: s, Attached: ports})
+		}
+		for _, n := range netdevs {
+			if uplinks[n.Name] || unsupported(n) == "" && n.Kind == "" {
+				t.NICs = append(t.NICs, n)
+			}
+		}
+		return nil
+	})
+	return t, fault("topology", "", err)
+}

@@ -1,0 +1,250 @@
+package engine
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/patchbay-net/patchbay/core/kernel"
+	"github.com/patchbay-net/patchbay/core/plan"
+	"github.com/patchbay-net/patchbay/core/store"
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+// allSwitches is the lock that verbs on switches take before that of their own:
+// they share the uplinks, the numbers and the rules.
+const allSwitches = ""
+
+// AddSwitch makes a switch. One that exists with the same definition is brought
+// to what it should be and returned; one with another definition is a conflict.
+// PowerShell twin: New-VMSwitch.
+func (e *Engine) AddSwitch(ctx context.Context, s vswitch.Switch) (SwitchStatus, error) {
+	object := "switch " + s.Name
+	if err := s.Validate(); err != nil {
+		return SwitchStatus{}, fault("switch add", object, err)
+	}
+	unlock, err := e.lockSwitch(s.Name)
+	if err != nil {
+		return SwitchStatus{}, fault("switch add", object, err)
+	}
+	defer unlock()
+	status, err := e.addSwitch(ctx, s.Normalized())
+	return status, fault("switch add", object, err)
+}
+
+// lockSwitch takes the locks of a verb that changes a switch.
+func (e *Engine) lockSwitch(name string) (unlock func(), err error) {
+	unlockAll, err := e.store.LockSwitch(allSwitches, store.Exclusive)
+	if err != nil {
+		return nil, err
+	}
+	unlockOne, err := e.store.LockSwitch(name, store.Exclusive)
+	if err != nil {
+		unlockAll()
+		return nil, err
+	}
+	return func() { unlockOne(); unlockAll() }, nil
+}
+
+func (e *Engine) addSwitch(ctx context.Context, s vswitch.Switch) (SwitchStatus, error) {
+	caps, err := e.capabilities(ctx)
+	if err != nil {
+		return SwitchStatus{}, err
+	}
+	if err := supported(s, caps); err != nil {
+		return SwitchStatus{}, err
+	}
+	existing, err := e.record(s.Name)
+	if err == nil {
+		if err := agrees(s, existing); err != nil {
+			return SwitchStatus{}, err
+		}
+		return e.repairSwitch(ctx, existing, caps)
+	}
+	if !errors.Is(err, vswitch.NotFound) {
+		return SwitchStatus{}, err
+	}
+	record := store.SwitchRecord{Switch: s, EffectiveMTU: s.MTU, Created: e.now()}
+	if err := e.newRecord(ctx, &record); err != nil {
+		return SwitchStatus{}, err
+	}
+	status, err := e.repairSwitch(ctx, record, caps)
+	if err != nil {
+		return status, errors.Join(err, e.removeSwitch(ctx, record, caps))
+	}
+	return status, nil
+}
+
+// newRecord decides what a switch's record adds to its definition, and writes it:
+// the intent, before anything is touched.
+func (e *Engine) newRecord(ctx context.Context, r *store.SwitchRecord) error {
+	if r.Type == vswitch.External {
+		nic, err := e.uplink(ctx, r.Switch)
+		if err != nil {
+			return err
+		}
+		if r.EffectiveMTU == 0 {
+			r.EffectiveMTU = nic.MTU
+		}
+		if r.EffectiveMTU != nic.MTU {
+			r.UplinkMTU = nic.MTU
+		}
+	}
+	if r.EffectiveMTU == 0 {
+		r.EffectiveMTU = vswitch.DefaultMTU
+	}
+	r.BridgeMAC = vswitch.DerivedMAC("bridge", r.Name, rand.Text())
+	return e.store.UpdateConfig(func(tx *store.Tx) (err error) {
+		if err := uplinkFree(tx, r.Switch); err != nil {
+			return err
+		}
+		if r.Number, err = tx.FreeSwitchNumber(); err != nil {
+			return err
+		}
+		if r.HostPort() {
+			if r.HostMAC, err = tx.LeaseMAC(vswitch.HostPortSwitchEnd(r.Name)); err != nil {
+				return err
+			}
+		}
+		return tx.PutSwitch(*r)
+	})
+}
+
+// uplinkFree refuses a NIC that is another switch's uplink.
+func uplinkFree(tx *store.Tx, s vswitch.Switch) error {
+	if s.Uplink == "" {
+		return nil
+	}
+	records, err := tx.Switches()
+	if err != nil {
+		return err
+	}
+	for _, r := range records {
+		if r.Uplink == s.Uplink && r.Name != s.Name {
+			return &vswitch.Error{
+				Kind: vswitch.UplinkInUse, Err: fmt.Errorf("NIC %s is the uplink of switch %s", s.Uplink, r.Name),
+				Hint: fmt.Sprintf("name another NIC, or run `patchbay switch delete %s`", r.Name),
+			}
+		}
+	}
+	return nil
+}
+
+func (e *Engine) record(name string) (r store.SwitchRecord, err error) {
+	err = e.store.View(func(tx *store.Tx) error {
+		r, err = tx.Switch(name)
+		return err
+	})
+	return r, err
+}
+
+// repairSwitch brings the kernel to what the record says: a new switch comes to
+// be, one that lost something gets it back.
+func (e *Engine) repairSwitch(ctx context.Context, r store.SwitchRecord, caps kernel.Capabilities) (SwitchStatus, error) {
+	desired, err := e.desiredSwitch(r, caps)
+	if err != nil {
+		return SwitchStatus{}, err
+	}
+	if err := e.reach(ctx, desired, plan.State{}); err != nil {
+		return SwitchStatus{}, err
+	}
+	return e.switchStatus(r)
+}
+
+// desiredSwitch is a switch with the rules of the whole host.
+func (e *Engine) desiredSwitch(r store.SwitchRecord, caps kernel.Capabilities) (plan.State, error) {
+	desired := switchState(r, caps)
+	err := e.store.View(func(tx *store.Tx) error {
+		records, err := tx.Switches()
+		desired.Rules = hostRules(records, caps)
+		return err
+	})
+	return desired, err
+}
+
+// reach takes the kernel to desired; had names what was ours before and goes.
+func (e *Engine) reach(ctx context.Context, desired, had plan.State) error {
+	observed, err := e.kernel.Observe(ctx, plan.Union(desired, had))
+	if err != nil {
+		return err
+	}
+	return e.kernel.Apply(ctx, plan.Diff(desired, observed))
+}
+
+func (e *Engine) switchStatus(r store.SwitchRecord) (s SwitchStatus, err error) {
+	err = e.store.View(func(tx *store.Tx) error {
+		s, err = statusOf(tx, r)
+		return err
+	})
+	return s, err
+}
+
+func statusOf(tx *store.Tx, r store.SwitchRecord) (SwitchStatus, error) {
+	s := SwitchStatus{
+		Switch: r.Switch, EffectiveMTU: r.EffectiveMTU,
+		Bridge: vswitch.BridgeName(r.Name), BridgeMAC: r.BridgeMAC,
+	}
+	if r.HostPort() {
+		s.HostPortNetdev = vswitch.HostPortName(r.Name)
+	}
+	var err error
+	s.Ports, err = tx.PortCount(r.Name)
+	return s, err
+}
+
+// agrees compares a definition with what exists: what it says must be so, what
+// it leaves out may be anything.
+func agrees(want vswitch.Switch, have store.SwitchRecord) error {
+	var differ []string
+	check := func(field string, same bool, w, h any) {
+		if !same {
+			differ = append(differ, fmt.Sprintf("%s is %v, not %v", field, h, w))
+		}
+	}
+	check("type", want.Type == "" || want.Type == have.Type, want.Type, have.Type)
+	check("uplink", want.Uplink == "" || want.Uplink == have.Uplink, want.Uplink, have.Uplink)
+	check("hostAccess", want.HostAccess == nil || *want.HostAccess == have.HostPort(), want.HostPort(), have.HostPort())
+	check("vlan", want.VLAN == 0 || want.VLAN == have.VLAN, want.VLAN, have.VLAN)
+	check("mtu", want.MTU == 0 || want.MTU == have.EffectiveMTU, want.MTU, have.EffectiveMTU)
+	check("gateway", len(want.Gateway) == 0 || slices.Equal(want.Gateway, have.Gateway), want.Gateway, have.Gateway)
+	check("masquerade", want.Masquerade.IsZero() || want.Masquerade == have.Masquerade, want.Masquerade, have.Masquerade)
+	if len(differ) == 0 {
+		return nil
+	}
+	return &vswitch.Error{
+		Kind: vswitch.Conflict, Err: fmt.Errorf("exists with another definition: %s", strings.Join(differ, "; ")),
+		Hint: fmt.Sprintf("compare with `patchbay switch show %s`; change it with `patchbay switch set %s`", have.Name, have.Name),
+	}
+}
+
+// Switch returns one switch, or vswitch.NotFound. PowerShell twin: Get-VMSwitch.
+func (e *Engine) Switch(_ context.Context, name string) (SwitchStatus, error) {
+	r, err := e.record(name)
+	if err != nil {
+		return SwitchStatus{}, fault("switch show", "switch "+name, err)
+	}
+	return e.switchStatus(r)
+}
+
+// Switches returns all switches by name. PowerShell twin: Get-VMSwitch.
+func (e *Engine) Switches(context.Context) ([]SwitchStatus, error) {
+	all := []SwitchStatus{}
+	err := e.store.View(func(tx *store.Tx) error {
+		records, err := tx.Switches()
+		if err != nil {
+			return err
+		}
+		for _, r := range records {
+			s, err := statusOf(tx, r)
+			if err != nil {
+				return err
+			}
+			all = append(all, s)
+		}
+		return nil
+	})
+	return all, fault("switch list", "", err)
+}

@@ -1,0 +1,218 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/patchbay-net/patchbay/core/kernel"
+	"github.com/patchbay-net/patchbay/core/plan"
+	"github.com/patchbay-net/patchbay/core/store"
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+// SetSwitch changes host access, gateway, masquerade and notes of a switch while
+// its ports stay attached. Type, uplink, VLAN and MTU are Immutable as yet. It is
+// one transaction: on failure the switch is what it was.
+// PowerShell twin: Set-VMSwitch.
+func (e *Engine) SetSwitch(ctx context.Context, name string, c SwitchChange) (SwitchStatus, error) {
+	unlock, err := e.lockSwitch(name)
+	if err != nil {
+		return SwitchStatus{}, fault("switch set", "switch "+name, err)
+	}
+	defer unlock()
+	status, err := e.setSwitch(ctx, name, c)
+	return status, fault("switch set", "switch "+name, err)
+}
+
+func (e *Engine) setSwitch(ctx context.Context, name string, c SwitchChange) (SwitchStatus, error) {
+	old, err := e.record(name)
+	if err != nil {
+		return SwitchStatus{}, err
+	}
+	changed, err := c.apply(old.Switch)
+	if err != nil {
+		return SwitchStatus{}, err
+	}
+	caps, err := e.capabilities(ctx)
+	if err != nil {
+		return SwitchStatus{}, err
+	}
+	if err := errors.Join(changed.Validate(), supported(changed, caps)); err != nil {
+		return SwitchStatus{}, err
+	}
+	record := old
+	record.Switch = changed
+	if err := e.exchange(ctx, old, &record, caps); err != nil {
+		return SwitchStatus{}, errors.Join(err, e.exchange(ctx, record, &old, caps))
+	}
+	return e.switchStatus(record)
+}
+
+// exchange writes the new record and takes the kernel from the old one to it.
+func (e *Engine) exchange(ctx context.Context, old store.SwitchRecord, new *store.SwitchRecord, caps kernel.Capabilities) error {
+	err := e.store.UpdateConfig(func(tx *store.Tx) (err error) {
+		if new.HostPort() && new.HostMAC.IsZero() {
+			if new.HostMAC, err = tx.LeaseMAC(vswitch.HostPortSwitchEnd(new.Name)); err != nil {
+				return err
+			}
+		}
+		if !new.HostPort() && !new.HostMAC.IsZero() {
+			if err := tx.ReleaseMAC(new.HostMAC); err != nil {
+				return err
+			}
+			new.HostMAC = vswitch.MAC{}
+		}
+		return tx.PutSwitch(*new)
+	})
+	if err != nil {
+		return err
+	}
+	desired, err := e.desiredSwitch(*new, caps)
+	if err != nil {
+		return err
+	}
+	had := switchState(old, caps)
+	had.Rules = hostRules([]store.SwitchRecord{old}, caps)
+	return e.reach(ctx, desired, had)
+}
+
+// apply returns the definition with the changes made.
+func (c SwitchChange) apply(s vswitch.Switch) (vswitch.Switch, error) {
+	fixed := func(field string) (vswitch.Switch, error) {
+		return s, &vswitch.Error{
+			Kind: vswitch.Immutable, Err: fmt.Errorf("%s cannot change in place", field),
+			Hint: fmt.Sprintf("run `patchbay switch delete %s` and add it anew", s.Name),
+		}
+	}
+	switch {
+	case c.Type != nil && *c.Type != s.Type:
+		return fixed("the type")
+	case c.Uplink != nil && *c.Uplink != s.Uplink:
+		return fixed("the uplink")
+	case c.VLAN != nil && *c.VLAN != s.VLAN:
+		return fixed("the VLAN")
+	case c.MTU != nil && *c.MTU != s.MTU:
+		return fixed("the MTU")
+	}
+	if c.HostAccess != nil {
+		s.HostAccess = c.HostAccess
+	}
+	if c.Gateway != nil {
+		s.Gateway = *c.Gateway
+	}
+	if c.Masquerade != nil {
+		s.Masquerade = *c.Masquerade
+	}
+	if c.Notes != nil {
+		s.Notes = *c.Notes
+	}
+	return s, nil
+}
+
+// DeleteSwitch removes a switch. One with guests' ports is InUse, naming them,
+// unless force detaches them first. Deleting what is not there is NotFound.
+// PowerShell twin: Remove-VMSwitch.
+func (e *Engine) DeleteSwitch(ctx context.Context, name string, force bool) error {
+	unlock, err := e.lockSwitch(name)
+	if err != nil {
+		return fault("switch delete", "switch "+name, err)
+	}
+	defer unlock()
+	return fault("switch delete", "switch "+name, e.deleteSwitch(ctx, name, force))
+}
+
+func (e *Engine) deleteSwitch(ctx context.Context, name string, force bool) error {
+	r, err := e.record(name)
+	if err != nil {
+		return err
+	}
+	var ports []vswitch.Port
+	err = e.store.View(func(tx *store.Tx) error {
+		ports, err = tx.PortsOf(name)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if len(ports) > 0 && !force {
+		return holders(name, ports)
+	}
+	for _, p := range ports {
+		err = errors.Join(err, e.detach(ctx, p.Owner))
+	}
+	if err != nil {
+		return err
+	}
+	caps, err := e.capabilities(ctx)
+	if err != nil {
+		return err
+	}
+	return e.removeSwitch(ctx, r, caps)
+}
+
+// holders is the error of a switch that still has ports.
+func holders(name string, ports []vswitch.Port) error {
+	const shown = 8
+	var list []string
+	for _, p := range ports[:min(shown, len(ports))] {
+		list = append(list, fmt.Sprintf("%s (%s)", p.ID, p.Owner))
+	}
+	if more := len(ports) - shown; more > 0 {
+		list = append(list, fmt.Sprintf("and %d more", more))
+	}
+	return &vswitch.Error{
+		Kind: vswitch.InUse, Err: fmt.Errorf("%d port(s) are attached: %s", len(ports), strings.Join(list, ", ")),
+		Hint: fmt.Sprintf("end their owners, or run `patchbay switch delete %s --force`", name),
+	}
+}
+
+// removeSwitch takes the switch out of the kernel and then forgets it: a process
+// killed in between leaves a record, which the next delete or add finishes.
+func (e *Engine) removeSwitch(ctx context.Context, r store.SwitchRecord, caps kernel.Capabilities) error {
+	var others []store.SwitchRecord
+	err := e.store.View(func(tx *store.Tx) error {
+		records, err := tx.Switches()
+		for _, o := range records {
+			if o.Name != r.Name {
+				others = append(others, o)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	had := switchState(r, caps)
+	had.Forward = plan.Families{}
+	had.Rules = hostRules(append(others, r), caps)
+	desired := plan.State{Rules: hostRules(others, caps), Ports: e.releasedUplink(ctx, r)}
+	if err := e.reach(ctx, desired, had); err != nil {
+		return err
+	}
+	return e.store.UpdateConfig(func(tx *store.Tx) error {
+		if !r.HostMAC.IsZero() {
+			if err := tx.ReleaseMAC(r.HostMAC); err != nil {
+				return err
+			}
+		}
+		return tx.DeleteSwitch(r.Name)
+	})
+}
+
+// releasedUplink is the uplink as it was before, if it is still there.
+func (e *Engine) releasedUplink(ctx context.Context, r store.SwitchRecord) map[string]plan.Port {
+	if r.Uplink == "" {
+		return nil
+	}
+	nic, err := e.kernel.Netdev(ctx, r.Uplink)
+	if err != nil {
+		return nil
+	}
+	mtu := nic.MTU
+	if r.UplinkMTU != 0 {
+		mtu = r.UplinkMTU
+	}
+	return map[string]plan.Port{r.Uplink: {Name: r.Uplink, MTU: mtu, Up: nic.Up}}
+}

@@ -1,0 +1,78 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/patchbay-net/patchbay/core/kernel"
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+// uplink looks at the NIC that an External switch names and refuses what cannot
+// carry one, with the reason.
+func (e *Engine) uplink(ctx context.Context, s vswitch.Switch) (kernel.Netdev, error) {
+	nic, err := e.kernel.Netdev(ctx, s.Uplink)
+	if errors.Is(err, vswitch.NotFound) {
+		return nic, &vswitch.Error{
+			Kind: vswitch.UplinkNotFound, Err: fmt.Errorf("there is no NIC %s", s.Uplink),
+			Hint: "run `patchbay topology` to see the NICs of this host",
+		}
+	}
+	if err != nil {
+		return nic, err
+	}
+	if err := eligible(nic, vswitch.BridgeName(s.Name)); err != nil {
+		return nic, err
+	}
+	if nic.MaxMTU != 0 && s.MTU > nic.MaxMTU {
+		return nic, &vswitch.Error{
+			Kind: vswitch.Invalid, Err: fmt.Errorf("MTU %d is more than the %d that NIC %s can do", s.MTU, nic.MaxMTU, nic.Name),
+			Hint: fmt.Sprintf("use --mtu %d or less", nic.MaxMTU),
+		}
+	}
+	return nic, nil
+}
+
+// eligible applies Hyper-V's and the bridge's rules for uplinks. bridge is the
+// switch's own: an uplink that is already its port is being put right again.
+func eligible(nic kernel.Netdev, bridge string) error {
+	if reason := unsupported(nic); reason != "" {
+		return &vswitch.Error{
+			Kind: vswitch.UplinkUnsupported, Err: fmt.Errorf("%s cannot be an uplink: %s", nic.Name, reason),
+			Hint: "name an Ethernet NIC; `patchbay topology` shows them",
+		}
+	}
+	switch {
+	case strings.HasPrefix(nic.Alias, vswitch.AliasPrefix):
+		return inUse(nic, "it is a port of Patchbay's own", "name a NIC that no switch uses")
+	case nic.Master != "" && nic.Master != bridge:
+		return inUse(nic, fmt.Sprintf("it belongs to %s", nic.Master), fmt.Sprintf("take it out with `ip link set %s nomaster`, or name another NIC", nic.Name))
+	case len(nic.Addresses) > 0:
+		return inUse(nic, fmt.Sprintf("the host uses it as %s", nic.Addresses[0]),
+			fmt.Sprintf("name a NIC without addresses, or move the host's traffic away and run `ip addr flush dev %s`", nic.Name))
+	}
+	return nil
+}
+
+func inUse(nic kernel.Netdev, reason, hint string) error {
+	return &vswitch.Error{Kind: vswitch.UplinkInUse, Err: fmt.Errorf("NIC %s is in use: %s", nic.Name, reason), Hint: hint}
+}
+
+// unsupported says why a netdev can be no uplink at all; "" if it can.
+func unsupported(nic kernel.Netdev) string {
+	switch nic.Kind {
+	case "bridge", "bond", "team", "vlan", "vrf", "macvlan", "macvtap", "ipvlan", "openvswitch":
+		return fmt.Sprintf("it is a %s, not a NIC", nic.Kind)
+	}
+	switch {
+	case nic.Loopback:
+		return "it is the loopback"
+	case !nic.Ethernet:
+		return "it does not speak Ethernet"
+	case nic.NoBridge:
+		return "its driver does not allow bridging (a wireless NIC sends only its own address)"
+	}
+	return ""
+}
