@@ -25,7 +25,9 @@ func switchState(r store.SwitchRecord, caps kernel.Capabilities) plan.State {
 	if r.Uplink != "" {
 		// The way to every address that is no port's: the only port that floods.
 		// It learns nothing: a reflected frame must not move a guest to it.
-		s.Ports[r.Uplink] = plan.Port{Name: r.Uplink, Bridge: bridge, MTU: r.EffectiveMTU, Up: true, Flood: true}
+		s.Ports[r.Uplink] = plan.Port{
+			Name: r.Uplink, Bridge: bridge, Group: vswitch.UplinkGroup, MTU: r.EffectiveMTU, Up: true, Flood: true,
+		}
 	}
 	if r.HostPort() {
 		p := hostPort(r)

@@ -139,5 +139,22 @@ func (e *Engine) repairs(ctx context.Context, p vswitch.Port) ([]plan.Step, erro
 	if err != nil {
 		return nil, err
 	}
+	excuse(p, observed)
 	return plan.Diff(desired, observed), nil
+}
+
+// excuse takes for granted what an owner, or a plugin behind ours in its chain,
+// may do with its own end: lower the MTU, and take another MAC address where it
+// may send from any.
+func excuse(p vswitch.Port, observed plan.State) {
+	end := observed.Ports[p.Netdev].Endpoint
+	if end == nil || p.Owner.Kind == vswitch.OwnerHost {
+		return
+	}
+	if end.MTU < p.MTU {
+		end.MTU = p.MTU
+	}
+	if p.MACSpoofing {
+		end.MAC = p.MAC
+	}
 }

@@ -38,34 +38,42 @@ func newBridge(b plan.Bridge) *nl.NetlinkRequest {
 		birth = b.MTU - 1
 	}
 	r.AddData(uint32Attribute(unix.IFLA_MTU, birth))
-	r.AddData(bridgeInfo())
+	r.AddData(bridgeInfo(bridgeOptions))
 	return r
 }
 
-// bridgeInfo holds the options that all of our bridges share.
-func bridgeInfo() *nl.RtAttr {
+// bridgeInfo wraps options of a bridge.
+func bridgeInfo(options func(*nl.RtAttr)) *nl.RtAttr {
 	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
 	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated("bridge"))
-	data := info.AddRtAttr(nl.IFLA_INFO_DATA, nil)
-	data.AddRtAttr(nl.IFLA_BR_STP_STATE, nl.Uint32Attr(0))
-	data.AddRtAttr(nl.IFLA_BR_FORWARD_DELAY, nl.Uint32Attr(0))
-	data.AddRtAttr(nl.IFLA_BR_MCAST_SNOOPING, nl.Uint8Attr(0))
-	data.AddRtAttr(nl.IFLA_BR_VLAN_DEFAULT_PVID, nl.Uint16Attr(0)) // ignored by kernels without VLAN filtering
+	options(info.AddRtAttr(nl.IFLA_INFO_DATA, nil))
 	return info
 }
 
+// bridgeOptions are those that all of our bridges share.
+func bridgeOptions(data *nl.RtAttr) {
+	data.AddRtAttr(nl.IFLA_BR_FORWARD_DELAY, nl.Uint32Attr(0))
+	data.AddRtAttr(nl.IFLA_BR_MCAST_SNOOPING, nl.Uint8Attr(0))
+	data.AddRtAttr(nl.IFLA_BR_VLAN_DEFAULT_PVID, nl.Uint16Attr(0)) // ignored by kernels without VLAN filtering
+}
+
+func stpOff(data *nl.RtAttr) { data.AddRtAttr(nl.IFLA_BR_STP_STATE, nl.Uint32Attr(0)) }
+
 // setBridge sets all that a bridge has. Link-local addresses go first: the kernel
 // handles that attribute last in a message, after it has brought the bridge up.
+// STP goes before that: with STP on no forward delay below 2 s is taken.
 func setBridge(b plan.Bridge) []*nl.NetlinkRequest {
+	still := byName(unix.RTM_NEWLINK, 0, b.Name, noHeader())
+	still.AddData(bridgeInfo(stpOff))
 	quiet := byName(unix.RTM_NEWLINK, 0, b.Name, noHeader())
 	quiet.AddData(macAttribute(unix.IFLA_ADDRESS, b.MAC))
 	quiet.AddData(uint32Attribute(unix.IFLA_MTU, b.MTU))
 	quiet.AddData(nl.NewRtAttr(unix.IFLA_IFALIAS, []byte(b.Alias)))
-	quiet.AddData(bridgeInfo())
+	quiet.AddData(bridgeInfo(bridgeOptions))
 	if spec := noLinkLocal(b.MTU); spec != nil {
 		quiet.AddData(spec)
 	}
-	return []*nl.NetlinkRequest{quiet, byName(unix.RTM_NEWLINK, 0, b.Name, upHeader())}
+	return []*nl.NetlinkRequest{still, quiet, byName(unix.RTM_NEWLINK, 0, b.Name, upHeader())}
 }
 
 // noLinkLocal keeps IPv6 off a netdev, or is nil where there is no IPv6 to keep
@@ -133,9 +141,9 @@ func setPort(p plan.Port, fresh bool) []*nl.NetlinkRequest {
 		info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
 		info.AddRtAttr(nl.IFLA_INFO_SLAVE_KIND, nl.NonZeroTerminated("bridge"))
 		data := info.AddRtAttr(nl.IFLA_INFO_SLAVE_DATA, nil)
-		data.AddRtAttr(nl.IFLA_BRPORT_LEARNING, flag(p.Learning))
-		data.AddRtAttr(nl.IFLA_BRPORT_UNICAST_FLOOD, flag(p.Flood))
-		data.AddRtAttr(nl.IFLA_BRPORT_LOCKED, flag(p.Locked)) // ignored before Linux 5.18
+		data.AddRtAttr(nl.IFLA_BRPORT_LEARNING, switched(p.Learning))
+		data.AddRtAttr(nl.IFLA_BRPORT_UNICAST_FLOOD, switched(p.Flood))
+		data.AddRtAttr(nl.IFLA_BRPORT_LOCKED, switched(p.Locked)) // ignored before Linux 5.18
 		set.AddData(info)
 	}
 	messages := []*nl.NetlinkRequest{set}
@@ -145,7 +153,7 @@ func setPort(p plan.Port, fresh bool) []*nl.NetlinkRequest {
 	return messages
 }
 
-func flag(on bool) []byte {
+func switched(on bool) []byte {
 	if on {
 		return nl.Uint8Attr(1)
 	}

@@ -14,8 +14,8 @@ import (
 //	pbp-NAME   the switch's end of its host port
 //	pbXXXXXXXXXXXXX   the switch's end of a guest's port: the port's ID
 //
-// A NAME that does not fit 15 bytes is cut and ended with "-" and five
-// characters of its hash.
+// A NAME that does not fit 15 bytes, or looks like one that did not, is cut and
+// ended with "-" and five characters of its hash.
 
 // BridgeName names the bridge netdev of a switch.
 func BridgeName(switchName string) string { return netdevName("pb-", switchName) }
@@ -29,11 +29,12 @@ func HostPortSwitchEnd(switchName string) string { return netdevName("pbp-", swi
 const maxNetdevName = 15
 
 func netdevName(prefix, name string) string {
-	if len(prefix)+len(name) <= maxNetdevName {
-		return prefix + name
-	}
 	const hashed = 5
 	keep := maxNetdevName - len(prefix) - hashed - 1
+	looksCut := len(prefix)+len(name) == maxNetdevName && name[keep] == '-'
+	if len(prefix)+len(name) <= maxNetdevName && !looksCut {
+		return prefix + name
+	}
 	return prefix + name[:keep] + "-" + shortHash(hashed, name)
 }
 

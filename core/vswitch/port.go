@@ -131,5 +131,9 @@ const (
 	GroupMask uint32 = 0xffff_0000
 )
 
-// Group is the netdev group of the ports of the switch with that number.
+// UplinkGroup is the group of every uplink: that of no switch, since no switch has
+// number 0, so that an uplink is never removed with a switch's ports.
+const UplinkGroup = GroupMark
+
+// Group is the netdev group of the ports of the switch with that number, from 1.
 func Group(number uint16) uint32 { return GroupMark | uint32(number) }

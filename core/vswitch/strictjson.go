@@ -57,7 +57,7 @@ func UnknownKey(key string, known []string) error {
 
 // Nearest returns the known word closest to word, or "" if none is close.
 func Nearest(word string, known []string) string {
-	best, distance := "", 1+max(2, len(word)/3)
+	best, distance := "", 1+min(max(2, len(word)/3), 4)
 	for _, k := range known {
 		if d := editDistance(strings.ToLower(word), strings.ToLower(k)); d < distance {
 			best, distance = k, d
