@@ -60,9 +60,9 @@ func cniError(err error) error {
 	if errors.As(err, &v) && v.Hint != "" {
 		bare := *v
 		bare.Hint = ""
-		return types.NewError(code(kind), fmt.Sprintf("%s (%s)", bare.Error(), kind), v.Hint)
+		return types.NewError(code(kind), fmt.Sprintf("%s (%s)", bare.Error(), string(kind)), v.Hint)
 	}
-	return types.NewError(code(kind), fmt.Sprintf("%s (%s)", err, kind), "")
+	return types.NewError(code(kind), fmt.Sprintf("%s (%s)", err, string(kind)), "")
 }
 
 func decoding(err error) error {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/containernetworking/cni/pkg/types"
@@ -26,20 +27,13 @@ type config struct {
 	Args        cniArgs
 	Runtime     runtimeConfig
 
-	// validAttachments tells an empty list from none: without one, GC would take
-	// everything for stale.
-	validAttachments bool
+	// listsValid tells an empty list of valid attachments from none: without one,
+	// GC would take everything for stale.
+	listsValid bool
 }
 
-// settings are our keys as they are spelled.
-type settings struct {
-	Switch        json.RawMessage `json:"switch"`
-	MTU           int             `json:"mtu"`
-	MACSpoofing   bool            `json:"macSpoofing"`
-	IPAM          json.RawMessage `json:"ipam"`
-	Args          json.RawMessage `json:"args"`
-	RuntimeConfig json.RawMessage `json:"runtimeConfig"`
-}
+// validAttachments is the key with which a runtime tells GC what to keep.
+const validAttachments = "cni.dev/valid-attachments"
 
 // runtimeConfig is what the runtime fills in for declared capabilities.
 type runtimeConfig struct {
@@ -65,12 +59,10 @@ func knownKeys() []string {
 // laterKeys are keys whose time has not come: refused by name, never ignored.
 func laterKeys() []string { return []string{"bandwidth", "vlan", "vlanTrunk"} }
 
-// parse reads and validates a configuration. It touches nothing.
+// parse reads and validates a configuration. It touches nothing. Each key is
+// decoded by itself: a plugin lives for milliseconds, and decoding the library's
+// whole type would take one of them.
 func parse(data []byte) (*config, error) {
-	c := &config{}
-	if err := json.Unmarshal(data, &c.PluginConf); err != nil {
-		return nil, decoding(err)
-	}
 	var keys map[string]json.RawMessage
 	if err := json.Unmarshal(data, &keys); err != nil {
 		return nil, decoding(err)
@@ -78,36 +70,37 @@ func parse(data []byte) (*config, error) {
 	if err := checkKeys(keys); err != nil {
 		return nil, err
 	}
-	_, c.validAttachments = keys["cni.dev/valid-attachments"]
-	var s settings
-	if err := json.Unmarshal(data, &s); err != nil {
-		return nil, decoding(err)
+	c := &config{}
+	for key, into := range map[string]any{
+		"cniVersion": &c.CNIVersion, "name": &c.Name, "dns": &c.DNS,
+		"prevResult": &c.RawPrevResult, validAttachments: &c.ValidAttachments,
+		"mtu": &c.MTU, "macSpoofing": &c.MACSpoofing,
+	} {
+		if raw, given := keys[key]; given {
+			if err := json.Unmarshal(raw, into); err != nil {
+				return nil, decoding(fmt.Errorf("%s: %w", key, err))
+			}
+		}
 	}
-	c.MTU, c.MACSpoofing = s.MTU, s.MACSpoofing
-	if err := c.parseSwitch(s.Switch); err != nil {
+	_, c.listsValid = keys[validAttachments]
+	if err := c.parseSwitch(keys["switch"]); err != nil {
 		return nil, err
 	}
-	if err := c.IPAM.parse(s.IPAM); err != nil {
+	if err := c.IPAM.parse(keys["ipam"]); err != nil {
 		return nil, err
 	}
-	return c, c.parseFromRuntime(s)
+	return c, c.parseFromRuntime(keys["runtimeConfig"], keys["args"])
 }
 
 // checkKeys refuses what we do not know: a setting that is misspelled must not be
 // ignored. The specification wants key and value named.
 func checkKeys(keys map[string]json.RawMessage) error {
 	for key, value := range keys {
-		for _, later := range laterKeys() {
-			if key == later {
-				return types.NewError(types.ErrUnsupportedField,
-					fmt.Sprintf("key %q (value %.64s) is not supported yet", key, value), "leave it out")
-			}
+		if slices.Contains(laterKeys(), key) {
+			return types.NewError(types.ErrUnsupportedField,
+				fmt.Sprintf("key %q (value %.64s) is not supported yet", key, value), "leave it out")
 		}
-		known := strings.HasPrefix(key, "cni.dev/")
-		for _, k := range knownKeys() {
-			known = known || key == k
-		}
-		if !known {
+		if !slices.Contains(knownKeys(), key) && !strings.HasPrefix(key, "cni.dev/") {
 			return unsupported(key, value, vswitch.UnknownKey(key, knownKeys()))
 		}
 	}
@@ -146,19 +139,19 @@ func (c *config) parseSwitch(raw json.RawMessage) error {
 }
 
 // parseFromRuntime reads the keys that the runtime adds.
-func (c *config) parseFromRuntime(s settings) error {
-	if len(s.RuntimeConfig) > 0 {
-		if err := strict("runtimeConfig", s.RuntimeConfig, &c.Runtime); err != nil {
+func (c *config) parseFromRuntime(runtime, rawArgs json.RawMessage) error {
+	if len(runtime) > 0 {
+		if err := strict("runtimeConfig", runtime, &c.Runtime); err != nil {
 			return err
 		}
 	}
-	if len(s.Args) == 0 {
+	if len(rawArgs) == 0 {
 		return nil
 	}
 	var args struct {
 		CNI json.RawMessage `json:"cni"`
 	}
-	if err := json.Unmarshal(s.Args, &args); err != nil {
+	if err := json.Unmarshal(rawArgs, &args); err != nil {
 		return decoding(err)
 	}
 	if len(args.CNI) == 0 {
@@ -180,8 +173,8 @@ func strict(path string, raw json.RawMessage, v any) error {
 	}
 	known := vswitch.JSONKeys(v)
 	for key, value := range keys {
-		if err := vswitch.CheckKeys([]byte(fmt.Sprintf("{%q:0}", key)), known); err != nil {
-			return unsupported(path+"."+key, value, err)
+		if !slices.Contains(known, key) {
+			return unsupported(path+"."+key, value, vswitch.UnknownKey(key, known))
 		}
 	}
 	if err := json.Unmarshal(raw, v); err != nil {

@@ -126,8 +126,8 @@ func (p plugin) gc(args *skel.CmdArgs) error {
 	if err != nil {
 		return cniError(err)
 	}
-	if !c.validAttachments {
-		return types.NewError(types.ErrInvalidNetworkConfig, `GC needs the key "cni.dev/valid-attachments"`, "an empty list removes all of the network's attachments")
+	if !c.listsValid {
+		return types.NewError(types.ErrInvalidNetworkConfig, "GC needs the key "+validAttachments, "an empty list removes all of the network's attachments")
 	}
 	ctx := context.Background()
 	req := engine.GCRequest{Network: c.Name}

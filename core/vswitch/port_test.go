@@ -178,11 +178,11 @@ func TestUnmarshalStrict(t *testing.T) {
 	}{
 		{in: `{"name":"lan","type":"internal"}`},
 		{in: ` {"name":"lan"} ` + "\n"},
-		{in: `{"nmae":"lan"}`, want: bad, says: `key "nmae": unknown; did you mean "name"?`},
+		{in: `{"nane":"lan"}`, want: bad, says: `key "nane": unknown; did you mean "name"?`},
 		{in: `{"Name":"lan"}`, want: bad, says: `did you mean "name"?`},
 		{in: `{"hostaccess":true}`, want: bad, says: `did you mean "hostAccess"?`},
 		{in: `{"bandwidth":1}`, want: bad, says: "known keys: name, type, uplink, hostAccess, vlan, mtu, gateway, masquerade, notes"},
-		{in: `{"nmae":"lan","tpye":"x","zzzzzzzz":1}`, want: is(vswitch.Invalid, vswitch.Invalid, vswitch.Invalid), says: "tpye"},
+		{in: `{"nane":"lan","typo":"x","zzzzzzzz":1}`, want: is(vswitch.Invalid, vswitch.Invalid, vswitch.Invalid), says: "typo"},
 		{in: `{"name":1}`, want: bad, says: "name"},
 		{in: `[]`, want: bad, says: "array"},
 		{in: `{"name":"lan"} {}`, want: bad, says: "more than one"},
