@@ -347,6 +347,16 @@ func TestAdoptedNetdev(t *testing.T) {
 	if diff := cmp.Diff(before, l.kernel.String()); diff != "" {
 		t.Errorf("the tap is not as it was:\n%s", diff)
 	}
+	// What its owner has moved to another bridge meanwhile stays there.
+	l.mustAttach(req)
+	l.kernel.AddNetdev(kernel.Netdev{Name: "br0", Kind: "bridge", MTU: 1500, Ethernet: true})
+	tap.Master = "br0"
+	l.kernel.AddNetdev(tap)
+	l.mustDetach(0)
+	if n, _ := l.kernel.Netdev(context.Background(), "tap0"); n.Master != "br0" {
+		t.Errorf("a tap that moved away was touched: %+v", n)
+	}
+	l.kernel.RemoveNetdev("br0")
 	req.Netdev = "nic9"
 	_, err := l.Attach(context.Background(), req)
 	wantKind(t, err, vswitch.NotFound)

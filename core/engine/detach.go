@@ -45,7 +45,7 @@ func (e *Engine) detach(ctx context.Context, owner vswitch.Owner) error {
 	if errors.Is(viewErr, vswitch.NotFound) {
 		viewErr = nil
 	}
-	if err := e.kernel.Apply(ctx, removal(id, r)); err != nil {
+	if err := e.withdraw(ctx, id, r); err != nil {
 		return errors.Join(err, viewErr, lockErr)
 	}
 	if err := errors.Join(viewErr, lockErr); err != nil || !r.known {
@@ -54,16 +54,25 @@ func (e *Engine) detach(ctx context.Context, owner vswitch.Owner) error {
 	return e.store.Update(func(tx *store.Tx) error { return tx.DeletePort(id) })
 }
 
-// removal is the steps that take a port out of the kernel, known or not.
-func removal(id string, r reservation) []plan.Step {
+// withdraw takes a port out of the kernel, known or not. A netdev of ours goes
+// without a look, for speed; at somebody else's we look first, since its owner
+// may have moved it elsewhere meanwhile.
+func (e *Engine) withdraw(ctx context.Context, id string, r reservation) error {
 	if !r.known {
-		return []plan.Step{plan.DeleteNetdev{Name: id}}
+		return e.kernel.Apply(ctx, []plan.Step{plan.DeleteNetdev{Name: id}})
 	}
 	had := attachedState(r.port, r.record, r.caps)
-	if r.caps.PortLocked {
-		had.Rules = plan.Rules{} // no rule was ever made
+	if r.port.Adopted {
+		seen, err := e.kernel.Observe(ctx, had)
+		if err != nil {
+			return err
+		}
+		if seen.Ports[r.port.Netdev].Bridge != vswitch.BridgeName(r.record.Name) {
+			delete(seen.Ports, r.port.Netdev)
+		}
+		had = seen
 	}
-	return plan.Diff(plan.State{}, had)
+	return e.kernel.Apply(ctx, plan.Diff(plan.State{}, had))
 }
 
 // DeletePort detaches the owner of a port that is named as in `port show`. The

@@ -144,6 +144,11 @@ func (e *Engine) record(name string) (r store.SwitchRecord, err error) {
 // repairSwitch brings the kernel to what the record says: a new switch comes to
 // be, one that lost something gets it back.
 func (e *Engine) repairSwitch(ctx context.Context, r store.SwitchRecord, caps kernel.Capabilities) (SwitchStatus, error) {
+	if r.Uplink != "" {
+		if _, err := e.uplink(ctx, r.Switch); err != nil {
+			return SwitchStatus{}, err
+		}
+	}
 	desired, err := e.desiredSwitch(r, caps)
 	if err != nil {
 		return SwitchStatus{}, err

@@ -298,3 +298,15 @@ func macOf(t *testing.T, l *lab, port string) vswitch.MAC {
 	}
 	return p.MAC
 }
+
+// An uplink that is gone after a reboot is named as such, not as a failed step.
+func TestUplinkLost(t *testing.T) {
+	l := newLab(t)
+	l.mustAdd(vswitch.Switch{Name: "lan", Uplink: "nic0"})
+	l.kernel = kernel.NewFake(kernel.FakeConfig{Capabilities: allCapabilities(), Netns: []string{netns(0)}})
+	l.boot = "boot-2"
+	l.open()
+	req := engine.AttachRequest{Owner: owner(0), Switch: "lan"}
+	_, err := l.Attach(context.Background(), req)
+	wantKind(t, err, vswitch.UplinkNotFound)
+}

@@ -224,7 +224,7 @@ func (a *applier) endpointStep(i int, s plan.Step) error {
 		})
 	case plan.AddRoute:
 		return a.atEndpoint(i, s.At, func(index int) *nl.NetlinkRequest {
-			return routeMessage(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, index, s.Route)
+			return routeMessage(unix.RTM_NEWROUTE, create, index, s.Route)
 		})
 	case plan.DeleteAddress:
 		return a.removeAtEndpoint(i, s.At, func(index int) *nl.NetlinkRequest {
@@ -251,7 +251,16 @@ func (a *applier) atEndpoint(step int, at plan.At, message func(index int) *nl.N
 	if err != nil {
 		return err
 	}
-	return a.queue(at.Netns, request{NetlinkRequest: message(index), step: step})
+	return a.queue(at.Netns, request{NetlinkRequest: message(index), step: step, explain: unlessThere})
+}
+
+// unlessThere takes what exists for done: only a route can exist, an address is
+// replaced.
+func unlessThere(err error) error {
+	if errors.Is(err, unix.EEXIST) {
+		return nil
+	}
+	return err
 }
 
 // removeAtEndpoint is atEndpoint for what is gone if the endpoint is.

@@ -160,6 +160,9 @@ func (l *fakeLink) addRoute(r vswitch.Route) error {
 	if err := l.reaches(r); err != nil {
 		return err
 	}
+	if _, there := l.ns.routes[id]; there {
+		return nil // the first one stays, whoever's it is
+	}
 	r.Dst, r.Priority, r.Table = id.Dst, id.Priority, nil
 	if id.Table != plan.MainTable {
 		r.Table = &id.Table
@@ -173,7 +176,7 @@ func (l *fakeLink) addRoute(r vswitch.Route) error {
 		scope = scopeLink
 	}
 	r.Scope = &scope
-	l.ns.routes[id] = fakeRoute{Route: r, link: l} // `replace` takes the place of another netdev's, too
+	l.ns.routes[id] = fakeRoute{Route: r, link: l}
 	return nil
 }
 

@@ -240,7 +240,7 @@ func TestLinuxErrors(t *testing.T) {
 	unreachable := vswitch.Route{Dst: netip.MustParsePrefix("198.51.100.0/24"), Gateway: netip.MustParseAddr("203.0.113.1")}
 	for name, c := range map[string]struct {
 		step plan.Step
-		kind error
+		kind vswitch.Kind
 		says string
 	}{
 		"endpoint's name taken": {plan.CreateVeth{Port: twin}, vswitch.EndpointExists, "eth0"},
@@ -249,7 +249,7 @@ func TestLinuxErrors(t *testing.T) {
 		"no namespace":          {plan.CreateVeth{Port: homeless}, vswitch.NetnsNotFound, "/run/netns/gone"},
 		"no namespace at all":   {plan.CreateVeth{Port: notNetns}, vswitch.NetnsNotFound, "/etc/passwd"},
 		"no netdev":             {plan.AddFDB{Port: "nobody", MAC: vswitch.MAC{2}}, vswitch.NotFound, "nobody"},
-		"gateway unreachable":   {plan.AddRoute{At: plan.At{Netns: nsPath(l.guests[0]), Name: "eth0"}, Route: unreachable}, os.ErrInvalid, "unreachable"},
+		"gateway unreachable":   {plan.AddRoute{At: plan.At{Netns: nsPath(l.guests[0]), Name: "eth0"}, Route: unreachable}, "", "unreachable"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := l.apply(c.step)
@@ -257,8 +257,8 @@ func TestLinuxErrors(t *testing.T) {
 			if !errors.As(err, &step) || step.Step.String() != c.step.String() || !strings.Contains(err.Error(), c.says) {
 				t.Fatalf("got %v", err)
 			}
-			if kind, ok := c.kind.(vswitch.Kind); ok && !errors.Is(err, kind) {
-				t.Errorf("got %v, want kind %s", err, kind)
+			if c.kind != "" && !errors.Is(err, c.kind) {
+				t.Errorf("got %v, want kind %s", err, c.kind)
 			}
 		})
 	}

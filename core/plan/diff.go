@@ -22,6 +22,8 @@ func Diff(desired, observed State) []Step {
 			d.removePort(have)
 		case elsewhere(want, have):
 			d.add(DeleteNetdev{Name: name}) // before any new pair wants the name that its owner's end has
+		default:
+			d.staleRoutes(want, have)
 		}
 	}
 	for _, name := range sorted(desired.Ports) {
@@ -165,8 +167,22 @@ func (d *differ) port(want, have Port, exists bool) {
 	}
 	if want.Endpoint != nil {
 		d.endpoint(want.Name, *want.Endpoint, *have.Endpoint)
-		if want.Up && want.Endpoint.Up && !(have.Up && have.Endpoint.Up) {
+		if want.Up && want.Endpoint.Up && (!have.Up || !have.Endpoint.Up) {
 			d.add(AwaitPort{Name: want.Name})
+		}
+	}
+}
+
+// staleRoutes removes routes that are not wanted, or wanted otherwise. They all go
+// before any is added: two ends in one namespace may swap a destination.
+func (d *differ) staleRoutes(want, have Port) {
+	if want.Endpoint == nil {
+		return
+	}
+	at := At{Port: want.Name, Netns: want.Endpoint.Netns, Name: want.Endpoint.Name}
+	for _, r := range have.Endpoint.Routes {
+		if !slices.ContainsFunc(want.Endpoint.Routes, func(w vswitch.Route) bool { return sameRoute(w, r) }) {
+			d.add(DeleteRoute{At: at, Route: r})
 		}
 	}
 }
@@ -204,11 +220,6 @@ func (d *differ) endpoint(port string, want, have Endpoint) {
 		early.Up = have.Up
 		d.add(SetEndpoint{Port: port, Endpoint: early})
 		have.MAC, have.MTU, have.Alias = want.MAC, want.MTU, want.Alias
-	}
-	for _, r := range have.Routes {
-		if !slices.ContainsFunc(want.Routes, func(w vswitch.Route) bool { return RouteKey(w) == RouteKey(r) }) {
-			d.add(DeleteRoute{At: at, Route: r})
-		}
 	}
 	for _, a := range have.Addresses {
 		if !slices.ContainsFunc(want.Addresses, a.same) {

@@ -80,6 +80,7 @@ func TestDiff(t *testing.T) {
 		{name: "drift: rules flushed", have: lan, want: lan, meddle: meddle(plan.SetRules{Remove: plan.Rules{Base: true}})},
 		{name: "drift: endpoint down", have: all(lan, web), want: all(lan, web), meddle: func(_ *testing.T, host *kernel.Fake) { host.SetNetdevDown(nsWeb, "eth0") }},
 		{name: "drift: endpoint renamed", have: private, want: private, meddle: func(_ *testing.T, host *kernel.Fake) { host.RenameNetdev(nsWeb, "eth0", "lan0") }},
+		{name: "detach of a tap whose bridge is gone", have: all(switchOf("lab"), adopted("lab", "tap0")), meddle: meddle(plan.DeleteBridge{Name: "pb-lab"})},
 		{name: "detach of a renamed endpoint", have: private, want: switchOf("lab"), meddle: func(_ *testing.T, host *kernel.Fake) { host.RenameNetdev(nsWeb, "eth0", "lan0") }},
 		{name: "detach without a path to the namespace", have: private, want: switchOf("lab"), meddle: func(_ *testing.T, host *kernel.Fake) { host.UnmountNetns(nsWeb) }},
 		{name: "detach after the namespace ended", have: private, want: switchOf("lab"), meddle: func(_ *testing.T, host *kernel.Fake) { host.RemoveNetns(nsWeb) }},

@@ -65,7 +65,8 @@ type (
 		At      At
 		Address Address
 	}
-	// AddRoute adds or replaces a route by the owner's end.
+	// AddRoute adds a route by the owner's end. One to the same destination that is
+	// there already stays: the owner's first network keeps its default route.
 	AddRoute struct {
 		At    At
 		Route vswitch.Route
@@ -193,7 +194,7 @@ func (s DeleteAddress) String() string {
 }
 
 func (s AddRoute) String() string {
-	return fmt.Sprintf("%s route replace %s", ipIn(s.At.Netns), routeWords(s.Route, s.At.Name))
+	return fmt.Sprintf("%s route add %s", ipIn(s.At.Netns), routeWords(s.Route, s.At.Name))
 }
 
 func (s DeleteRoute) String() string {

@@ -52,6 +52,9 @@ const maxOwnerID = 253
 // Validate bounds what a runtime may call its containers (CNI: container id).
 func (o Owner) Validate() error {
 	var p problems
+	if o.Kind != OwnerContainer && o.Kind != OwnerVM && o.Kind != OwnerHost {
+		p.add(Invalid, "owner", "kind %.32q is unknown", string(o.Kind))
+	}
 	if len(o.ID) > maxOwnerID || !ownerID.MatchString(o.ID) {
 		p.add(Invalid, "container id", "%.80q: use up to %d letters, digits, '_', '.' or '-'", o.ID, maxOwnerID)
 	}
