@@ -98,7 +98,7 @@ func (e *Engine) realise(ctx context.Context, req AttachRequest) error {
 		if err := req.Define.Validate(); err != nil {
 			return err
 		}
-		_, err := e.addSwitch(ctx, req.Define.Normalized())
+		_, err := e.addSwitch(ctx, *req.Define)
 		return err
 	}
 	r, err := e.record(req.Switch)

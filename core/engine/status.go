@@ -2,8 +2,8 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/patchbay-net/patchbay/core/kernel"
 	"github.com/patchbay-net/patchbay/core/plan"
@@ -44,7 +44,14 @@ func (e *Engine) Status(ctx context.Context) (Status, error) {
 }
 
 func problem(err error) Problem {
-	return Problem{Kind: vswitch.KindOf(err), Message: fault("status", "", err).Error(), Hint: vswitch.HintOf(err)}
+	p := Problem{Kind: vswitch.KindOf(err), Message: err.Error(), Hint: vswitch.HintOf(err)}
+	var v *vswitch.Error
+	if errors.As(err, &v) {
+		bare := *v
+		bare.Hint = ""
+		p.Message = bare.Error()
+	}
+	return p
 }
 
 // judgePool warns when four fifths of the pool are used, before it is empty.
@@ -73,24 +80,18 @@ func (s *Status) judgeCapabilities() {
 	lacks(s.Capabilities.NAT, "this kernel has no NAT in nftables: masquerade is refused", "use a kernel with CONFIG_NFT_NAT and CONFIG_NFT_MASQ")
 }
 
-// judgeSwitches compares every switch with the kernel.
+// judgeSwitches compares each switch with the kernel.
 func (e *Engine) judgeSwitches(ctx context.Context, s *Status, records []store.SwitchRecord) error {
-	if len(records) == 0 {
-		return nil
-	}
-	var all plan.State
 	for _, r := range records {
-		all = plan.Union(switchState(r, s.Capabilities), all)
-	}
-	all.Rules = hostRules(records, s.Capabilities)
-	observed, err := e.kernel.Observe(ctx, all)
-	if err != nil {
-		return fault("status", "", err)
-	}
-	if steps := plan.Diff(all, observed); len(steps) > 0 {
-		s.Problems = append(s.Problems, drifted(steps))
-	}
-	for _, r := range records {
+		desired := switchState(r, s.Capabilities)
+		desired.Rules = hostRules([]store.SwitchRecord{r}, s.Capabilities)
+		observed, err := e.kernel.Observe(ctx, desired)
+		if err != nil {
+			return fault("status", "switch "+r.Name, err)
+		}
+		if steps := plan.Diff(desired, observed); len(steps) > 0 {
+			s.Problems = append(s.Problems, drifted(r, steps))
+		}
 		if r.Uplink == "" {
 			continue
 		}
@@ -104,20 +105,18 @@ func (e *Engine) judgeSwitches(ctx context.Context, s *Status, records []store.S
 	return nil
 }
 
-// drifted words the steps that are missing.
-func drifted(steps []plan.Step) Problem {
-	const shown = 3
-	var words []string
-	for _, step := range steps[:min(shown, len(steps))] {
-		words = append(words, step.String())
+// drifted words what a switch lacks, by its first step, and the command that
+// repairs it: to add what exists is to bring it to what it should be.
+func drifted(r store.SwitchRecord, steps []plan.Step) Problem {
+	message := fmt.Sprintf("switch %s is not as it should be in the kernel: %s", r.Name, steps[0])
+	if more := len(steps) - 1; more > 0 {
+		message += fmt.Sprintf("; and %d more", more)
 	}
-	if len(steps) > shown {
-		words = append(words, fmt.Sprintf("and %d more", len(steps)-shown))
+	definition := "--type " + string(r.Type)
+	if r.Uplink != "" {
+		definition = "--uplink " + r.Uplink
 	}
-	return Problem{
-		Kind: vswitch.Conflict, Message: "the kernel is not as it should be; missing: " + strings.Join(words, "; "),
-		Hint: "run `patchbay switch add` with the switch's definition again, or attach to it: both repair it",
-	}
+	return Problem{Kind: vswitch.Conflict, Message: message, Hint: fmt.Sprintf("run `patchbay switch add %s %s`, which repairs it", r.Name, definition)}
 }
 
 // Topology is what a picture of the host's switches shows.

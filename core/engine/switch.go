@@ -18,8 +18,9 @@ import (
 // they share the uplinks, the numbers and the rules.
 const allSwitches = ""
 
-// AddSwitch makes a switch. One that exists with the same definition is brought
-// to what it should be and returned; one with another definition is a conflict.
+// AddSwitch makes a switch. One that exists and agrees with what the definition
+// says, whatever it leaves out, is brought to what it should be and returned; one
+// that disagrees is a Conflict.
 // PowerShell twin: New-VMSwitch.
 func (e *Engine) AddSwitch(ctx context.Context, s vswitch.Switch) (SwitchStatus, error) {
 	object := "switch " + s.Name
@@ -31,7 +32,7 @@ func (e *Engine) AddSwitch(ctx context.Context, s vswitch.Switch) (SwitchStatus,
 		return SwitchStatus{}, fault("switch add", object, err)
 	}
 	defer unlock()
-	status, err := e.addSwitch(ctx, s.Normalized())
+	status, err := e.addSwitch(ctx, s)
 	return status, fault("switch add", object, err)
 }
 
@@ -67,7 +68,7 @@ func (e *Engine) addSwitch(ctx context.Context, s vswitch.Switch) (SwitchStatus,
 	if !errors.Is(err, vswitch.NotFound) {
 		return SwitchStatus{}, err
 	}
-	record := store.SwitchRecord{Switch: s, EffectiveMTU: s.MTU, Created: e.now()}
+	record := store.SwitchRecord{Switch: s.Normalized(), EffectiveMTU: s.MTU, Created: e.now()}
 	if err := e.newRecord(ctx, &record); err != nil {
 		return SwitchStatus{}, err
 	}

@@ -23,6 +23,8 @@ func TestAddSwitchAgain(t *testing.T) {
 	if diff := cmp.Diff(before, l.kernel.String()); diff != "" {
 		t.Errorf("the same definition again changed the kernel:\n%s", diff)
 	}
+	bare := vswitch.Switch{Name: "prod", Type: vswitch.Internal}
+	l.mustAdd(bare) // says nothing that is not so
 	other := internal()
 	other.Masquerade = vswitch.Masquerade{IPv4: true}
 	_, err := l.AddSwitch(context.Background(), other)

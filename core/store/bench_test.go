@@ -107,7 +107,7 @@ func benchPort(n int) vswitch.Port {
 func benchConfig(d Dirs) Config { return Config{Dirs: d, BootID: "boot", MachineID: "machine"} }
 
 func benchDirs(b testing.TB, ports int) Dirs {
-	d := dirsIn(benchBase(b))
+	d := dirsIn(memoryDir(b))
 	benchFill(b, d, ports)
 	return d
 }
@@ -136,18 +136,8 @@ func benchFill(b testing.TB, d Dirs, ports int) {
 	}
 }
 
-// benchBase is on the file system that stands for /run: a tmpfs where there is one.
-func benchBase(b testing.TB) string {
-	dir, err := os.MkdirTemp("/dev/shm", "store-bench-")
-	if err != nil {
-		return b.TempDir()
-	}
-	b.Cleanup(func() { _ = os.RemoveAll(dir) })
-	return dir
-}
-
 func copyStore(b testing.TB, from Dirs) Dirs {
-	to := dirsIn(benchBase(b))
+	to := dirsIn(memoryDir(b))
 	for src, dst := range map[string]string{from.State: to.State, from.Run: to.Run} {
 		if err := os.CopyFS(dst, os.DirFS(src)); err != nil {
 			b.Fatal(err)

@@ -38,7 +38,7 @@ func coldAttach(dirs Dirs, name string) error {
 func BenchmarkColdAttach(b *testing.B) {
 	for _, ports := range []int{0, 5000} {
 		b.Run(fmt.Sprintf("ports=%d", ports), func(b *testing.B) {
-			base := benchBase(b)
+			base := memoryDir(b)
 			benchFill(b, dirsIn(base), ports)
 			var took []int64
 			for n := 0; b.Loop(); n++ {

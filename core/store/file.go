@@ -57,6 +57,7 @@ type file struct {
 	writable bool
 	meta     fileMeta
 	fd       *os.File
+	pages    *pageFile // nil: fresh, nothing to check
 	db       *bbolt.DB
 	tx       *bbolt.Tx
 	broken   bool // bbolt panicked where it holds its locks: it must not be called again
@@ -92,11 +93,13 @@ func (f *file) openExisting() error {
 		return unavailable(f.path, err)
 	}
 	f.fd = os.NewFile(uintptr(fd), f.path)
-	pages, err := checkHeader(f.fd, !f.kind.synced)
-	if err != nil {
+	if err := flockFile(fd, f.writable); err != nil {
+		return unavailable(f.path, err)
+	}
+	if f.pages, err = checkHeader(f.fd, !f.kind.synced); err != nil {
 		return f.fault(err)
 	}
-	if err := pages.checkTree(); err != nil {
+	if err := f.pages.checkTree(); err != nil {
 		return f.fault(err)
 	}
 	if err := f.begin(); err != nil {

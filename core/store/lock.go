@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"path/filepath"
 	"syscall"
 )
 
@@ -43,24 +42,22 @@ func (s *Store) LockSwitch(name string, mode LockMode) (unlock func(), err error
 	return s.lock(switchLock, name, mode)
 }
 
-// lockTransaction keeps bbolt from waiting for its own lock on the files, which
-// it would do by sleeping. Where a reader finds no lock file, nobody has written
-// since the boot; where it may not open it, bbolt's lock alone has to do.
+// lockTransaction makes a transaction wait for those of others before it opens a
+// file: bbolt would wait for its own lock by sleeping. Where a reader finds no lock
+// file, nobody has written since the boot; from then on flockFile has to do.
 func (s *Store) lockTransaction(m mode) (func(), error) {
 	if m != readOnly {
 		return s.lock(transactionLock, "", Exclusive)
 	}
-	fd, err := openFD(s.lockPath(), syscall.O_RDONLY)
+	fd, err := openFD(s.lockPath, syscall.O_RDONLY)
 	if err != nil {
 		return func() {}, nil //nolint:nilerr // reading needs no lock to be correct
 	}
-	return holdRange(fd, s.lockPath(), lockRange{offset: transactionLock, kind: syscall.F_RDLCK})
+	return holdRange(fd, s.lockPath, lockRange{offset: lockOffset(transactionLock, ""), kind: syscall.F_RDLCK})
 }
 
-func (s *Store) lockPath() string { return filepath.Join(s.dirs.Run, "locks") }
-
 func (s *Store) lock(kind uint64, name string, mode LockMode) (func(), error) {
-	path := s.lockPath()
+	path := s.lockPath
 	fd, err := openFD(path, syscall.O_RDWR|syscall.O_CREAT)
 	if errors.Is(err, syscall.ENOENT) {
 		if err := os.MkdirAll(s.dirs.Run, 0o700); err != nil {
@@ -114,6 +111,19 @@ func openFD(path string, flags int) (int, error) {
 		fd, err := syscall.Open(path, flags|syscall.O_CLOEXEC, 0o600)
 		if !errors.Is(err, syscall.EINTR) {
 			return fd, err
+		}
+	}
+}
+
+// flockFile takes the lock that bbolt will ask for, and waits for it.
+func flockFile(fd int, write bool) error {
+	how := syscall.LOCK_SH
+	if write {
+		how = syscall.LOCK_EX
+	}
+	for {
+		if err := syscall.Flock(fd, how); !errors.Is(err, syscall.EINTR) {
+			return err
 		}
 	}
 }

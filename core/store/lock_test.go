@@ -102,8 +102,8 @@ func TestLockDiesWithProcess(t *testing.T) {
 		got <- err
 	}()
 	select {
-	case <-got:
-		t.Fatal("got a lock that another process holds")
+	case err := <-got:
+		t.Fatalf("got a lock that another process holds (%v)", err)
 	default:
 	}
 	kill(cmd)

@@ -84,6 +84,17 @@ func dirsIn(base string) Dirs {
 	return Dirs{State: filepath.Join(base, "state"), Run: filepath.Join(base, "run")}
 }
 
+// memoryDir is a temporary directory on a tmpfs, as /run is, where there is one.
+func memoryDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "patchbay-store-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
 func testConfig(d Dirs) Config {
 	return Config{Dirs: d, BootID: "boot-1", MachineID: "machine-1"}
 }
@@ -97,7 +108,7 @@ type fixture struct {
 
 func newFixture(t testing.TB) *fixture {
 	t.Helper()
-	f := &fixture{dirs: dirsIn(t.TempDir()), time: time.Unix(1_700_000_000, 0)}
+	f := &fixture{dirs: dirsIn(memoryDir(t)), time: time.Unix(1_700_000_000, 0)}
 	f.Store = f.reopened("boot-1")
 	return f
 }
@@ -238,4 +249,13 @@ func checkConsistent(t testing.TB, s *Store) map[string]vswitch.Port {
 		t.Fatal(err)
 	}
 	return ports
+}
+
+func fileSize(t testing.TB, path string) int64 {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Size()
 }

@@ -11,10 +11,12 @@ import (
 )
 
 // bbolt trusts its pages. One flipped bit in a page number can send it into an
-// endless recursion, which ends the process, or have it hand out a page twice. So
-// before it sees a file we read what it will follow: both meta pages, the list of
-// free pages and every branch page, and demand that each page has one use. That
-// is a few pages of 4 KiB even for thousands of ports.
+// endless recursion, one in a length can have it ask for all memory; both end the
+// process. So before it sees a file we read what it will follow: both meta pages,
+// the list of free pages and every branch page, and demand that each page has one
+// use. That is a few pages of 4 KiB even for thousands of ports. Leaves are many:
+// each is checked before it is written to, by checkPath in path.go. What is merely
+// read needs no check: a wrong length ends in a fault or in a wrong checksum.
 
 // The parts of bbolt's file format, version 2, that the check reads. All numbers
 // are in the machine's own byte order.
@@ -25,6 +27,8 @@ const (
 	pageHeader  = 16 // id u64, flags u16, count u16, overflow u32
 	elementSize = 16
 	metaSize    = 64 // with its checksum, the last 8 bytes
+
+	bucketHeader = 16 // root u64, sequence u64; a page follows if root is 0
 
 	branchPage   = 0x01
 	leafPage     = 0x02
@@ -43,6 +47,8 @@ type pageFile struct {
 	freelist uint64
 	pages    uint64   // the number of pages in use or free
 	claimed  []uint64 // one bit per page
+	checked  []uint64 // of the leaves, one bit per page
+	roots    map[string]uint64
 	ids      []uint64 // scratch of walk
 	buffer   []byte   // scratch of read
 }
@@ -90,7 +96,8 @@ func checkHeader(file *os.File, strict bool) (*pageFile, error) {
 	}
 	return &pageFile{
 		file: file, pageSize: size, root: m.root, freelist: m.freelist, pages: m.pages,
-		claimed: make([]uint64, m.pages/64+1), buffer: buffer,
+		claimed: make([]uint64, m.pages/64+1), checked: make([]uint64, m.pages/64+1),
+		roots: map[string]uint64{}, buffer: buffer,
 	}, nil
 }
 
@@ -129,15 +136,15 @@ func (p *pageFile) checkTree() error {
 		if err != nil {
 			return err
 		}
-		if page, err = p.whole(page); err != nil {
-			return err
-		}
-		buckets, err := page.buckets()
+		checked, err := p.checkLeaf(page)
 		if err != nil {
 			return err
 		}
-		for _, bucket := range buckets {
-			if _, err := p.walk(bucket); err != nil {
+		for name, root := range checked.buckets {
+			if p.roots[name] = root; root == 0 {
+				continue
+			}
+			if _, err := p.walk(root); err != nil {
 				return err
 			}
 		}
@@ -174,8 +181,11 @@ func (p *pageFile) walk(root uint64) (leaves []uint64, err error) {
 
 // claimChildren claims the pages below a branch page and appends them to p.ids.
 func (p *pageFile) claimChildren(page pageView) error {
-	if page.flags != branchPage || page.count == 0 || pageHeader+elementSize*page.count > p.pageSize {
+	if page.flags != branchPage || page.count == 0 || page.overflow != 0 {
 		return page.damaged("is no branch of the tree")
+	}
+	if err := page.checkElements(); err != nil {
+		return err
 	}
 	for at := pageHeader + 8; page.count > 0; at, page.count = at+elementSize, page.count-1 {
 		id := binary.NativeEndian.Uint64(page.data[at:])
@@ -238,17 +248,22 @@ func (p *pageFile) read(id uint64) (pageView, error) {
 	if _, err := p.file.ReadAt(data, int64(id)*int64(p.pageSize)); err != nil {
 		return pageView{}, err
 	}
-	v := pageView{
-		id:       id,
+	v := parsePage(data)
+	if own := v.id; own != id {
+		v.id = id
+		return v, v.damaged(fmt.Sprintf("says that it is page %d", own))
+	}
+	return v, nil
+}
+
+func parsePage(data []byte) pageView {
+	return pageView{
+		id:       binary.NativeEndian.Uint64(data),
 		flags:    int(binary.NativeEndian.Uint16(data[8:])),
 		count:    int(binary.NativeEndian.Uint16(data[10:])),
 		overflow: int(binary.NativeEndian.Uint32(data[12:])),
 		data:     data,
 	}
-	if own := binary.NativeEndian.Uint64(data); own != id {
-		return v, v.damaged(fmt.Sprintf("says that it is page %d", own))
-	}
-	return v, nil
 }
 
 // whole reads the pages that v overflows into.
@@ -270,27 +285,3 @@ func (p *pageFile) whole(v pageView) (pageView, error) {
 }
 
 func (v pageView) damaged(how string) error { return fmt.Errorf("page %d %s", v.id, how) }
-
-// buckets are the root pages of the buckets on a leaf page. A small bucket is
-// kept inside the leaf (root page 0) and has no pages of its own.
-func (v pageView) buckets() ([]uint64, error) {
-	if v.flags != leafPage {
-		return nil, v.damaged("is no leaf of the tree")
-	}
-	if pageHeader+elementSize*v.count > len(v.data) {
-		return nil, v.damaged("counts more entries than fit")
-	}
-	var roots []uint64
-	for i := range v.count {
-		at := pageHeader + elementSize*i
-		flags := binary.NativeEndian.Uint32(v.data[at:])
-		value := at + int(binary.NativeEndian.Uint32(v.data[at+4:])) + int(binary.NativeEndian.Uint32(v.data[at+8:]))
-		if flags != bucketFlag || value+16 > len(v.data) {
-			return nil, v.damaged("has an entry that is no bucket")
-		}
-		if root := binary.NativeEndian.Uint64(v.data[value:]); root != 0 {
-			roots = append(roots, root)
-		}
-	}
-	return roots, nil
-}

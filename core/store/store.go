@@ -2,6 +2,7 @@ package store
 
 import (
 	"cmp"
+	"path/filepath"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -33,6 +34,7 @@ type Config struct {
 // be used by any number of goroutines and processes at the same time.
 type Store struct {
 	dirs       Dirs
+	lockPath   string
 	now        func() time.Time
 	quarantine time.Duration
 	bootID     func() (string, error)
@@ -45,6 +47,7 @@ func New(c Config) *Store {
 	if s.dirs == (Dirs{}) {
 		s.dirs = DefaultDirs()
 	}
+	s.lockPath = filepath.Join(s.dirs.Run, "locks")
 	if s.now == nil {
 		s.now = time.Now
 	}

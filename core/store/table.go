@@ -88,7 +88,7 @@ func (t table) get(key string) (body []byte, found bool, err error) {
 }
 
 func (t table) put(key string, body []byte) (err error) {
-	if err := t.checkWritable(); err != nil {
+	if err := t.checkWrite(key, false); err != nil {
 		return err
 	}
 	defer t.file.recoverPage(&err)
@@ -101,7 +101,7 @@ func (t table) put(key string, body []byte) (err error) {
 
 // remove deletes key, which need not exist.
 func (t table) remove(key string) (err error) {
-	if err := t.checkWritable(); err != nil {
+	if err := t.checkWrite(key, true); err != nil {
 		return err
 	}
 	defer t.file.recoverPage(&err)
@@ -156,7 +156,7 @@ func (t table) keys(prefix string) ([]string, error) {
 
 // sequence returns the table's next number, beginning with 1.
 func (t table) sequence() (n uint64, err error) {
-	if err := t.checkWritable(); err != nil {
+	if err := t.checkWrite("", false); err != nil {
 		return 0, err
 	}
 	defer t.file.recoverPage(&err)
@@ -168,11 +168,15 @@ func (t table) sequence() (n uint64, err error) {
 	return n, t.file.fault(err)
 }
 
-func (t table) checkWritable() error {
+// checkWrite refuses to write where one may not, and onto a damaged page.
+func (t table) checkWrite(key string, remove bool) error {
 	if t.file == nil || !t.file.writable {
 		return fmt.Errorf("store: table %s is not writable in this transaction", t.name)
 	}
-	return nil
+	if t.file.pages == nil {
+		return nil
+	}
+	return t.file.fault(t.file.pages.checkPath(t.name, []byte(key), remove))
 }
 
 func (t table) bucket() (*bbolt.Bucket, error) {

@@ -1,0 +1,28 @@
+// Command patchbay shows and changes the switches, ports and MAC addresses of
+// this host.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/patchbay-net/patchbay/core/api"
+)
+
+//go:generate go run . docs markdown ../../docs/cli
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	c := cli{
+		open:     api.Open,
+		stdout:   os.Stdout,
+		stderr:   os.Stderr,
+		terminal: detectTerminal(os.Stdout, os.Getenv),
+		root:     os.Geteuid() == 0,
+	}
+	code := c.run(ctx, os.Args[1:])
+	stop()
+	os.Exit(code)
+}

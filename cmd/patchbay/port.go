@@ -1,0 +1,206 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/patchbay-net/patchbay/cmd/patchbay/internal/whiteboard"
+	"github.com/patchbay-net/patchbay/core/engine"
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+func (c *cli) portCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "port",
+		Short: "Show and delete ports",
+		Long: `A port is a slot on a switch and belongs to an owner: a container, a virtual machine or
+the host itself. The container runtime attaches and detaches its containers through
+the CNI plugin; here one looks at the ports, and removes one that was left behind.
+
+A port is named by its ID, by its owner's id, or by the beginning of either.
+Hyper-V twins: Get- and Remove-VMNetworkAdapter.`,
+		Example: `  patchbay port list --switch lan
+  patchbay port show web-1`,
+		SuggestFor: []string{"ports", "interface", "adapter"},
+	}
+	cmd.AddCommand(c.portListCommand(), c.portShowCommand(), c.portDeleteCommand())
+	group(cmd)
+	return cmd
+}
+
+func (c *cli) portListCommand() *cobra.Command {
+	var sw string
+	cmd := &cobra.Command{
+		Use:     "list",
+		Aliases: []string{"ls"},
+		Short:   "List the ports",
+		Long: `List the ports of all switches, or of one: per switch the host's first, then the
+guests' by owner. ENDPOINT is the netdev that the owner sees; PORT, the port's ID, is
+the netdev at the switch's end.
+
+Hyper-V twin: Get-VMNetworkAdapter -All.`,
+		Example: `  patchbay port list
+  patchbay port list --switch lan -o json`,
+		Args: operands(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ports, err := c.open().Ports(cmd.Context(), sw)
+			if err != nil {
+				return err
+			}
+			return c.print(ports, func() string { return portGrid(ports, sw, c.terminal) })
+		},
+	}
+	cmd.Flags().StringVar(&sw, "switch", "", "only the ports of this switch")
+	completeBy(cmd, "switch", c.switchNames)
+	return cmd
+}
+
+func portGrid(ports []vswitch.Port, sw string, t terminal) string {
+	if len(ports) == 0 && sw != "" {
+		return fmt.Sprintf("Switch %s has no port.\n", sw)
+	}
+	if len(ports) == 0 {
+		return "There is no port.\n"
+	}
+	g := grid{heading: []string{"PORT", "SWITCH", "OWNER", "ENDPOINT", "MAC", "ADDRESSES"}}
+	for _, p := range ports {
+		var addresses []string
+		for _, a := range p.Addresses {
+			addresses = append(addresses, a.Prefix.String())
+		}
+		g.add(p.ID, p.Switch, whiteboard.OwnerName(p.Owner), p.Owner.Endpoint, p.MAC.String(), strings.Join(addresses, ","))
+	}
+	return g.render(t)
+}
+
+func (c *cli) portShowCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "show PORT",
+		Short: "Show one port, and whether it is as it should be",
+		Long: `Show a port with its owner, addresses and routes, and compare it with the kernel: what
+is missing there is listed as drift, in the words of ip and bridge.
+
+Hyper-V twin: Get-VMNetworkAdapter -Name PORT.`,
+		Example: `  patchbay port show web-1
+  patchbay port show pbq4x7 -o yaml`,
+		SuggestFor:        []string{"get", "describe", "info"},
+		Args:              operands("PORT"),
+		ValidArgsFunction: c.completePorts,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			p, err := c.open().Port(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return c.print(p, func() string { return portSheet(p).render(c.terminal) })
+		},
+	}
+}
+
+func portSheet(p engine.PortStatus) *sheet {
+	var s sheet
+	s.add("Port", p.ID)
+	s.add("Switch", p.Switch)
+	s.add("Owner", p.Owner.String())
+	if p.Owner.Network != "" {
+		s.add("Network", p.Owner.Network)
+	}
+	s.add("Endpoint", p.Owner.Endpoint)
+	if p.Owner.Netns != "" {
+		s.add("Network namespace", p.Owner.Netns)
+	}
+	s.add("MAC address", p.MAC.String()+origin(p.StaticMAC))
+	if p.MACSpoofing {
+		s.add("MAC spoofing", "allowed")
+	} else {
+		s.add("MAC spoofing", "refused: the port sends from its own address alone")
+	}
+	s.each("Addresses", addressWords(p.Addresses))
+	if len(p.Routes) > 0 {
+		s.each("Routes", routeWords(p.Routes))
+	}
+	s.add("MTU", fmt.Sprintf("%d bytes", p.MTU))
+	if p.Adopted {
+		s.add("Switch end", p.Netdev+" (made by somebody else)")
+	} else {
+		s.add("Switch end", p.Netdev)
+	}
+	s.add("Attached", p.Created.UTC().Format(time.DateTime)+" UTC")
+	if len(p.Drift) == 0 {
+		s.add("State", "as it should be")
+	} else {
+		s.each("Missing", p.Drift)
+	}
+	return &s
+}
+
+func origin(static bool) string {
+	if static {
+		return " (static)"
+	}
+	return " (from the MAC pool)"
+}
+
+func addressWords(addresses []vswitch.Address) []string {
+	var words []string
+	for _, a := range addresses {
+		word := a.Prefix.String()
+		if a.Gateway.IsValid() {
+			word += ", gateway " + a.Gateway.String()
+		}
+		words = append(words, word)
+	}
+	return words
+}
+
+// routeWords spell routes as `ip route` does.
+func routeWords(routes []vswitch.Route) []string {
+	var words []string
+	for _, r := range routes {
+		word := r.Dst.String()
+		if r.Gateway.IsValid() {
+			word += " via " + r.Gateway.String()
+		}
+		for _, option := range []struct {
+			name  string
+			value int
+		}{{"mtu", r.MTU}, {"advmss", r.AdvMSS}, {"metric", r.Priority}} {
+			if option.value != 0 {
+				word += fmt.Sprintf(" %s %d", option.name, option.value)
+			}
+		}
+		if r.Table != nil {
+			word += fmt.Sprintf(" table %d", *r.Table)
+		}
+		if r.Scope != nil {
+			word += fmt.Sprintf(" scope %d", *r.Scope)
+		}
+		words = append(words, word)
+	}
+	return words
+}
+
+func (c *cli) portDeleteCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "delete PORT",
+		Aliases: []string{"rm"},
+		Short:   "Detach an owner",
+		Long: `Detach the owner of a port: its endpoint goes, and its addresses return to their pools
+after a rest. A container goes on running and loses this network; usually its runtime
+does this. For what runtimes have left behind there is "patchbay gc".
+
+Hyper-V twin: Remove-VMNetworkAdapter.`,
+		Example:           `  patchbay port delete web-1`,
+		SuggestFor:        []string{"remove", "del", "detach"},
+		Args:              operands("PORT"),
+		ValidArgsFunction: c.completePorts,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := c.open().DeletePort(cmd.Context(), args[0]); err != nil {
+				return err
+			}
+			return c.say(deletion{args[0]}, "port %s deleted", args[0])
+		},
+	}
+}

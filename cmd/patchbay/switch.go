@@ -1,0 +1,178 @@
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/patchbay-net/patchbay/core/engine"
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+func (c *cli) switchCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "switch",
+		Aliases: []string{"sw"},
+		Short:   "Make, change, show and delete switches",
+		Long: `A switch connects its ports as a physical one would, and its type says with what else:
+
+    external   guests and a NIC of this host, the uplink, by which they reach the
+               network outside; the host shares it unless --host-access=false
+    internal   guests and the host; with a gateway address and masquerade guests
+               reach the outside through the host
+    private    guests alone; not even the host can listen
+
+Switches outlive a reboot. Hyper-V twins: New-, Set-, Get- and Remove-VMSwitch.`,
+		Example: `  patchbay switch add wan --uplink eth1
+  patchbay switch list`,
+		SuggestFor: []string{"network", "bridge", "vswitch", "switches"},
+	}
+	cmd.AddCommand(c.switchAddCommand(), c.switchSetCommand(), c.switchShowCommand(), c.switchListCommand(), c.switchDeleteCommand())
+	group(cmd)
+	return cmd
+}
+
+func (c *cli) switchShowCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "show NAME",
+		Short: "Show one switch",
+		Long: `Show a switch's definition with what became of it: the MTU where none was given, the
+bridge netdev that it is made of, and the netdev by which the host reaches it.
+
+Hyper-V twin: Get-VMSwitch -Name NAME.`,
+		Example: `  patchbay switch show lan
+  patchbay switch show lan -o yaml`,
+		SuggestFor:        []string{"get", "describe", "info"},
+		Args:              operands("NAME"),
+		ValidArgsFunction: c.completeSwitches,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			s, err := c.open().Switch(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return c.print(s, func() string { return switchSheet(s).render(c.terminal) })
+		},
+	}
+}
+
+func switchSheet(s engine.SwitchStatus) *sheet {
+	var t sheet
+	t.add("Name", s.Name)
+	t.add("Type", string(s.Type))
+	if s.Type == vswitch.External {
+		t.add("Uplink", s.Uplink)
+	}
+	t.add("Host access", hostAccess(s))
+	if s.VLAN != 0 {
+		t.add("VLAN", strconv.Itoa(s.VLAN))
+	}
+	t.add("MTU", mtu(s))
+	if s.Type == vswitch.Internal {
+		t.each("Gateway", prefixes(s.Gateway))
+		t.add("Masquerade", s.Masquerade.String())
+	}
+	t.add("Ports", strconv.Itoa(s.Ports))
+	t.add("Bridge", fmt.Sprintf("%s (%s)", s.Bridge, s.BridgeMAC))
+	if s.Notes != "" {
+		t.add("Notes", s.Notes)
+	}
+	return &t
+}
+
+func hostAccess(s engine.SwitchStatus) string {
+	if s.HostPortNetdev == "" {
+		return "no"
+	}
+	return "yes, as netdev " + s.HostPortNetdev
+}
+
+func mtu(s engine.SwitchStatus) string {
+	if s.MTU == 0 && s.Type == vswitch.External {
+		return fmt.Sprintf("%d bytes (the uplink's)", s.EffectiveMTU)
+	}
+	return fmt.Sprintf("%d bytes", s.EffectiveMTU)
+}
+
+func prefixes(all []netip.Prefix) []string {
+	var words []string
+	for _, p := range all {
+		words = append(words, p.String())
+	}
+	return words
+}
+
+func (c *cli) switchListCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "list",
+		Aliases: []string{"ls"},
+		Short:   "List the switches",
+		Long: `List the switches of this host by name. NAT is the switch's masquerade: whether guests
+leave through the host under its address. MTU is in bytes; PORTS counts guests' ports.
+
+Hyper-V twin: Get-VMSwitch.`,
+		Example: `  patchbay switch list
+  patchbay switch list -o json | jq -r '.[].name'`,
+		Args: operands(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			switches, err := c.open().Switches(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return c.print(switches, func() string { return switchGrid(switches, c.terminal) })
+		},
+	}
+}
+
+func switchGrid(switches []engine.SwitchStatus, t terminal) string {
+	if len(switches) == 0 {
+		return "There is no switch. To make one: patchbay switch add NAME --type internal\n"
+	}
+	g := grid{heading: []string{"NAME", "TYPE", "UPLINK", "HOST", "VLAN", "MTU", "PORTS", "NAT", "GATEWAY"}}
+	for _, s := range switches {
+		vlan, nat := "", ""
+		if s.VLAN != 0 {
+			vlan = strconv.Itoa(s.VLAN)
+		}
+		if !s.Masquerade.IsZero() {
+			nat = s.Masquerade.String()
+		}
+		g.add(s.Name, string(s.Type), s.Uplink, s.HostPortNetdev, vlan, strconv.Itoa(s.EffectiveMTU),
+			strconv.Itoa(s.Ports), nat, strings.Join(prefixes(s.Gateway), ","))
+	}
+	return g.render(t)
+}
+
+// deletion is what programs get from a verb that leaves nothing to print.
+type deletion struct {
+	Deleted string `json:"deleted"`
+}
+
+func (c *cli) switchDeleteCommand() *cobra.Command {
+	var force bool
+	cmd := &cobra.Command{
+		Use:     "delete NAME",
+		Aliases: []string{"rm"},
+		Short:   "Delete a switch",
+		Long: `Delete a switch with its host port; its uplink becomes an ordinary NIC again. A switch
+that guests are attached to is refused, naming them, unless --force detaches them
+first: they keep running and lose this network. Nothing is asked back.
+
+Hyper-V twin: Remove-VMSwitch NAME [-Force].`,
+		Example: `  patchbay switch delete lab
+  patchbay switch delete lab --force`,
+		SuggestFor:        []string{"remove", "del", "destroy"},
+		Args:              operands("NAME"),
+		ValidArgsFunction: c.completeSwitches,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := c.open().DeleteSwitch(cmd.Context(), args[0], force); err != nil {
+				return err
+			}
+			return c.say(deletion{args[0]}, "switch %s deleted", args[0])
+		},
+	}
+	cmd.Flags().BoolVar(&force, "force", false, "detach the guests that are on the switch first")
+	return cmd
+}

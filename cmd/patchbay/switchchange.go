@@ -1,0 +1,153 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/patchbay-net/patchbay/core/engine"
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+func (c *cli) switchAddCommand() *cobra.Command {
+	var d definition
+	cmd := &cobra.Command{
+		Use:   "add NAME",
+		Short: "Make a switch",
+		Long: `Make a switch. With --uplink it is external; without, --type says whether it is
+internal or private. Everything else has a default. --masquerade alone means every
+family that has a gateway address.
+
+Adding a switch that exists with the same definition changes nothing, repairs what it
+has lost, and succeeds; with another definition it is refused: use "switch set".
+
+Hyper-V twin: New-VMSwitch NAME -SwitchType | -NetAdapterName, -AllowManagementOS,
+-Notes; for --gateway New-NetIPAddress, for --masquerade New-NetNat.`,
+		Example: `  patchbay switch add wan --uplink eth1
+  patchbay switch add dmz --uplink eth2 --host-access=false
+  patchbay switch add lan --type internal --gateway 10.0.10.1/24 --masquerade
+  patchbay switch add lan6 --type internal --gateway 10.0.6.1/24 --gateway fd00:6::1/64
+  patchbay switch add lab --type private --notes "no way out"`,
+		SuggestFor:        []string{"new", "create", "make"},
+		Args:              operands("NAME"),
+		ValidArgsFunction: noCompletion,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.addSwitch(cmd, d.toSwitch(cmd, args[0]))
+		},
+	}
+	d.flags(cmd, c)
+	return cmd
+}
+
+func (c *cli) addSwitch(cmd *cobra.Command, s vswitch.Switch) error {
+	client := c.open()
+	_, err := client.Switch(cmd.Context(), s.Name)
+	existed := err == nil
+	if err != nil && !errors.Is(err, vswitch.NotFound) {
+		return asked(cmd, err)
+	}
+	status, err := client.AddSwitch(cmd.Context(), s)
+	if err != nil {
+		return err
+	}
+	if existed {
+		return c.say(status, "switch %s exists already and is as asked", s.Name)
+	}
+	return c.say(status, "switch %s added: %s", s.Name, summary(status))
+}
+
+// summary is a switch in a few words.
+func summary(s engine.SwitchStatus) string {
+	words := []string{string(s.Type)}
+	if s.Uplink != "" {
+		words = append(words, "uplink "+s.Uplink)
+	}
+	words = append(words, fmt.Sprintf("MTU %d bytes", s.EffectiveMTU))
+	switch {
+	case s.HostPortNetdev == "":
+		words = append(words, "closed to the host")
+	case len(s.Gateway) > 0:
+		words = append(words, fmt.Sprintf("host port %s with %s", s.HostPortNetdev, strings.Join(prefixes(s.Gateway), " and ")))
+	default:
+		words = append(words, "host port "+s.HostPortNetdev)
+	}
+	if !s.Masquerade.IsZero() {
+		words = append(words, "masquerade "+s.Masquerade.String())
+	}
+	return strings.Join(words, ", ")
+}
+
+func (c *cli) switchSetCommand() *cobra.Command {
+	var d definition
+	cmd := &cobra.Command{
+		Use:   "set NAME",
+		Short: "Change a switch while its ports stay attached",
+		Long: `Change what the flags name and nothing else, and print what changed. Ports stay
+attached. It is one transaction: where a part fails, the switch is what it was.
+
+Host access, gateway, masquerade and notes can change; the type, the uplink, the VLAN
+and the MTU cannot yet. --gateway replaces all gateway addresses; --gateway= removes
+them.
+
+Hyper-V twin: Set-VMSwitch NAME -AllowManagementOS, -Notes.`,
+		Example: `  patchbay switch set wan --host-access=false
+  patchbay switch set lan --gateway 10.0.10.1/24 --gateway fd00:10::1/64
+  patchbay switch set lan --masquerade=off`,
+		SuggestFor:        []string{"change", "edit", "update", "modify"},
+		Args:              operands("NAME"),
+		ValidArgsFunction: c.completeSwitches,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			change := d.toChange(cmd)
+			if change == (engine.SwitchChange{}) {
+				return &vswitch.Error{
+					Kind: vswitch.Invalid, Op: operation(cmd), Object: args[0], Err: errors.New("nothing to change is given"),
+					Hint: fmt.Sprintf("name what to change, as in `patchbay switch set %s --notes TEXT`; `patchbay switch set --help` lists the flags", args[0]),
+				}
+			}
+			return c.setSwitch(cmd, args[0], change)
+		},
+	}
+	d.flags(cmd, c)
+	return cmd
+}
+
+func (c *cli) setSwitch(cmd *cobra.Command, name string, change engine.SwitchChange) error {
+	client := c.open()
+	before, err := client.Switch(cmd.Context(), name)
+	if err != nil {
+		return asked(cmd, err)
+	}
+	after, err := client.SetSwitch(cmd.Context(), name, change)
+	if err != nil {
+		return err
+	}
+	return c.print(after, func() string {
+		changes := differences(before, after)
+		if len(changes.fields) == 0 {
+			return fmt.Sprintf("switch %s is as asked already\n", name)
+		}
+		return fmt.Sprintf("switch %s changed\n", name) + changes.render(c.terminal)
+	})
+}
+
+// differences lists what is not as it was, old and new.
+func differences(before, after engine.SwitchStatus) *sheet {
+	var s sheet
+	compare := func(field, old, new string) {
+		if old != new {
+			s.add("  "+field, shown(old)+" -> "+shown(new))
+		}
+	}
+	compare("type", string(before.Type), string(after.Type))
+	compare("uplink", before.Uplink, after.Uplink)
+	compare("host access", hostAccess(before), hostAccess(after))
+	compare("VLAN", strconv.Itoa(before.VLAN), strconv.Itoa(after.VLAN))
+	compare("MTU", mtu(before), mtu(after))
+	compare("gateway", strings.Join(prefixes(before.Gateway), ", "), strings.Join(prefixes(after.Gateway), ", "))
+	compare("masquerade", before.Masquerade.String(), after.Masquerade.String())
+	compare("notes", before.Notes, after.Notes)
+	return &s
+}

@@ -1,0 +1,284 @@
+package store
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+// filled is a store whose trees are deep enough to have branch pages, and with
+// free pages.
+func filled(t testing.TB) *fixture {
+	t.Helper()
+	f := newFixture(t)
+	widePool(t, f)
+	f.updateConfig(t, func(tx *Tx) error { return tx.PutSwitch(SwitchRecord{Switch: vswitch.Switch{Name: "prod"}, Number: 1}) })
+	for i := range 10 {
+		f.update(t, func(tx *Tx) error {
+			for j := range 30 {
+				if err := attach(tx, fmt.Sprintf("pb%d", i*30+j), "prod"); err != nil {
+					return err
+				}
+			}
+			return tx.DeletePort(fmt.Sprintf("pb%d", i*30+3))
+		})
+	}
+	return f
+}
+
+// exercise calls everything that reads or writes the store and returns the errors
+// that are not simply answers.
+func exercise(s *Store) []error {
+	var all []error
+	note := func(err error) {
+		if err != nil && vswitch.KindOf(err) != vswitch.NotFound {
+			all = append(all, err)
+		}
+	}
+	read := []func(*Tx) error{
+		func(tx *Tx) error { _, err := tx.Ports(); return err },
+		func(tx *Tx) error { _, err := tx.PortsOf("prod"); return err },
+		func(tx *Tx) error { _, err := tx.Port("pb77"); return err },
+		func(tx *Tx) error { _, err := tx.PortCount("prod"); return err },
+		func(tx *Tx) error { _, err := tx.MACs(); return err },
+		func(tx *Tx) error { _, err := tx.MACCounts(); return err },
+		func(tx *Tx) error { _, err := tx.IPs("prod"); return err },
+		func(tx *Tx) error { _, err := tx.Switches(); return err },
+	}
+	for _, fn := range read {
+		note(s.View(fn))
+	}
+	write := []func(*Tx) error{
+		func(tx *Tx) error { return attach(tx, "new", "prod") },
+		func(tx *Tx) error { return tx.DeletePort("pb50") },
+		func(tx *Tx) error { return tx.DeletePort("pb200") },
+		func(tx *Tx) error { return attach(tx, "newer", "prod") },
+		func(tx *Tx) error { return tx.HoldIP("prod", netip.MustParseAddr("10.0.0.200"), "new") },
+	}
+	for _, fn := range write {
+		note(s.Update(fn))
+	}
+	note(s.UpdateConfig(func(tx *Tx) error { return tx.DeleteSwitch("prod") }))
+	return all
+}
+
+func TestExerciseOfSoundStore(t *testing.T) {
+	f := filled(t)
+	for _, err := range exercise(f.Store) {
+		if !errors.Is(err, vswitch.IPInUse) {
+			t.Error(err)
+		}
+	}
+}
+
+func TestTruncated(t *testing.T) {
+	f := filled(t)
+	for _, path := range []string{f.runFile(), f.configFile()} {
+		whole, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		step := max(512, len(whole)/256/512*512)
+		for size := 0; size < len(whole); size += step {
+			if size > 64<<10 && testing.Short() {
+				break
+			}
+			if err := os.WriteFile(path, whole[:size], 0o600); err != nil {
+				t.Fatal(err)
+			}
+			err := f.UpdateConfig(func(tx *Tx) error { return attach(tx, "new", "prod") })
+			if size > len(whole)-64<<10 && err == nil {
+				// The end of the configuration may be room that no page uses.
+				if err := os.WriteFile(path, whole, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				continue
+			}
+			wantKind(t, err, vswitch.StoreCorrupt)
+			if !strings.Contains(err.Error(), path) || !strings.Contains(vswitch.HintOf(err), "mv "+path) {
+				t.Fatalf("no path or hint: %v", err)
+			}
+			if got := fileSize(t, path); got != int64(size) {
+				t.Fatalf("a corrupt file of %d bytes was changed to %d", size, got)
+			}
+		}
+		if err := os.WriteFile(path, whole, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A file that shrinks while it is mapped raises SIGBUS on the next access.
+func TestTruncatedWhileOpen(t *testing.T) {
+	f := filled(t)
+	err := f.Update(func(tx *Tx) error {
+		if err := os.Truncate(f.runFile(), 8192); err != nil {
+			return err
+		}
+		_, err := tx.Ports()
+		return err
+	})
+	wantKind(t, err, vswitch.StoreCorrupt)
+	if _, err := f.LockPort("pb1"); err != nil { // and nothing is left locked
+		t.Fatal(err)
+	}
+	wantKind(t, f.Update(func(*Tx) error { return nil }), vswitch.StoreCorrupt)
+}
+
+func TestGarbage(t *testing.T) {
+	for name, content := range map[string][]byte{
+		"empty": nil, "text": []byte("hello"), "zeros": make([]byte, 1<<16), "noise": bytes.Repeat([]byte("noise "), 1<<14),
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := filled(t)
+			if err := os.WriteFile(f.runFile(), content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			err := f.Update(func(tx *Tx) error { return attach(tx, "new", "prod") })
+			wantKind(t, err, vswitch.StoreCorrupt)
+			got, err := os.ReadFile(f.runFile())
+			if err != nil || !bytes.Equal(got, content) {
+				t.Fatal("a corrupt file was changed", err)
+			}
+		})
+	}
+	t.Run("directory", func(t *testing.T) {
+		f := newFixture(t)
+		if err := os.MkdirAll(f.runFile(), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		wantKind(t, f.Update(func(*Tx) error { return nil }), vswitch.StoreUnavailable)
+	})
+}
+
+func TestFlippedBitInValueIsNoticed(t *testing.T) {
+	f := filled(t)
+	data, err := os.ReadFile(f.runFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at := 0; ; at++ { // every version of the page, also those that are free
+		i := bytes.Index(data[at:], []byte("container-pb77\""))
+		if i < 0 {
+			break
+		}
+		at += i
+		data[at+11] ^= 1
+	}
+	if err := os.WriteFile(f.runFile(), data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	err = f.View(func(tx *Tx) error { _, err := tx.Port("pb77"); return err })
+	wantKind(t, err, vswitch.StoreCorrupt)
+	f.view(t, func(tx *Tx) error { _, err := tx.Port("pb78"); return err }) // the others can be read
+}
+
+// Whatever bytes flip, the process lives, the store is not left locked, and what
+// is wrong is called corrupt.
+func TestRandomFlips(t *testing.T) {
+	f := filled(t)
+	run, config := readFile(t, f.runFile()), readFile(t, f.configFile())
+	rounds := 300
+	if testing.Short() {
+		rounds = 30
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	corrupt := 0
+	for range rounds {
+		flipped := [2][]byte{bytes.Clone(run), bytes.Clone(config)}
+		var where []string
+		for range 1 + random.IntN(3) {
+			file := flipped[min(random.IntN(6), 1)^1]
+			at := flipAt(random, len(file))
+			file[at] ^= byte(1 + random.IntN(255))
+			where = append(where, fmt.Sprintf("%d of %d", at, len(file)))
+		}
+		writeFile(t, f.runFile(), flipped[0])
+		writeFile(t, f.configFile(), flipped[1])
+		for _, err := range exercise(f.Store) {
+			switch vswitch.KindOf(err) {
+			case vswitch.StoreCorrupt, vswitch.StoreNewer:
+				corrupt++
+			case vswitch.IPInUse: // by exercise itself
+			default:
+				t.Fatalf("bytes %v: %v", where, err)
+			}
+		}
+	}
+	if corrupt == 0 {
+		t.Error("no flipped byte was noticed")
+	}
+}
+
+// flipAt prefers the headers of pages, where damage does most.
+func flipAt(random *rand.Rand, size int) int {
+	if random.IntN(2) == 0 {
+		return random.IntN(size)
+	}
+	return random.IntN(size/4096)*4096 + random.IntN(64)
+}
+
+func TestNewerSchema(t *testing.T) {
+	for name, path := range map[string]func(*fixture) string{"run": (*fixture).runFile, "configuration": (*fixture).configFile} {
+		t.Run(name, func(t *testing.T) {
+			f := filled(t)
+			err := f.UpdateConfig(func(tx *Tx) error {
+				file := tx.run
+				if name != "run" {
+					file = tx.config
+				}
+				file.meta.Schema, file.meta.By = 7, "v9.8.7"
+				return file.writeMeta()
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = f.View(func(tx *Tx) error { _, err := tx.Switches(); return err })
+			wantKind(t, err, vswitch.StoreNewer)
+			for _, says := range []string{path(f), "Patchbay v9.8.7 in format 7", "up to 1"} {
+				if !strings.Contains(err.Error(), says) {
+					t.Errorf("%v does not say %q", err, says)
+				}
+			}
+		})
+	}
+}
+
+func readFile(t testing.TB, path string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func writeFile(t testing.TB, path string, data []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A leaf that claims to go on over a million pages would have bbolt free them all,
+// one by one, until memory is used up.
+func TestLeafThatNeverEnds(t *testing.T) {
+	f := filled(t)
+	data := readFile(t, f.runFile())
+	for at := 0; at < len(data); at += os.Getpagesize() {
+		if page := parsePage(data[at:]); page.flags == leafPage {
+			binary.NativeEndian.PutUint32(data[at+12:], 1<<30)
+		}
+	}
+	writeFile(t, f.runFile(), data)
+	wantKind(t, f.Update(func(tx *Tx) error { return attach(tx, "new", "prod") }), vswitch.StoreCorrupt)
+	wantKind(t, f.Update(func(tx *Tx) error { return tx.DeletePort("pb50") }), vswitch.StoreCorrupt)
+}
