@@ -186,7 +186,7 @@ func TestStatusOfUser(t *testing.T) {
 		t.Fatal("the kernel still answers")
 	}
 	stdout, _, code := h.run("status")
-	want := "Patchbay is not ready on this host.\n\nProblems\n  KERNEL: status: the process was killed here\n    hint: run `sudo patchbay status`\n"
+	want := "Patchbay is not ready on this host.\n\nProblems\n  KERNEL: the process was killed here\n    hint: run `sudo patchbay status`\n"
 	if diff := cmp.Diff(want, stdout); diff != "" || code != exitFailure {
 		t.Errorf("exit code %d, stdout (-want +got):\n%s", code, diff)
 	}
