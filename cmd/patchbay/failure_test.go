@@ -59,7 +59,7 @@ func TestErrors(t *testing.T) {
 		},
 		{
 			"another definition", "switch add lab --type internal", exitFailure,
-			"patchbay: switch add lab: exists with another definition: type is private, not internal; hostAccess is false, not true\n" +
+			"patchbay: switch add lab: exists with another definition: type is private, not internal\n" +
 				"  hint: compare with `patchbay switch show lab`; change it with `patchbay switch set lab`\n",
 		},
 		{"no such NIC", "switch add x --uplink eth7", exitFailure, "patchbay: switch add x: there is no NIC eth7\n  hint: run `patchbay topology` to see the NICs of this host\n"},

@@ -112,6 +112,7 @@ func hostRules(records []store.SwitchRecord, caps kernel.Capabilities) plan.Rule
 		Masquerade: make(map[string]plan.Families),
 		Quiet:      make(map[uint32]bool),
 		Router:     make(map[uint32]vswitch.MAC),
+		Host:       make(map[vswitch.MAC]bool),
 		Guard:      make(map[string]vswitch.MAC),
 	}
 	for _, r := range records {
@@ -133,6 +134,7 @@ func hostRules(records []store.SwitchRecord, caps kernel.Capabilities) plan.Rule
 			}
 		}
 		if r.HostPort() {
+			rules.Host[r.HostMAC] = true
 			for netdev, mac := range portRules(hostPort(r), caps).Guard {
 				rules.Guard[netdev] = mac
 			}

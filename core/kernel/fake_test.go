@@ -251,7 +251,7 @@ func TestFakeSideEffects(t *testing.T) {
 
 func TestFakeCapabilities(t *testing.T) {
 	rules := map[string]plan.Rules{
-		"base": {Base: true}, "quiet": {Quiet: map[uint32]bool{1: true}}, "router": {Router: map[uint32]vswitch.MAC{1: {2}}},
+		"base": {Base: true}, "quiet": {Quiet: map[uint32]bool{1: true}}, "router": {Router: map[uint32]vswitch.MAC{1: {2}}}, "host": {Host: map[vswitch.MAC]bool{{2}: true}},
 		"guard": {Guard: map[string]vswitch.MAC{"pb1": {2}}}, "masquerade": {Masquerade: map[string]plan.Families{"pb1": {IPv4: true}}},
 	}
 	for name, r := range rules {

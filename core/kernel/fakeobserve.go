@@ -15,6 +15,7 @@ func (f *Fake) observe(scope plan.State) plan.State {
 			Masquerade: named(f.rules.Masquerade, scope.Rules.Masquerade),
 			Quiet:      named(f.rules.Quiet, scope.Rules.Quiet),
 			Router:     named(f.rules.Router, scope.Rules.Router),
+			Host:       named(f.rules.Host, scope.Rules.Host),
 			Guard:      named(f.rules.Guard, scope.Rules.Guard),
 		},
 		Forward: plan.Families{IPv4: scope.Forward.IPv4 && f.onward.IPv4, IPv6: scope.Forward.IPv6 && f.onward.IPv6},

@@ -31,6 +31,7 @@ func (f *Fake) setRules(s plan.SetRules) error {
 		Masquerade: changed(f.rules.Masquerade, nil, nil),
 		Quiet:      changed(f.rules.Quiet, s.Remove.Quiet, s.Add.Quiet),
 		Router:     changed(f.rules.Router, s.Remove.Router, s.Add.Router),
+		Host:       changed(f.rules.Host, s.Remove.Host, s.Add.Host),
 		Guard:      changed(f.rules.Guard, s.Remove.Guard, s.Add.Guard),
 	}
 	for dev, gone := range s.Remove.Masquerade { // two sets, one of each family
@@ -60,7 +61,7 @@ func changed[K comparable, V any](m, remove, add map[K]V) map[K]V {
 // mayHold fails for rules that this kernel cannot hold. The tables need all that
 // the rules in them need.
 func (f *Fake) mayHold(r plan.Rules) error {
-	if !f.caps.BridgeRules && (r.Base || len(r.Quiet)+len(r.Router)+len(r.Guard) > 0) {
+	if !f.caps.BridgeRules && (r.Base || len(r.Quiet)+len(r.Router)+len(r.Host)+len(r.Guard) > 0) {
 		return refused(vswitch.CapabilityMissing, syscall.EOPNOTSUPP, "this kernel lacks CONFIG_NF_TABLES_BRIDGE")
 	}
 	if !f.caps.NAT && (r.Base || len(r.Masquerade) > 0) {

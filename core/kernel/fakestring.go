@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"maps"
@@ -158,6 +159,9 @@ func (f *Fake) drawRules(b *strings.Builder) {
 	}
 	for _, group := range slices.Sorted(maps.Keys(r.Router)) {
 		line(b, true, "router { %#x : %s }", group, r.Router[group])
+	}
+	for _, mac := range slices.SortedFunc(maps.Keys(r.Host), func(a, b vswitch.MAC) int { return bytes.Compare(a[:], b[:]) }) {
+		line(b, true, "host { %s }", mac)
 	}
 	for _, dev := range slices.Sorted(maps.Keys(r.Guard)) {
 		line(b, true, "guard { %s . %s }", dev, r.Guard[dev])

@@ -23,6 +23,7 @@ func sampleRules() plan.Rules {
 		Masquerade: map[string]plan.Families{"pbh-a": {IPv4: true, IPv6: true}, "pbh-b": {IPv6: true}},
 		Quiet:      map[uint32]bool{vswitch.Group(1): true, vswitch.Group(2): true},
 		Router:     map[uint32]vswitch.MAC{vswitch.Group(1): macOf(9)},
+		Host:       map[vswitch.MAC]bool{macOf(9): true},
 		Guard:      map[string]vswitch.MAC{"pbport1": macOf(1), "pbport2": macOf(2)},
 	}
 }

@@ -41,6 +41,9 @@ func encodeRules(r plan.Rules) elements {
 	for group, mac := range r.Router {
 		e.put(setRouter, groupKey(group), string(mac[:]))
 	}
+	for mac := range r.Host {
+		e.put(setHosts, string(mac[:]), "")
+	}
 	for dev, mac := range r.Guard {
 		e.put(setGuarded, nameKey(dev), "")
 		e.put(setAllowed, pairKey(dev, mac), "")
@@ -64,6 +67,10 @@ func decodeRules(scope plan.Rules, e elements) plan.Rules {
 			v, ok := e[setRouter][groupKey(group)]
 			copy(mac[:], v)
 			return mac, ok
+		}),
+		Host: found(scope.Host, func(mac vswitch.MAC) (bool, bool) {
+			_, ok := e[setHosts][string(mac[:])]
+			return true, ok
 		}),
 	}
 	if len(scope.Guard) > 0 {
@@ -166,6 +173,7 @@ func setsOf(r plan.Rules) (sets []string) {
 		{[]string{setMasquerade4, setMasquerade6}, len(r.Masquerade)},
 		{[]string{setQuiet}, len(r.Quiet)},
 		{[]string{setRouter}, len(r.Router)},
+		{[]string{setHosts}, len(r.Host)},
 		{[]string{setGuarded, setAllowed}, len(r.Guard)},
 	} {
 		if s.used > 0 {

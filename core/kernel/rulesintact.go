@@ -120,6 +120,8 @@ func exprName(e expr.Any) string {
 		return "immediate"
 	case *expr.Masq:
 		return "masq"
+	case *expr.Notrack:
+		return "notrack"
 	}
 	return ""
 }

@@ -52,6 +52,19 @@ func countedDrop() []expr.Any {
 // accept
 func accept() []expr.Any { return []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}} }
 
+// notrack
+func notrack() []expr.Any { return []expr.Any{&expr.Notrack{}} }
+
+// iifname "PREFIX*"
+func namedLike(prefix string) []expr.Any {
+	return []expr.Any{meta(expr.MetaKeyIIFNAME), equal([]byte(prefix))}
+}
+
+// ether daddr @hosts
+func toHost() []expr.Any {
+	return inSet(payload(expr.PayloadBaseLLHeader, etherDst, etherLen), setHosts)
+}
+
 // VALUE @SET
 func inSet(value expr.Any, set string) []expr.Any {
 	return []expr.Any{value, &expr.Lookup{SourceRegister: 1, SetName: set}}

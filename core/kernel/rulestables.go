@@ -26,6 +26,7 @@ type ruleChain struct {
 const (
 	setQuiet       = "quiet"       // groups of switches without an uplink
 	setRouter      = "router"      // group -> MAC of its router
+	setHosts       = "hosts"       // addresses of host ports
 	setGuarded     = "guarded"     // ports bound to source addresses
 	setAllowed     = "allowed"     // port . source address
 	setReports     = "reports"     // the types of MLD's reports; the kernel keeps it constant
@@ -54,6 +55,7 @@ func bridgeTable() ruleTable {
 		sets: []*nftables.Set{
 			group(setQuiet),
 			router,
+			{Table: t, Name: setHosts, KeyType: nftables.TypeEtherAddr},
 			nameSet(t, setGuarded),
 			{Table: t, Name: setAllowed, KeyType: nftables.MustConcatSetType(nftables.TypeIFName, nftables.TypeEtherAddr)},
 			{Table: t, Name: setReports, KeyType: nftables.TypeICMP6Type, Constant: true},
@@ -79,6 +81,11 @@ func preroutingRules() [][]expr.Any {
 	return [][]expr.Any{
 		// iifname @guarded iifname . ether saddr != @allowed drop
 		rule(inSet(meta(expr.MetaKeyIIFNAME), setGuarded), notAllowed(), countedDrop()),
+		// What the host sends and gets is tracked by the host's own stack, behind the
+		// pair: where br_netfilter is on, the bridge would track it first, find
+		// nothing to translate, and so keep masquerade from ever being applied.
+		rule(namedLike(vswitch.HostPortPrefix), notrack()),
+		rule(toHost(), notrack()),
 		// Unicast has nothing to find below.
 		rule(unicast(), accept()),
 		// On a switch without an uplink nobody routes multicast: reports of

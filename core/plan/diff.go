@@ -73,6 +73,7 @@ func (r Rules) minus(other Rules) Rules {
 		Masquerade: missing(r.Masquerade, other.Masquerade),
 		Quiet:      missing(r.Quiet, other.Quiet),
 		Router:     missing(r.Router, other.Router),
+		Host:       missing(r.Host, other.Host),
 		Guard:      missing(r.Guard, other.Guard),
 	}
 }
@@ -95,6 +96,7 @@ func (r Rules) without(other Rules) Rules {
 		Masquerade: absent(r.Masquerade, other.Masquerade),
 		Quiet:      absent(r.Quiet, other.Quiet),
 		Router:     absent(r.Router, other.Router),
+		Host:       absent(r.Host, other.Host),
 		Guard:      absent(r.Guard, other.Guard),
 	}
 }

@@ -175,7 +175,7 @@ func (g *generator) routes(e *plan.Endpoint, used map[plan.RouteID]bool) {
 func (g *generator) rules() plan.Rules {
 	r := plan.Rules{
 		Base: true, Masquerade: map[string]plan.Families{}, Quiet: map[uint32]bool{},
-		Router: map[uint32]vswitch.MAC{}, Guard: map[string]vswitch.MAC{},
+		Router: map[uint32]vswitch.MAC{}, Host: map[vswitch.MAC]bool{}, Guard: map[string]vswitch.MAC{},
 	}
 	for i, dev := range []string{"pb1", "pb2"} {
 		if f := (plan.Families{IPv4: g.maybe(), IPv6: g.maybe()}); f != (plan.Families{}) {
@@ -185,6 +185,7 @@ func (g *generator) rules() plan.Rules {
 			r.Quiet[vswitch.Group(uint16(i))] = true
 		}
 		if g.maybe() {
+			r.Host[vswitch.MAC{2, byte(i), byte(g.pick(2))}] = true
 			r.Router[vswitch.Group(uint16(i))] = vswitch.MAC{2, byte(g.pick(2))}
 		}
 		if g.maybe() {

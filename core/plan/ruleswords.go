@@ -1,11 +1,14 @@
 package plan
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/patchbay-net/patchbay/core/vswitch"
 )
 
 // String lists the transaction as `nft` commands.
@@ -39,10 +42,17 @@ func (r Rules) elements(verb string) []string {
 	for _, group := range sorted(r.Router) {
 		lines = append(lines, fmt.Sprintf("%s element bridge patchbay router { %#x : %s }", verb, group, r.Router[group]))
 	}
+	for _, mac := range sortedMACs(r.Host) {
+		lines = append(lines, fmt.Sprintf("%s element bridge patchbay hosts { %s }", verb, mac))
+	}
 	for _, dev := range sorted(r.Guard) {
 		lines = append(lines, fmt.Sprintf("%s element bridge patchbay guarded { %s } allowed { %s . %s }", verb, dev, dev, r.Guard[dev]))
 	}
 	return lines
+}
+
+func sortedMACs(m map[vswitch.MAC]bool) []vswitch.MAC {
+	return slices.SortedFunc(maps.Keys(m), func(a, b vswitch.MAC) int { return bytes.Compare(a[:], b[:]) })
 }
 
 func sorted[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }

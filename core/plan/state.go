@@ -85,6 +85,10 @@ type Rules struct {
 	Quiet map[uint32]bool
 	// Router sends a group's router solicitations to one address.
 	Router map[uint32]vswitch.MAC
+	// Host holds the addresses of host ports. Frames to and from them are the
+	// host's own stack's to track: where br_netfilter is on, a bridge that tracked
+	// them first would settle their address translation as "none".
+	Host map[vswitch.MAC]bool
 	// Guard binds ports to a source address where the kernel cannot lock them.
 	Guard map[string]vswitch.MAC
 }
@@ -96,7 +100,7 @@ func (s State) Empty() bool {
 
 // Empty reports whether there is no rule.
 func (r Rules) Empty() bool {
-	return !r.Base && len(r.Masquerade) == 0 && len(r.Quiet) == 0 && len(r.Router) == 0 && len(r.Guard) == 0
+	return !r.Base && len(r.Masquerade) == 0 && len(r.Quiet) == 0 && len(r.Router) == 0 && len(r.Host) == 0 && len(r.Guard) == 0
 }
 
 // Union names everything that a or b names; where both do, a's object stands,
@@ -112,6 +116,7 @@ func Union(a, b State) State {
 			Masquerade: merge(a.Rules.Masquerade, b.Rules.Masquerade),
 			Quiet:      merge(a.Rules.Quiet, b.Rules.Quiet),
 			Router:     merge(a.Rules.Router, b.Rules.Router),
+			Host:       merge(a.Rules.Host, b.Rules.Host),
 			Guard:      merge(a.Rules.Guard, b.Rules.Guard),
 		},
 	}

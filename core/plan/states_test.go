@@ -127,7 +127,7 @@ func natOf(name string, f plan.Families) plan.State {
 	return plan.State{
 		Rules: plan.Rules{
 			Base: true, Masquerade: map[string]plan.Families{vswitch.HostPortName(name): f},
-			Quiet: map[uint32]bool{vswitch.Group(1): true}, Router: map[uint32]vswitch.MAC{vswitch.Group(1): {0x0a, 0x50, 0x42, 0, 0, 1}},
+			Quiet: map[uint32]bool{vswitch.Group(1): true}, Host: map[vswitch.MAC]bool{{0x0a, 0x50, 0x42, 0, 0, 1}: true}, Router: map[uint32]vswitch.MAC{vswitch.Group(1): {0x0a, 0x50, 0x42, 0, 0, 1}},
 		},
 		Forward: f,
 	}

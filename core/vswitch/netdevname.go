@@ -23,8 +23,12 @@ func BridgeName(switchName string) string { return netdevName("pb-", switchName)
 // HostPortName names the host's end of a switch's host port.
 func HostPortName(switchName string) string { return netdevName("pbh-", switchName) }
 
+// HostPortPrefix begins the name of every host port's switch end and of no other
+// netdev of ours.
+const HostPortPrefix = "pbp-"
+
 // HostPortSwitchEnd names the switch's end of its host port.
-func HostPortSwitchEnd(switchName string) string { return netdevName("pbp-", switchName) }
+func HostPortSwitchEnd(switchName string) string { return netdevName(HostPortPrefix, switchName) }
 
 const maxNetdevName = 15
 
