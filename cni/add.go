@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 
-	"github.com/containernetworking/cni/pkg/ns"
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
@@ -23,8 +23,7 @@ func (p plugin) add(args *skel.CmdArgs) error {
 	if err != nil {
 		return cniError(err)
 	}
-	// The library looks at this too, but only when all is done and printed.
-	if own, err := ns.CheckNetNS(args.Netns); err == nil && own {
+	if ownNetns(args.Netns) {
 		return types.NewError(types.ErrInvalidNetNS, "CNI_NETNS is the plugin's own network namespace", "")
 	}
 	result, err := p.attach(context.Background(), c, args)
@@ -32,6 +31,14 @@ func (p plugin) add(args *skel.CmdArgs) error {
 		return cniError(err)
 	}
 	return cniError(types.PrintResult(result, c.CNIVersion))
+}
+
+// ownNetns reports whether the path is the namespace that the plugin runs in. The
+// library looks at this too, but only when all is done and printed.
+func ownNetns(path string) bool {
+	theirs, err1 := os.Stat(path)
+	ours, err2 := os.Stat("/proc/self/ns/net")
+	return err1 == nil && err2 == nil && os.SameFile(theirs, ours)
 }
 
 func (p plugin) attach(ctx context.Context, c *config, args *skel.CmdArgs) (*types100.Result, error) {
@@ -60,7 +67,7 @@ func (p plugin) attach(ctx context.Context, c *config, args *skel.CmdArgs) (*typ
 	}
 	result := resultOf(a, args.Netns, prev)
 	result.DNS = dns
-	return result, nil
+	return since110(result, c.CNIVersion)
 }
 
 // request turns a configuration into what the engine is asked for.
@@ -172,6 +179,21 @@ func resultOf(a engine.Attachment, netns string, prev *types100.Result) *types10
 		r.Routes = append(r.Routes, resultRoute(route))
 	}
 	return r
+}
+
+// since110 leaves out what the specification has only since 1.1.0: the library
+// converts the shape of a result, but hands these on to older runtimes.
+func since110(r *types100.Result, configured string) (*types100.Result, error) {
+	if newer, err := version.GreaterThanOrEqualTo(configured, "1.1.0"); err != nil || newer {
+		return r, err
+	}
+	for i, known := range r.Interfaces {
+		r.Interfaces[i] = &types100.Interface{Name: known.Name, Mac: known.Mac, Sandbox: known.Sandbox}
+	}
+	for i, known := range r.Routes {
+		r.Routes[i] = &types.Route{Dst: known.Dst, GW: known.GW}
+	}
+	return r, nil
 }
 
 func resultRoute(r vswitch.Route) *types.Route {

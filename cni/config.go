@@ -27,8 +27,7 @@ type config struct {
 	Args        cniArgs
 	Runtime     runtimeConfig
 
-	// listsValid tells an empty list of valid attachments from none: without one,
-	// GC would take everything for stale.
+	// listsValid tells an empty list of valid attachments from none at all.
 	listsValid bool
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"net/netip"
+	"strings"
 	"testing"
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
@@ -32,6 +33,10 @@ func attachment() engine.Attachment {
 // asVersion prints a result as a runtime of that version reads it.
 func asVersion(t *testing.T, r *types100.Result, version string) map[string]any {
 	t.Helper()
+	r, err := since110(r, version)
+	if err != nil {
+		t.Fatal(err)
+	}
 	converted, err := r.GetAsVersion(version)
 	if err != nil {
 		t.Fatal(err)
@@ -73,6 +78,11 @@ func TestResultConvertedDown(t *testing.T) {
 		m := asVersion(t, resultOf(attachment(), "/run/netns/c", nil), version)
 		if m["cniVersion"] != version {
 			t.Errorf("%s became %v", version, m["cniVersion"])
+		}
+		for _, later := range []string{`"mtu"`, `"table"`} {
+			if text, _ := json.Marshal(m); strings.Contains(string(text), later) {
+				t.Errorf("%s: %s is of 1.1.0: %s", version, later, text)
+			}
 		}
 		ip := m["ips"].([]any)[0].(map[string]any)
 		if _, has := ip["version"]; has != (version < "1.0.0") {

@@ -101,6 +101,9 @@ func (p plugin) status(args *skel.CmdArgs) error {
 	if !s.Ready {
 		return notReady(s)
 	}
+	if err := p.client.CanAttach(ctx, c.Switch, c.define); err != nil {
+		return types.NewError(codeNotAvailable, err.Error(), vswitch.HintOf(err))
+	}
 	if c.IPAM.delegated() {
 		if err := invoke.DelegateStatus(ctx, c.IPAM.Type, args.StdinData, nil); err != nil {
 			return delegateError(c.IPAM.Type, err)
@@ -127,7 +130,9 @@ func (p plugin) gc(args *skel.CmdArgs) error {
 		return cniError(err)
 	}
 	if !c.listsValid {
-		return types.NewError(types.ErrInvalidNetworkConfig, "GC needs the key "+validAttachments, "an empty list removes all of the network's attachments")
+		// Without a list nothing can be told from what is still in use. libcni sends
+		// none if its caller gave none, after a DEL for everything it knows of.
+		return nil
 	}
 	ctx := context.Background()
 	req := engine.GCRequest{Network: c.Name}

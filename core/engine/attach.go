@@ -67,8 +67,8 @@ func (e *Engine) attach(ctx context.Context, req AttachRequest) (Attachment, err
 type reservation struct {
 	port   vswitch.Port
 	record store.SwitchRecord
-	caps   kernel.Capabilities
-	known  bool // the port was there before; the kernel may have any part of it
+	caps   kernel.Capabilities // as far as ports need them
+	known  bool                // the port was there before; the kernel may have any part of it
 }
 
 func (r reservation) attachment() Attachment {
@@ -84,10 +84,11 @@ func (r reservation) attachment() Attachment {
 	return a
 }
 
-// errNotRealised says that a switch has no record, or was not made since boot.
+// errNotRealised says that a switch is unknown, was not made since the boot, or
+// that a process was killed while it changed.
 var errNotRealised = errors.New("the switch is not realised")
 
-// realise makes the request's switch, or makes it again after a reboot.
+// realise makes the request's switch, or makes it again.
 func (e *Engine) realise(ctx context.Context, req AttachRequest) error {
 	unlock, err := e.lockSwitch(req.Switch)
 	if err != nil {
@@ -117,16 +118,14 @@ func (e *Engine) realise(ctx context.Context, req AttachRequest) error {
 func (e *Engine) reserve(req AttachRequest) (reservation, error) {
 	var r reservation
 	err := e.store.Update(func(tx *store.Tx) (err error) {
-		r.record, err = tx.Switch(req.Switch)
-		if errors.Is(err, vswitch.NotFound) && req.Define != nil {
-			return errNotRealised
-		}
+		realised, found, err := tx.Realised(req.Switch)
 		if err != nil {
 			return err
 		}
-		if known, err := tx.Fact(capabilitiesFact, &r.caps); err != nil || !known {
-			return errors.Join(err, errNotRealised)
+		if !found {
+			return errNotRealised
 		}
+		r.record, r.caps.PortLocked = realised.SwitchRecord, realised.LocksPorts
 		if req.Define != nil {
 			if err := agrees(*req.Define, r.record); err != nil {
 				return err

@@ -36,7 +36,10 @@ func (e *Engine) detach(ctx context.Context, owner vswitch.Owner) error {
 			return err
 		}
 		r.known = true
-		if r.record, err = tx.Switch(r.port.Switch); err != nil {
+		// Of its switch only the name matters now.
+		r.record.Name = r.port.Switch
+		realised, found, err := tx.Realised(r.port.Switch)
+		if r.caps.PortLocked = realised.LocksPorts; found || err != nil {
 			return err
 		}
 		_, err = tx.Fact(capabilitiesFact, &r.caps)

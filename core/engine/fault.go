@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/patchbay-net/patchbay/core/kernel"
 	"github.com/patchbay-net/patchbay/core/vswitch"
@@ -19,17 +20,27 @@ func fault(op, object string, err error) error {
 			return e
 		}
 		named := *e
-		named.Op = op
-		if named.Object == "" {
-			named.Object = object
-		}
+		named.Op, named.Object, named.Err = op, object, about(e, object)
 		return &named
 	}
 	out := &vswitch.Error{Kind: vswitch.KindOf(err), Op: op, Object: object, Err: err}
 	var step *kernel.StepError
 	if errors.As(err, &step) && errors.As(err, &v) {
 		// The step's own words are for the log; the user gets the reason.
-		out.Err, out.Hint = v.Err, v.Hint
+		out.Err, out.Hint = about(v, object), v.Hint
 	}
 	return out
+}
+
+// about is an error's cause with what it is about, unless that is the object of
+// the verb itself.
+func about(e *vswitch.Error, object string) error {
+	cause := e.Err
+	if cause == nil {
+		cause = e.Kind
+	}
+	if e.Object == "" || e.Object == object {
+		return cause
+	}
+	return fmt.Errorf("%s: %w", e.Object, cause)
 }

@@ -1,11 +1,13 @@
 package engine
 
 import (
+	"cmp"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/patchbay-net/patchbay/core/kernel"
@@ -97,7 +99,7 @@ func (e *Engine) newRecord(ctx context.Context, r *store.SwitchRecord) error {
 	if r.EffectiveMTU == 0 {
 		r.EffectiveMTU = vswitch.DefaultMTU
 	}
-	r.BridgeMAC = vswitch.DerivedMAC("bridge", r.Name, rand.Text())
+	r.BridgeMAC = vswitch.DerivedMAC("bridge", r.Name, strconv.FormatUint(rand.Uint64(), 36))
 	return e.store.UpdateConfig(func(tx *store.Tx) (err error) {
 		if err := uplinkFree(tx, r.Switch); err != nil {
 			return err
@@ -157,7 +159,25 @@ func (e *Engine) repairSwitch(ctx context.Context, r store.SwitchRecord, caps ke
 	if err := e.reach(ctx, desired, plan.State{}); err != nil {
 		return SwitchStatus{}, err
 	}
-	return e.switchStatus(r)
+	return e.realised(r, caps)
+}
+
+// realised notes that the kernel has all of a switch: from now on attachments
+// need not look.
+func (e *Engine) realised(r store.SwitchRecord, caps kernel.Capabilities) (s SwitchStatus, err error) {
+	err = e.store.Update(func(tx *store.Tx) error {
+		if s, err = statusOf(tx, r); err != nil {
+			return err
+		}
+		return tx.PutRealised(store.Realised{SwitchRecord: r, LocksPorts: caps.PortLocked})
+	})
+	return s, err
+}
+
+// unrealise goes before every change of a switch: if the process is killed in the
+// middle, the next attachment repairs the switch first.
+func (e *Engine) unrealise(name string) error {
+	return e.store.Update(func(tx *store.Tx) error { return tx.DropRealised(name) })
 }
 
 // desiredSwitch is a switch with the rules of the whole host.
@@ -211,7 +231,7 @@ func agrees(want vswitch.Switch, have store.SwitchRecord) error {
 		}
 	}
 	check("type", want.Type == "" || want.Type == have.Type, want.Type, have.Type)
-	check("uplink", want.Uplink == "" || want.Uplink == have.Uplink, want.Uplink, have.Uplink)
+	check("uplink", want.Uplink == "" || want.Uplink == have.Uplink, want.Uplink, cmp.Or(have.Uplink, "none"))
 	check("hostAccess", want.HostAccess == nil || *want.HostAccess == have.HostPort(), want.HostPort(), have.HostPort())
 	check("vlan", want.VLAN == 0 || want.VLAN == have.VLAN, want.VLAN, have.VLAN)
 	check("mtu", want.MTU == 0 || want.MTU == have.EffectiveMTU, want.MTU, have.EffectiveMTU)
@@ -253,4 +273,37 @@ func (e *Engine) Switches(context.Context) ([]SwitchStatus, error) {
 		return nil
 	})
 	return all, fault("switch list", "", err)
+}
+
+// CanAttach fails with what an Attach to the switch would fail with for the
+// switch's sake: it is missing, disagrees with define, or its uplink is not fit.
+// It changes nothing.
+func (e *Engine) CanAttach(ctx context.Context, name string, define *vswitch.Switch) error {
+	return fault("attach", "switch "+name, e.canAttach(ctx, name, define))
+}
+
+func (e *Engine) canAttach(ctx context.Context, name string, define *vswitch.Switch) error {
+	want := vswitch.Switch{Name: name}
+	r, err := e.record(name)
+	switch {
+	case err == nil && define != nil:
+		err = agrees(*define, r)
+		want = r.Switch
+	case err == nil:
+		want = r.Switch
+	case errors.Is(err, vswitch.NotFound) && define != nil:
+		want = *define
+		caps, capsErr := e.capabilities(ctx)
+		err = errors.Join(define.Validate(), capsErr)
+		if err == nil {
+			err = supported(want, caps)
+		}
+	}
+	if err != nil || want.Uplink == "" {
+		return err
+	}
+	if _, err := e.uplink(ctx, want); err != nil {
+		return err
+	}
+	return e.store.View(func(tx *store.Tx) error { return uplinkFree(tx, want) })
 }

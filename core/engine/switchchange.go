@@ -52,6 +52,9 @@ func (e *Engine) setSwitch(ctx context.Context, name string, c SwitchChange) (Sw
 
 // exchange writes the new record and takes the kernel from the old one to it.
 func (e *Engine) exchange(ctx context.Context, old store.SwitchRecord, new *store.SwitchRecord, caps kernel.Capabilities) error {
+	if err := e.unrealise(old.Name); err != nil {
+		return err
+	}
 	err := e.store.UpdateConfig(func(tx *store.Tx) (err error) {
 		if new.HostPort() && new.HostMAC.IsZero() {
 			if new.HostMAC, err = tx.LeaseMAC(vswitch.HostPortSwitchEnd(new.Name)); err != nil {
@@ -75,7 +78,11 @@ func (e *Engine) exchange(ctx context.Context, old store.SwitchRecord, new *stor
 	}
 	had := switchState(old, caps)
 	had.Rules = hostRules([]store.SwitchRecord{old}, caps)
-	return e.reach(ctx, desired, had)
+	if err := e.reach(ctx, desired, had); err != nil {
+		return err
+	}
+	_, err = e.realised(*new, caps)
+	return err
 }
 
 // apply returns the definition with the changes made.
@@ -171,6 +178,9 @@ func holders(name string, ports []vswitch.Port) error {
 // removeSwitch takes the switch out of the kernel and then forgets it: a process
 // killed in between leaves a record, which the next delete or add finishes.
 func (e *Engine) removeSwitch(ctx context.Context, r store.SwitchRecord, caps kernel.Capabilities) error {
+	if err := e.unrealise(r.Name); err != nil {
+		return err
+	}
 	var others []store.SwitchRecord
 	err := e.store.View(func(tx *store.Tx) error {
 		records, err := tx.Switches()

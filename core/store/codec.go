@@ -9,9 +9,8 @@ import (
 	"github.com/patchbay-net/patchbay/core/vswitch"
 )
 
-// Switches, ports and facts are JSON. The small records of this package are not:
-// the first use of encoding/json on a type costs a new process some 50 µs, as
-// much as all that an attachment writes.
+// The configuration and facts are JSON. The small records of the run file are not,
+// nor are ports: see pack.go.
 
 // value is a record with an encoding of its own.
 type value interface {

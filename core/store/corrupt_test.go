@@ -166,7 +166,7 @@ func TestFlippedBitInValueIsNoticed(t *testing.T) {
 		t.Fatal(err)
 	}
 	for at := 0; ; at++ { // every version of the page, also those that are free
-		i := bytes.Index(data[at:], []byte("container-pb77\""))
+		i := bytes.Index(data[at:], []byte("container-pb77\x00"))
 		if i < 0 {
 			break
 		}

@@ -79,7 +79,7 @@ func (tx *Tx) LeaseMAC(port string) (vswitch.MAC, error) {
 	if err := checkKey("port", port); err != nil {
 		return vswitch.MAC{}, err
 	}
-	r, _, err := tx.MACRange()
+	r, err := tx.poolRange()
 	if err != nil {
 		return vswitch.MAC{}, err
 	}
@@ -103,7 +103,7 @@ func (tx *Tx) HoldMAC(m vswitch.MAC, port string) error {
 	if err := m.ValidateStatic(); err != nil {
 		return err
 	}
-	r, _, err := tx.MACRange()
+	r, err := tx.poolRange()
 	if err != nil {
 		return err
 	}

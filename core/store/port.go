@@ -25,7 +25,7 @@ func (tx *Tx) Port(id string) (vswitch.Port, error) {
 }
 
 func (tx *Tx) findPort(id string) (p vswitch.Port, found bool, err error) {
-	found, err = tx.run.table(portTable).load(portKey(id), &p)
+	found, err = tx.run.table(portTable).load(portKey(id), (*portRecord)(&p))
 	return p, found, err
 }
 
@@ -38,7 +38,7 @@ func (tx *Tx) Ports() ([]vswitch.Port, error) {
 			return nil // an address that the port holds
 		}
 		var p vswitch.Port
-		err := t.decode(r.body, &p)
+		err := t.decode(r.body, (*portRecord)(&p))
 		all = append(all, p)
 		return err
 	})
@@ -98,7 +98,7 @@ func (tx *Tx) PutPort(p vswitch.Port) error {
 			return err
 		}
 	}
-	return tx.run.table(portTable).store(portKey(p.ID), p)
+	return tx.run.table(portTable).store(portKey(p.ID), (*portRecord)(&p))
 }
 
 // DeletePort removes a port, which need not exist, and releases every address

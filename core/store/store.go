@@ -2,6 +2,7 @@ package store
 
 import (
 	"cmp"
+	"errors"
 	"path/filepath"
 	"runtime/debug"
 	"sync"
@@ -93,6 +94,18 @@ func (s *Store) transact(m mode, fn func(*Tx) error) error {
 		return err
 	}
 	defer unlock()
+	if m == writeBoth {
+		// Should the run file miss this commit, it must know that it may: it opens
+		// the configuration before it leases the next MAC address.
+		if err := s.locked(writeRun, (*Tx).forgetRange); err != nil && !errors.Is(err, errUnchanged) {
+			return err
+		}
+	}
+	return s.locked(m, fn)
+}
+
+// locked is a transaction of a process that holds the lock.
+func (s *Store) locked(m mode, fn func(*Tx) error) error {
 	// The files are mapped into memory: reading a page that is not there any more
 	// raises SIGBUS, which must become a panic that table.go and file.go recover.
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))

@@ -1,8 +1,6 @@
 package store
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -110,8 +108,7 @@ const (
 // runPath names the run file after the boot, so that what a power failure did to
 // an earlier one is of no concern.
 func (s *Store) runPath(boot string) string {
-	sum := sha256.Sum256([]byte(boot))
-	return filepath.Join(s.dirs.Run, runPrefix+hex.EncodeToString(sum[:8])+runSuffix)
+	return filepath.Join(s.dirs.Run, fmt.Sprintf("%s%016x%s", runPrefix, checksum(nil, []byte(boot)), runSuffix))
 }
 
 // removeOtherBoots removes the run files of earlier boots. One that stays behind

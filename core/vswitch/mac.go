@@ -1,7 +1,6 @@
 package vswitch
 
 import (
-	"crypto/sha256"
 	"fmt"
 	"net"
 )
@@ -76,11 +75,7 @@ func (m MAC) number() uint64 {
 // so a restored switch has the MAC it had, and it lies in 0e:... where no
 // default pool does. 40 bits of hash keep 5000 of them apart.
 func DerivedMAC(seeds ...string) MAC {
-	h := sha256.New()
-	for _, s := range seeds {
-		_, _ = fmt.Fprintf(h, "%d:%s", len(s), s)
-	}
 	m := MAC{0x0e}
-	copy(m[1:], h.Sum(nil))
+	copy(m[1:], digest(seeds...))
 	return m
 }

@@ -1,9 +1,6 @@
 package vswitch
 
-import (
-	"crypto/sha256"
-	"fmt"
-)
+import "fmt"
 
 // MACRange is the MAC pool's range of dynamic addresses, both ends included.
 // PowerShell twin: Set-VMHost -MacAddressMinimum -MacAddressMaximum.
@@ -21,7 +18,7 @@ const MaxMACPoolSize = 1 << 24
 // host keeps its range when its addresses change (Hyper-V derives octets 4 and 5
 // from an IPv4 address instead).
 func DefaultMACRange(machineID string) MACRange {
-	sum := sha256.Sum256([]byte("patchbay mac pool\n" + machineID))
+	sum := digest("mac pool", machineID)
 	first := MAC{0x0a, 0x50, 0x42, sum[0], sum[1], 0x00}
 	last := first
 	last[5] = 0xff

@@ -1,0 +1,64 @@
+package store
+
+import "github.com/patchbay-net/patchbay/core/vswitch"
+
+// portRecord is a port with an encoding of its own.
+type portRecord vswitch.Port
+
+func (r *portRecord) encode() []byte {
+	p := make(packer, 0, 256)
+	p.text(r.ID)
+	p.text(r.Switch)
+	for _, s := range []string{string(r.Owner.Kind), r.Owner.Network, r.Owner.ID, r.Owner.Endpoint, r.Owner.Netns} {
+		p.text(s)
+	}
+	p.mac(r.MAC)
+	p.flag(r.StaticMAC)
+	p.flag(r.MACSpoofing)
+	p.integer(r.MTU)
+	p.text(r.Netdev)
+	p.flag(r.Adopted)
+	p.number(uint64(len(r.Addresses)))
+	for _, a := range r.Addresses {
+		p.prefix(a.Prefix)
+		p.addr(a.Gateway)
+		p.flag(a.DAD)
+	}
+	p.number(uint64(len(r.Routes)))
+	for _, route := range r.Routes {
+		p.route(route)
+	}
+	p.time(r.Created)
+	return p
+}
+
+func (p *packer) route(r vswitch.Route) {
+	p.prefix(r.Dst)
+	p.addr(r.Gateway)
+	p.integer(r.MTU)
+	p.integer(r.AdvMSS)
+	p.integer(r.Priority)
+	p.optional(r.Table)
+	p.optional(r.Scope)
+}
+
+func (r *portRecord) decode(body []byte) error {
+	u := unpacker{rest: body}
+	r.ID, r.Switch = u.text(), u.text()
+	r.Owner = vswitch.Owner{Kind: vswitch.OwnerKind(u.text()), Network: u.text(), ID: u.text(), Endpoint: u.text(), Netns: u.text()}
+	r.MAC, r.StaticMAC, r.MACSpoofing = u.mac(), u.flag(), u.flag()
+	r.MTU, r.Netdev, r.Adopted = u.integer(), u.text(), u.flag()
+	r.Addresses = nil
+	for range u.count() {
+		r.Addresses = append(r.Addresses, vswitch.Address{Prefix: u.prefix(), Gateway: u.addr(), DAD: u.flag()})
+	}
+	r.Routes = nil
+	for range u.count() {
+		r.Routes = append(r.Routes, vswitch.Route{
+			Dst: u.prefix(), Gateway: u.addr(), MTU: u.integer(), AdvMSS: u.integer(), Priority: u.integer(),
+			Table: u.optional(), Scope: u.optional(),
+		})
+	}
+	r.Created = u.time()
+	return u.err()
+}

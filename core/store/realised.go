@@ -1,0 +1,117 @@
+package store
+
+import (
+	"errors"
+
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+// Realised says that a switch has been made since the boot and is as its record
+// says: all that an attachment has to know, in the file that it opens anyway.
+type Realised struct {
+	SwitchRecord
+	LocksPorts bool // the kernel binds ports to their addresses, without rules
+}
+
+func realisedKey(name string) string { return "realised\x00" + name }
+
+// Realised returns what PutRealised stored for the switch since the boot.
+func (tx *Tx) Realised(name string) (r Realised, found bool, err error) {
+	found, err = tx.run.table(factTable).load(realisedKey(name), &r)
+	return r, found, err
+}
+
+// PutRealised is called when a switch is as its record says.
+func (tx *Tx) PutRealised(r Realised) error {
+	if err := checkKey("switch", r.Name); err != nil {
+		return err
+	}
+	return tx.run.table(factTable).store(realisedKey(r.Name), &r)
+}
+
+// DropRealised is called, in a transaction of its own, before a switch changes: a
+// process that is killed while it changes leaves a switch that is not realised.
+func (tx *Tx) DropRealised(name string) error {
+	return tx.run.table(factTable).remove(realisedKey(name))
+}
+
+func (r *Realised) encode() []byte {
+	p := make(packer, 0, 256)
+	p.flag(r.LocksPorts)
+	for _, s := range []string{r.Name, string(r.Type), r.Uplink, r.Notes} {
+		p.text(s)
+	}
+	p.flag(r.HostAccess != nil)
+	p.flag(r.HostAccess != nil && *r.HostAccess)
+	p.integer(r.VLAN)
+	p.integer(r.MTU)
+	p.number(uint64(len(r.Gateway)))
+	for _, g := range r.Gateway {
+		p.prefix(g)
+	}
+	p.flag(r.Masquerade.IPv4)
+	p.flag(r.Masquerade.IPv6)
+	p.number(uint64(r.Number))
+	p.mac(r.HostMAC)
+	p.mac(r.BridgeMAC)
+	p.integer(r.EffectiveMTU)
+	p.integer(r.UplinkMTU)
+	p.time(r.Created)
+	return p
+}
+
+func (r *Realised) decode(body []byte) error {
+	u := unpacker{rest: body}
+	r.LocksPorts = u.flag()
+	r.Name, r.Type, r.Uplink, r.Notes = u.text(), vswitch.SwitchType(u.text()), u.text(), u.text()
+	if given, access := u.flag(), u.flag(); given {
+		r.HostAccess = &access
+	}
+	r.VLAN, r.MTU = u.integer(), u.integer()
+	r.Gateway = nil
+	for range u.count() {
+		r.Gateway = append(r.Gateway, u.prefix())
+	}
+	r.Masquerade = vswitch.Masquerade{IPv4: u.flag(), IPv6: u.flag()}
+	r.Number = uint16(u.number())
+	r.HostMAC, r.BridgeMAC = u.mac(), u.mac()
+	r.EffectiveMTU, r.UplinkMTU = u.integer(), u.integer()
+	r.Created = u.time()
+	return u.err()
+}
+
+// rangeFact is where the run file keeps the MAC pool's range, so that a lease need
+// not open the configuration. It is there only while the run file is sure to know
+// of every change of the configuration.
+const rangeFact = "macRange"
+
+// errUnchanged ends a transaction that has nothing to write.
+var errUnchanged = errors.New("unchanged")
+
+func (tx *Tx) forgetRange() error {
+	_, found, err := tx.run.table(factTable).get(rangeFact)
+	if err != nil {
+		return err
+	}
+	if !found {
+		return errUnchanged
+	}
+	return tx.run.table(factTable).remove(rangeFact)
+}
+
+// poolRange is MACRange by way of the run file.
+func (tx *Tx) poolRange() (vswitch.MACRange, error) {
+	var r macRange
+	if tx.mode != writeBoth {
+		found, err := tx.run.table(factTable).load(rangeFact, &r)
+		if err != nil || found {
+			return vswitch.MACRange(r), err
+		}
+	}
+	configured, _, err := tx.MACRange()
+	if err != nil || tx.mode != writeRun {
+		return configured, err
+	}
+	r = macRange(configured)
+	return configured, tx.run.table(factTable).store(rangeFact, &r)
+}
