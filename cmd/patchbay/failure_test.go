@@ -55,7 +55,7 @@ func TestErrors(t *testing.T) {
 		},
 		{
 			"held", "switch delete lab", exitFailure,
-			"patchbay: switch delete lab: 1 port(s) are attached: pbjo37vaer6q56a (container db)\n  hint: end their owners, or run `patchbay switch delete lab --force`\n",
+			"patchbay: switch delete lab: 1 port(s) are attached: pbuydivrmtxv3j7 (container db)\n  hint: end their owners, or run `patchbay switch delete lab --force`\n",
 		},
 		{
 			"another definition", "switch add lab --type internal", exitFailure,

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 
 	"github.com/patchbay-net/patchbay/core/kernel"
@@ -28,37 +27,45 @@ func (e *Engine) Attach(ctx context.Context, req AttachRequest) (Attachment, err
 }
 
 func (e *Engine) attach(ctx context.Context, req AttachRequest) (Attachment, error) {
+	// A switch that is not as it should be is made so, under its lock, and the
+	// attachment tried again: somebody else may delete it in between, or harm it,
+	// but hardly twice.
+	const tries = 3
+	var err error
+	for range tries {
+		var a Attachment
+		if a, err = e.tryAttach(ctx, req); !errors.Is(err, errNotRealised) {
+			return a, err
+		}
+		if err := e.realise(ctx, req); err != nil {
+			return Attachment{}, err
+		}
+	}
+	return Attachment{}, err
+}
+
+// tryAttach fails with errNotRealised, having changed nothing, if the switch has
+// to be made or repaired first.
+func (e *Engine) tryAttach(ctx context.Context, req AttachRequest) (Attachment, error) {
 	unlock, err := e.store.LockSwitch(req.Switch, store.Shared)
 	if err != nil {
 		return Attachment{}, err
 	}
-	defer func() { unlock() }()
+	defer unlock()
 	unlockPort, err := e.store.LockPort(req.Owner.PortID())
 	if err != nil {
 		return Attachment{}, err
 	}
 	defer unlockPort()
-
 	r, err := e.reserve(req)
-	if errors.Is(err, errNotRealised) {
-		// First use, or first since the machine started: make the switch, which
-		// needs its lock for ourselves alone.
-		unlock()
-		unlock = func() {}
-		if err := e.realise(ctx, req); err != nil {
-			return Attachment{}, err
-		}
-		if unlock, err = e.store.LockSwitch(req.Switch, store.Shared); err != nil {
-			unlock = func() {}
-			return Attachment{}, err
-		}
-		r, err = e.reserve(req)
-	}
 	if err != nil {
 		return Attachment{}, err
 	}
+	if err := e.admissible(ctx, r); err != nil {
+		return Attachment{}, undone(err, e.forget(r)) // nothing is touched yet
+	}
 	if err := e.plug(ctx, r); err != nil {
-		return Attachment{}, errors.Join(err, e.unplug(ctx, r))
+		return Attachment{}, undone(err, e.unplug(ctx, r))
 	}
 	return r.attachment(), nil
 }
@@ -84,8 +91,8 @@ func (r reservation) attachment() Attachment {
 	return a
 }
 
-// errNotRealised says that a switch is unknown, was not made since the boot, or
-// that a process was killed while it changed.
+// errNotRealised says that a switch is unknown, was not made since the boot, that a
+// process was killed while it changed, or that the kernel lacks some of it.
 var errNotRealised = errors.New("the switch is not realised")
 
 // realise makes the request's switch, or makes it again.
@@ -122,10 +129,11 @@ func (e *Engine) reserve(req AttachRequest) (reservation, error) {
 		if err != nil {
 			return err
 		}
-		if !found {
+		if !found || realised.Changing {
 			return errNotRealised
 		}
-		r.record, r.caps.PortLocked = realised.SwitchRecord, realised.LocksPorts
+		r.record = realised.SwitchRecord
+		r.caps.PortLocked, r.caps.BridgeRules = realised.LocksPorts, realised.HasRules
 		if req.Define != nil {
 			if err := agrees(*req.Define, r.record); err != nil {
 				return err
@@ -177,6 +185,17 @@ func differs(req AttachRequest, p vswitch.Port, r store.SwitchRecord) string {
 	case p.Adopted != (req.Netdev != "") || p.Adopted && p.Netdev != req.Netdev:
 		return "netdev"
 	}
+	if leased := len(req.Addresses); leased == 0 && len(req.Ranges) != len(p.Addresses) || leased > 0 && leased != len(p.Addresses) {
+		return "number of addresses"
+	}
+	for i, set := range req.Ranges {
+		if len(req.Addresses) == 0 && !within(set, p.Addresses[i]) {
+			return "range"
+		}
+	}
+	if routes, err := routesVia(req.Routes, p.Addresses); err != nil || !slices.EqualFunc(routes, p.Routes, sameRoute) {
+		return "set of routes"
+	}
 	for _, want := range req.Requested {
 		if !slices.ContainsFunc(p.Addresses, func(a vswitch.Address) bool { return a.Prefix.Addr() == want }) {
 			return "address"
@@ -185,195 +204,56 @@ func differs(req AttachRequest, p vswitch.Port, r store.SwitchRecord) string {
 	return ""
 }
 
-// lease takes addresses for a new port and writes it.
-func (e *Engine) lease(tx *store.Tx, req AttachRequest, r *reservation) error {
-	p := vswitch.Port{
-		ID: req.Owner.PortID(), Switch: req.Switch, Owner: req.Owner, MTU: r.record.EffectiveMTU,
-		MAC: req.MAC, StaticMAC: !req.MAC.IsZero(), MACSpoofing: req.MACSpoofing, Created: e.now().UTC(),
-	}
-	p.Netdev = p.ID
-	if req.Netdev != "" {
-		p.Netdev, p.Adopted = req.Netdev, true
-	}
-	if req.MTU > r.record.EffectiveMTU {
-		return &vswitch.Error{
-			Kind: vswitch.Invalid, Err: fmt.Errorf("MTU %d is more than the switch's %d", req.MTU, r.record.EffectiveMTU),
-			Hint: fmt.Sprintf("use %d or less", r.record.EffectiveMTU),
-		}
-	}
-	if req.MTU != 0 {
-		p.MTU = req.MTU
-	}
-	var err error
-	if p.StaticMAC {
-		err = tx.HoldMAC(p.MAC, p.ID)
-	} else {
-		p.MAC, err = tx.LeaseMAC(p.ID)
-	}
-	if err != nil {
-		return err
-	}
-	if p.Addresses, err = leaseAddresses(tx, req, r.record); err != nil {
-		return err
-	}
-	p.Addresses = append(p.Addresses, req.Addresses...)
-	if p.Routes, err = routesVia(req.Routes, p.Addresses); err != nil {
-		return err
-	}
-	r.port = p
-	return tx.PutPort(p)
+// within reports whether an address is of one of the set's subnets.
+func within(set vswitch.IPRangeSet, a vswitch.Address) bool {
+	_, ok := set.RangeOf(a.Prefix.Addr())
+	return ok
 }
 
-// leaseAddresses takes one address from each set of ranges: the one requested for
-// it, or the next free one.
-func leaseAddresses(tx *store.Tx, req AttachRequest, r store.SwitchRecord) ([]vswitch.Address, error) {
-	sets := make([]vswitch.IPRangeSet, len(req.Ranges))
-	for i, set := range req.Ranges {
-		for _, rng := range set {
-			sets[i] = append(sets[i], rng.WithDefaults(r.GatewayFor))
-		}
-	}
-	if err := vswitch.ValidateIPRangeSets(sets); err != nil {
-		return nil, err
-	}
-	port := req.Owner.PortID()
-	unused := slices.Clone(req.Requested)
-	var leased []vswitch.Address
-	for _, set := range sets {
-		addr, err := leaseFrom(tx, r.Name, set, &unused, port)
-		if err != nil {
-			return nil, err
-		}
-		rng, _ := set.RangeOf(addr)
-		leased = append(leased, vswitch.Address{
-			Prefix: netip.PrefixFrom(addr, rng.Subnet.Bits()), Gateway: rng.Gateway, DAD: req.DAD,
-		})
-	}
-	if len(unused) > 0 {
-		return nil, &vswitch.Error{
-			Kind: vswitch.IPRangeInvalid, Err: fmt.Errorf("requested address %s is in none of the ranges", unused[0]),
-			Hint: "request an address of the network's ranges, or widen them",
-		}
-	}
-	return leased, nil
-}
-
-// leaseFrom takes the first of the requested addresses that lies in the set, or
-// the next free one, and strikes it off the list.
-func leaseFrom(tx *store.Tx, sw string, set vswitch.IPRangeSet, requested *[]netip.Addr, port string) (netip.Addr, error) {
-	for i, want := range *requested {
-		if _, inside := set.RangeOf(want); !inside {
-			continue
-		}
-		if !slices.ContainsFunc(set.Spans(), func(s vswitch.Span) bool { return s.Contains(want) }) {
-			return want, &vswitch.Error{
-				Kind: vswitch.IPRangeInvalid, Err: fmt.Errorf("requested address %s is the gateway's, excluded or outside rangeStart-rangeEnd", want),
-				Hint: "request another address of the range",
-			}
-		}
-		*requested = slices.Delete(slices.Clone(*requested), i, i+1)
-		return want, tx.HoldIP(sw, want, port)
-	}
-	return tx.LeaseIP(sw, set, port)
-}
-
-// routesVia completes routes that name no gateway with that of their family.
-func routesVia(routes []vswitch.Route, addresses []vswitch.Address) ([]vswitch.Route, error) {
-	const link = 253 // RT_SCOPE_LINK: no gateway wanted
-	out := slices.Clone(routes)
-	for i, r := range out {
-		if r.Gateway.IsValid() || r.Scope != nil && *r.Scope >= link {
-			continue
-		}
-		at := slices.IndexFunc(addresses, func(a vswitch.Address) bool {
-			return a.Gateway.IsValid() && a.Gateway.Is4() == r.Dst.Addr().Is4()
-		})
-		if at < 0 {
-			return nil, &vswitch.Error{
-				Kind: vswitch.Invalid, Err: fmt.Errorf("route to %s has no gateway, and no address of its family has one", r.Dst),
-				Hint: "give the route a gw, or a range of that family",
-			}
-		}
-		out[i].Gateway = addresses[at].Gateway
-	}
-	return out, nil
+func sameRoute(a, b vswitch.Route) bool {
+	equal := func(x, y *int) bool { return x == nil && y == nil || x != nil && y != nil && *x == *y }
+	return equal(a.Table, b.Table) && equal(a.Scope, b.Scope) &&
+		a.Dst == b.Dst && a.Gateway == b.Gateway && a.MTU == b.MTU && a.AdvMSS == b.AdvMSS && a.Priority == b.Priority
 }
 
 // plug brings the kernel to the reserved port. A new one is made without looking:
-// nothing can be there. Where something is all the same, or the switch is not as
-// it should be, look and repair.
+// nothing can be there. Where something is all the same, look and repair. What the
+// port needs of its switch and does not find is for the switch's lock to mend.
 func (e *Engine) plug(ctx context.Context, r reservation) error {
 	desired := attachedState(r.port, r.record, r.caps)
-	if r.port.Adopted || r.port.StaticMAC {
-		if err := e.admissible(ctx, r); err != nil {
-			return err
+	if r.caps.BridgeRules {
+		if err := e.kernel.Apply(ctx, []plan.Step{plan.RequireRules{}}); err != nil {
+			return needsRepair(err)
 		}
 	}
 	if !r.known && !r.port.Adopted {
 		err := e.kernel.Apply(ctx, plan.Diff(desired, plan.State{}))
-		if !errors.Is(err, vswitch.AlreadyExists) && !errors.Is(err, vswitch.NotFound) {
+		if !errors.Is(err, vswitch.AlreadyExists) {
+			return needsRepair(err)
+		}
+	}
+	if !r.port.Adopted {
+		if err := e.kernel.CheckNetns(r.port.Owner.Netns); err != nil {
 			return err
 		}
 	}
-	if err := e.kernel.CheckNetns(r.port.Owner.Netns); err != nil && !r.port.Adopted {
-		return err
-	}
-	desired = merged(switchState(r.record, r.caps), desired)
-	return e.reach(ctx, desired, plan.State{})
-}
-
-// merged is a switch with one of its ports.
-func merged(s, port plan.State) plan.State {
-	rules := s.Rules
-	s = plan.Union(s, port)
-	s.Rules = rules
-	s.Rules.Guard = port.Rules.Guard
-	return s
-}
-
-// admissible looks at what an adopted netdev is and at who else has a static MAC.
-func (e *Engine) admissible(ctx context.Context, r reservation) error {
-	netdevs, err := e.kernel.Netdevs(ctx)
+	bridge := plan.State{Bridges: switchState(r.record, r.caps).Bridges}
+	seen, err := e.kernel.Observe(ctx, bridge)
 	if err != nil {
 		return err
 	}
-	if r.port.Adopted {
-		if err := adoptable(netdevs, r.port, vswitch.BridgeName(r.record.Name)); err != nil {
-			return err
-		}
+	if len(plan.Diff(bridge, seen)) > 0 {
+		return errNotRealised
 	}
-	if !r.port.StaticMAC {
-		return nil
-	}
-	for _, n := range netdevs {
-		holder := n.Name
-		if n.MAC != r.port.MAC && !slices.Contains(n.VFs, r.port.MAC) || n.Name == r.port.Netdev {
-			continue
-		}
-		if n.MAC != r.port.MAC {
-			holder = "a VF of " + n.Name
-		}
-		return &vswitch.Error{
-			Kind: vswitch.MACDuplicate, Err: fmt.Errorf("MAC address %s belongs to %s of this host", r.port.MAC, holder),
-			Hint: "choose another address, or leave it out to get one from the pool",
-		}
-	}
-	return nil
+	return needsRepair(e.reach(ctx, desired, plan.State{}))
 }
 
-func adoptable(netdevs []kernel.Netdev, p vswitch.Port, bridge string) error {
-	at := slices.IndexFunc(netdevs, func(n kernel.Netdev) bool { return n.Name == p.Netdev })
-	if at < 0 {
-		return &vswitch.Error{Kind: vswitch.NotFound, Err: fmt.Errorf("netdev %s of the previous result is not on this host", p.Netdev)}
+// needsRepair tells what the switch lacks from what the port does wrong.
+func needsRepair(err error) error {
+	if errors.Is(err, vswitch.NotFound) || errors.Is(err, vswitch.Drifted) {
+		return fmt.Errorf("%w: %w", errNotRealised, err)
 	}
-	n := netdevs[at]
-	if n.Master != "" && n.Master != bridge {
-		return &vswitch.Error{Kind: vswitch.InUse, Err: fmt.Errorf("netdev %s belongs to %s", n.Name, n.Master)}
-	}
-	if reason := unsupported(n); reason != "" {
-		return &vswitch.Error{Kind: vswitch.Invalid, Err: fmt.Errorf("netdev %s cannot be attached: %s", n.Name, reason)}
-	}
-	return nil
+	return err
 }
 
 // unplug undoes a failed attach: out of the kernel, then out of the store. A port
@@ -382,9 +262,16 @@ func (e *Engine) unplug(ctx context.Context, r reservation) error {
 	if r.known {
 		return nil
 	}
-	ctx = context.WithoutCancel(ctx)
-	if err := e.kernel.Apply(ctx, plan.Diff(plan.State{}, attachedState(r.port, r.record, r.caps))); err != nil {
-		return fmt.Errorf("undo: %w", err)
+	if err := e.withdraw(context.WithoutCancel(ctx), r); err != nil {
+		return err
+	}
+	return e.forget(r)
+}
+
+// forget takes a reservation back.
+func (e *Engine) forget(r reservation) error {
+	if r.known {
+		return nil
 	}
 	return e.store.Update(func(tx *store.Tx) error { return tx.DeletePort(r.port.ID) })
 }
@@ -392,6 +279,10 @@ func (e *Engine) unplug(ctx context.Context, r reservation) error {
 // validate bounds what a face passes on from outside.
 func (req AttachRequest) validate() error {
 	errs := []error{req.Owner.Validate(), vswitch.ValidateName(req.Switch)}
+	if req.Netdev == "" && req.Owner.Netns == "" {
+		errs = append(errs, &vswitch.Error{Kind: vswitch.NetnsNotFound, Object: "netns", Err: fmt.Errorf("no network namespace is given"), Hint: "give the path of the container's network namespace"})
+	}
+	errs = append(errs, vswitch.ValidateRoutes(req.Routes))
 	if !req.MAC.IsZero() {
 		errs = append(errs, req.MAC.ValidateStatic())
 	}

@@ -23,10 +23,28 @@ func (e *Engine) capabilities(ctx context.Context) (kernel.Capabilities, error) 
 	if err != nil || known {
 		return caps, err
 	}
-	if caps, err = e.kernel.Capabilities(ctx); err != nil {
+	return e.probe(ctx)
+}
+
+func (e *Engine) probe(ctx context.Context) (kernel.Capabilities, error) {
+	caps, err := e.kernel.Capabilities(ctx)
+	if err != nil {
 		return caps, err
 	}
 	return caps, e.store.Update(func(tx *store.Tx) error { return tx.PutFact(capabilitiesFact, caps) })
+}
+
+// capabilitiesFor returns what the kernel can do if that is enough for the switch.
+// What it could not do may have been loaded since: it is tried again.
+func (e *Engine) capabilitiesFor(ctx context.Context, s vswitch.Switch) (kernel.Capabilities, error) {
+	caps, err := e.capabilities(ctx)
+	if err != nil || supported(s, caps) == nil {
+		return caps, err
+	}
+	if caps, err = e.probe(ctx); err != nil {
+		return caps, err
+	}
+	return caps, supported(s, caps)
 }
 
 // supported refuses a switch that this kernel cannot make as it is defined.

@@ -128,10 +128,8 @@ func hostRules(records []store.SwitchRecord, caps kernel.Capabilities) plan.Rule
 		if has.IPv6 {
 			rules.Router[group] = r.HostMAC
 		}
-		if !r.Masquerade.IsZero() {
-			rules.Masquerade[vswitch.HostPortName(r.Name)] = plan.Families{
-				IPv4: r.Masquerade.IPv4 && has.IPv4, IPv6: r.Masquerade.IPv6 && has.IPv6,
-			}
+		if m := r.EffectiveMasquerade(); !m.IsZero() {
+			rules.Masquerade[vswitch.HostPortName(r.Name)] = plan.Families(m)
 		}
 		if r.HostPort() {
 			rules.Host[r.HostMAC] = true

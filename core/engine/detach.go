@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/patchbay-net/patchbay/core/plan"
 	"github.com/patchbay-net/patchbay/core/store"
@@ -25,6 +24,11 @@ func (e *Engine) Detach(ctx context.Context, owner vswitch.Owner) error {
 }
 
 func (e *Engine) detach(ctx context.Context, owner vswitch.Owner) error {
+	return e.detachIf(ctx, owner, func(vswitch.Port) bool { return true })
+}
+
+// detachIf detaches an owner unless its port, looked at under its lock, is to stay.
+func (e *Engine) detachIf(ctx context.Context, owner vswitch.Owner, goes func(vswitch.Port) bool) error {
 	id := owner.PortID()
 	unlock, lockErr := e.store.LockPort(id)
 	if lockErr == nil {
@@ -48,7 +52,11 @@ func (e *Engine) detach(ctx context.Context, owner vswitch.Owner) error {
 	if errors.Is(viewErr, vswitch.NotFound) {
 		viewErr = nil
 	}
-	if err := e.withdraw(ctx, id, r); err != nil {
+	if r.known && !goes(r.port) {
+		return nil
+	}
+	r.port.ID = id
+	if err := e.withdraw(ctx, r); err != nil {
 		return errors.Join(err, viewErr, lockErr)
 	}
 	if err := errors.Join(viewErr, lockErr); err != nil || !r.known {
@@ -60,9 +68,9 @@ func (e *Engine) detach(ctx context.Context, owner vswitch.Owner) error {
 // withdraw takes a port out of the kernel, known or not. A netdev of ours goes
 // without a look, for speed; at somebody else's we look first, since its owner
 // may have moved it elsewhere meanwhile.
-func (e *Engine) withdraw(ctx context.Context, id string, r reservation) error {
-	if !r.known {
-		return e.kernel.Apply(ctx, []plan.Step{plan.DeleteNetdev{Name: id}})
+func (e *Engine) withdraw(ctx context.Context, r reservation) error {
+	if r.port.Netdev == "" { // no record: the name follows from the owner
+		return e.kernel.Apply(ctx, []plan.Step{plan.DeleteNetdev{Name: r.port.ID}})
 	}
 	had := attachedState(r.port, r.record, r.caps)
 	if r.port.Adopted {
@@ -92,84 +100,4 @@ func (e *Engine) DeletePort(ctx context.Context, name string) error {
 		})
 	}
 	return fault("port delete", "port "+name, e.detach(ctx, p.Owner))
-}
-
-// GC detaches what is not valid any more and goes on after errors, which it
-// returns joined with the report of what it did remove. See GCRequest.
-func (e *Engine) GC(ctx context.Context, req GCRequest) (GCReport, error) {
-	report := GCReport{Removed: []vswitch.Port{}}
-	// Netdevs first: a netdev that is seen has had its record for longer.
-	netdevs, err := e.kernel.Netdevs(ctx)
-	if err != nil {
-		return report, fault("gc", "", err)
-	}
-	ports, err := e.guests()
-	if err != nil {
-		return report, fault("gc", "", err)
-	}
-	valid := make(map[string]bool, len(req.Valid))
-	for _, o := range req.Valid {
-		o.Kind, o.Network = vswitch.OwnerContainer, req.Network
-		valid[o.PortID()] = true
-	}
-	known := make(map[string]bool, len(ports))
-	exists := make(map[string]bool, len(netdevs))
-	for _, n := range netdevs {
-		exists[n.Name] = true
-	}
-	var errs []error
-	for _, p := range ports {
-		known[p.ID] = true
-		if !e.stale(p, req, valid[p.ID], exists[p.Netdev]) {
-			continue
-		}
-		if err := e.detach(ctx, p.Owner); err != nil {
-			errs = append(errs, fmt.Errorf("port %s: %w", p.ID, err))
-			continue
-		}
-		report.Removed = append(report.Removed, p)
-	}
-	for _, n := range netdevs {
-		if known[n.Name] || valid[n.Name] || !markedFor(n.Alias, req.Network) {
-			continue
-		}
-		if err := e.kernel.Apply(ctx, []plan.Step{plan.DeleteNetdev{Name: n.Name}}); err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		report.Netdevs = append(report.Netdevs, n.Name)
-	}
-	return report, fault("gc", "", errors.Join(errs...))
-}
-
-// markedFor reports whether an alias is that of a container's port on the
-// network, or on any if network is empty.
-func markedFor(alias, network string) bool {
-	mark := " network="
-	if network != "" {
-		mark += network + " "
-	}
-	return strings.HasPrefix(alias, vswitch.AliasPrefix+"port ") && strings.Contains(alias, mark)
-}
-
-// stale decides on one port. A runtime knows its own network's attachments.
-// Nobody knows all networks': there it takes two proofs, a namespace that is
-// gone and a netdev that went with it.
-func (e *Engine) stale(p vswitch.Port, req GCRequest, valid, exists bool) bool {
-	if p.Owner.Kind != vswitch.OwnerContainer {
-		return false
-	}
-	if req.Network != "" {
-		return p.Owner.Network == req.Network && !valid
-	}
-	return !exists && errors.Is(e.kernel.CheckNetns(p.Owner.Netns), vswitch.NetnsNotFound)
-}
-
-// guests lists the ports that the store has; the host's are part of its switches.
-func (e *Engine) guests() (ports []vswitch.Port, err error) {
-	err = e.store.View(func(tx *store.Tx) error {
-		ports, err = tx.Ports()
-		return err
-	})
-	return ports, err
 }

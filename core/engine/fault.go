@@ -23,11 +23,10 @@ func fault(op, object string, err error) error {
 		named.Op, named.Object, named.Err = op, object, about(e, object)
 		return &named
 	}
-	out := &vswitch.Error{Kind: vswitch.KindOf(err), Op: op, Object: object, Err: err}
-	var step *kernel.StepError
-	if errors.As(err, &step) && errors.As(err, &v) {
+	out := &vswitch.Error{Kind: vswitch.KindOf(err), Op: op, Object: object, Err: err, Hint: vswitch.HintOf(err)}
+	if s, ok := err.(*kernel.StepError); ok && errors.As(s.Err, &v) { //nolint:errorlint // only an error that is nothing more than the step's
 		// The step's own words are for the log; the user gets the reason.
-		out.Err, out.Hint = about(v, object), v.Hint
+		out.Err = about(v, object)
 	}
 	return out
 }
@@ -43,4 +42,12 @@ func about(e *vswitch.Error, object string) error {
 		return cause
 	}
 	return fmt.Errorf("%s: %w", e.Object, cause)
+}
+
+// undone is a failure and that of its undo, if that failed too.
+func undone(err, undo error) error {
+	if undo == nil {
+		return err
+	}
+	return fmt.Errorf("%w; the undo failed too: %w", err, undo)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"runtime"
 	"testing"
 	"time"
 
@@ -62,10 +63,35 @@ func newLabWith(t *testing.T, caps kernel.Capabilities) *lab {
 // open is what a fresh process does.
 func (l *lab) open() {
 	l.Engine = engine.New(engine.Config{
-		Kernel: l.kernel,
+		Kernel: mortal{l.kernel},
 		Store:  store.New(store.Config{Dirs: l.dirs, BootID: l.boot, MachineID: "machine"}),
 		Now:    func() time.Time { return time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC) },
 	})
+}
+
+// mortal takes the calling goroutine with it when the kernel dies, as kill -9 takes
+// the process: whatever a verb would do about the error is not done.
+type mortal struct{ *kernel.Fake }
+
+func (m mortal) Apply(ctx context.Context, steps []plan.Step) error {
+	err := m.Fake.Apply(ctx, steps)
+	if errors.Is(err, kernel.ErrDied) {
+		runtime.Goexit()
+	}
+	return err
+}
+
+// dies runs a verb and reports whether it was killed.
+func dies(verb func() error) (killed bool) {
+	killed = true
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = verb()
+		killed = false
+	}()
+	<-done
+	return killed
 }
 
 func netns(i int) string { return fmt.Sprintf("/run/netns/c%d", i) }

@@ -2,6 +2,8 @@ package engine
 
 import (
 	"context"
+	"fmt"
+	"strings"
 
 	"github.com/patchbay-net/patchbay/core/store"
 	"github.com/patchbay-net/patchbay/core/vswitch"
@@ -31,11 +33,15 @@ func poolStatus(tx *store.Tx) (PoolStatus, error) {
 }
 
 // SetMACPool changes the range. Whoever holds an address keeps it; a range with a
-// static address in use in it is refused (MACPoolRange), naming the address.
+// static address in use in it, or the address of a NIC or VF of the host, is
+// refused (MACPoolRange), naming the address.
 // PowerShell twin: Set-VMHost -MacAddressMinimum -MacAddressMaximum.
-func (e *Engine) SetMACPool(_ context.Context, r vswitch.MACRange) (PoolStatus, error) {
+func (e *Engine) SetMACPool(ctx context.Context, r vswitch.MACRange) (PoolStatus, error) {
 	var s PoolStatus
 	err := r.Validate()
+	if err == nil {
+		err = e.withoutNICs(ctx, r)
+	}
 	if err == nil {
 		err = e.store.UpdateConfig(func(tx *store.Tx) (err error) {
 			if err := tx.SetMACRange(r); err != nil {
@@ -46,6 +52,25 @@ func (e *Engine) SetMACPool(_ context.Context, r vswitch.MACRange) (PoolStatus, 
 		})
 	}
 	return s, fault("mac pool set", "", err)
+}
+
+// withoutNICs refuses a range with an address that the host's hardware has.
+func (e *Engine) withoutNICs(ctx context.Context, r vswitch.MACRange) error {
+	netdevs, err := e.kernel.Netdevs(ctx)
+	for _, n := range netdevs {
+		if strings.HasPrefix(n.Alias, vswitch.AliasPrefix) {
+			continue
+		}
+		for _, mac := range append([]vswitch.MAC{n.MAC}, n.VFs...) {
+			if r.Contains(mac) {
+				return &vswitch.Error{
+					Kind: vswitch.MACPoolRange, Object: "MAC pool",
+					Err: fmt.Errorf("range %s contains %s, the address of %s or a VF of it", r, mac, n.Name), Hint: "choose a range without it",
+				}
+			}
+		}
+	}
+	return err
 }
 
 // MACs lists the addresses held, in order.

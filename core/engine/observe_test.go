@@ -117,6 +117,7 @@ func TestGCOfOrphans(t *testing.T) {
 	l := newLab(t)
 	before := func() string { l.mustAdd(internal()); return l.kernel.String() }()
 	a := l.mustAttach(request(0))
+	l.kernel.SetNetdevDown(netns(0), "eth0")
 	l.boot = "another store"
 	l.open()
 	l.mustAdd(internal())
@@ -161,7 +162,7 @@ func TestStatus(t *testing.T) {
 		t.Errorf("status %+v, %v", s, err)
 	}
 	l.kernel.RemoveNetdev("pbh-prod")
-	if s, _ = l.Status(context.Background()); !s.Ready || len(s.Problems) != 1 || s.Problems[0].Kind != vswitch.Conflict {
+	if s, _ = l.Status(context.Background()); !s.Ready || len(s.Problems) != 1 || s.Problems[0].Kind != vswitch.Drifted {
 		t.Errorf("a lost host port is not told: %+v", s)
 	}
 }

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -113,6 +114,9 @@ func (e *Engine) Check(ctx context.Context, owner vswitch.Owner) (Check, error) 
 	if err != nil {
 		return Check{}, fault("check", owner.String(), err)
 	}
+	if owner.Netns != "" {
+		p.Owner.Netns = owner.Netns // where the runtime says that the container is
+	}
 	steps, err := e.repairs(ctx, p)
 	return Check{Port: p, Steps: steps}, fault("check", owner.String(), err)
 }
@@ -140,7 +144,18 @@ func (e *Engine) repairs(ctx context.Context, p vswitch.Port) ([]plan.Step, erro
 		return nil, err
 	}
 	excuse(p, observed)
-	return plan.Diff(desired, observed), nil
+	return unshadowed(plan.Diff(desired, observed), observed.Ports[p.Netdev].Endpoint), nil
+}
+
+// unshadowed leaves out routes that another network of the container has brought
+// before: adding them again would change nothing.
+func unshadowed(steps []plan.Step, end *plan.Endpoint) []plan.Step {
+	return slices.DeleteFunc(steps, func(s plan.Step) bool {
+		add, ok := s.(plan.AddRoute)
+		return ok && end != nil && slices.ContainsFunc(end.Shadowed, func(r vswitch.Route) bool {
+			return plan.RouteKey(r) == plan.RouteKey(add.Route)
+		})
+	})
 }
 
 // excuse takes for granted what an owner, or a plugin behind ours in its chain,
@@ -157,4 +172,17 @@ func excuse(p vswitch.Port, observed plan.State) {
 	if p.MACSpoofing {
 		end.MAC = p.MAC
 	}
+}
+
+// Attached returns the port that an owner has, if it has one. It reads the store
+// alone.
+func (e *Engine) Attached(_ context.Context, owner vswitch.Owner) (p vswitch.Port, found bool, err error) {
+	err = e.store.View(func(tx *store.Tx) error {
+		p, err = tx.Port(owner.PortID())
+		return err
+	})
+	if errors.Is(err, vswitch.NotFound) {
+		return p, false, nil
+	}
+	return p, err == nil, fault("port show", owner.String(), err)
 }

@@ -125,6 +125,8 @@ type Problem struct {
 	Kind    vswitch.Kind `json:"kind"`
 	Message string       `json:"message"`
 	Hint    string       `json:"hint,omitempty"`
+	// Blocks says that no Attach can succeed until this is mended.
+	Blocks bool `json:"blocks,omitempty"`
 }
 
 // Topology is what the picture of `patchbay topology` is drawn from.

@@ -44,7 +44,7 @@ func (e *Engine) Status(ctx context.Context) (Status, error) {
 }
 
 func problem(err error) Problem {
-	p := Problem{Kind: vswitch.KindOf(err), Message: err.Error(), Hint: vswitch.HintOf(err)}
+	p := Problem{Kind: vswitch.KindOf(err), Message: err.Error(), Hint: vswitch.HintOf(err), Blocks: true}
 	var v *vswitch.Error
 	if errors.As(err, &v) {
 		bare := *v
@@ -59,11 +59,12 @@ func (s *Status) judgePool() {
 	if s.Pool.Used*5 < s.Pool.Size*4 {
 		return
 	}
-	s.Ready = s.Ready && s.Pool.Used < s.Pool.Size
+	empty := s.Pool.Used >= s.Pool.Size
+	s.Ready = s.Ready && !empty
 	wider := s.Pool.Wider()
 	s.Problems = append(s.Problems, Problem{
 		Kind: vswitch.MACPoolExhausted, Message: fmt.Sprintf("MAC pool %s: %d of %d addresses are in use", s.Pool.MACRange, s.Pool.Used, s.Pool.Size),
-		Hint: fmt.Sprintf("run `patchbay mac pool set --first %s --last %s`", wider.First, wider.Last),
+		Hint: fmt.Sprintf("run `patchbay mac pool set --first %s --last %s`", wider.First, wider.Last), Blocks: empty,
 	})
 }
 
@@ -83,8 +84,20 @@ func (s *Status) judgeCapabilities() {
 // judgeSwitches compares each switch with the kernel.
 func (e *Engine) judgeSwitches(ctx context.Context, s *Status, records []store.SwitchRecord) error {
 	for _, r := range records {
+		if p, ok := e.judgeUplink(ctx, r); ok {
+			s.Problems = append(s.Problems, p)
+			if p.Kind == vswitch.UplinkNotFound {
+				continue // the rest follows from it
+			}
+		}
 		desired := switchState(r, s.Capabilities)
-		desired.Rules = hostRules([]store.SwitchRecord{r}, s.Capabilities)
+		err := e.store.View(func(tx *store.Tx) (err error) {
+			desired.Rules, err = allRules(tx, s.Capabilities, "")
+			return err
+		})
+		if err != nil {
+			return fault("status", "switch "+r.Name, err)
+		}
 		observed, err := e.kernel.Observe(ctx, desired)
 		if err != nil {
 			return fault("status", "switch "+r.Name, err)
@@ -92,17 +105,29 @@ func (e *Engine) judgeSwitches(ctx context.Context, s *Status, records []store.S
 		if steps := plan.Diff(desired, observed); len(steps) > 0 {
 			s.Problems = append(s.Problems, drifted(r, steps))
 		}
-		if r.Uplink == "" {
-			continue
-		}
-		if nic, err := e.kernel.Netdev(ctx, r.Uplink); err == nil && !nic.Carrier {
-			s.Problems = append(s.Problems, Problem{
-				Kind: vswitch.UplinkNotFound, Message: fmt.Sprintf("switch %s: uplink %s has no carrier", r.Name, r.Uplink),
-				Hint: "check the cable and the physical switch",
-			})
-		}
 	}
 	return nil
+}
+
+// judgeUplink tells of a switch's uplink what keeps it from working.
+func (e *Engine) judgeUplink(ctx context.Context, r store.SwitchRecord) (Problem, bool) {
+	if r.Uplink == "" {
+		return Problem{}, false
+	}
+	nic, err := e.kernel.Netdev(ctx, r.Uplink)
+	switch {
+	case errors.Is(err, vswitch.NotFound):
+		return Problem{
+			Kind: vswitch.UplinkNotFound, Message: fmt.Sprintf("switch %s: uplink %s is not on this host any more", r.Name, r.Uplink),
+			Hint: fmt.Sprintf("put the NIC back, or run `patchbay switch delete %s`", r.Name),
+		}, true
+	case err == nil && !nic.Carrier:
+		return Problem{
+			Kind: vswitch.NoCarrier, Message: fmt.Sprintf("switch %s: uplink %s has no carrier", r.Name, r.Uplink),
+			Hint: "check the cable and the physical switch",
+		}, true
+	}
+	return Problem{}, false
 }
 
 // drifted words what a switch lacks, by its first step, and the command that
@@ -116,7 +141,7 @@ func drifted(r store.SwitchRecord, steps []plan.Step) Problem {
 	if r.Uplink != "" {
 		definition = "--uplink " + r.Uplink
 	}
-	return Problem{Kind: vswitch.Conflict, Message: message, Hint: fmt.Sprintf("run `patchbay switch add %s %s`, which repairs it", r.Name, definition)}
+	return Problem{Kind: vswitch.Drifted, Message: message, Hint: fmt.Sprintf("run `patchbay switch add %s %s`, which repairs it", r.Name, definition)}
 }
 
 // Topology is what a picture of the host's switches shows.

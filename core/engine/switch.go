@@ -40,6 +40,9 @@ func (e *Engine) AddSwitch(ctx context.Context, s vswitch.Switch) (SwitchStatus,
 
 // lockSwitch takes the locks of a verb that changes a switch.
 func (e *Engine) lockSwitch(name string) (unlock func(), err error) {
+	if err := vswitch.ValidateName(name); err != nil {
+		return nil, &vswitch.Error{Kind: vswitch.Invalid, Err: err}
+	}
 	unlockAll, err := e.store.LockSwitch(allSwitches, store.Exclusive)
 	if err != nil {
 		return nil, err
@@ -53,11 +56,8 @@ func (e *Engine) lockSwitch(name string) (unlock func(), err error) {
 }
 
 func (e *Engine) addSwitch(ctx context.Context, s vswitch.Switch) (SwitchStatus, error) {
-	caps, err := e.capabilities(ctx)
+	caps, err := e.capabilitiesFor(ctx, s)
 	if err != nil {
-		return SwitchStatus{}, err
-	}
-	if err := supported(s, caps); err != nil {
 		return SwitchStatus{}, err
 	}
 	existing, err := e.record(s.Name)
@@ -76,7 +76,7 @@ func (e *Engine) addSwitch(ctx context.Context, s vswitch.Switch) (SwitchStatus,
 	}
 	status, err := e.repairSwitch(ctx, record, caps)
 	if err != nil {
-		return status, errors.Join(err, e.removeSwitch(ctx, record, caps))
+		return status, undone(err, e.removeSwitch(ctx, record, caps))
 	}
 	return status, nil
 }
@@ -84,6 +84,9 @@ func (e *Engine) addSwitch(ctx context.Context, s vswitch.Switch) (SwitchStatus,
 // newRecord decides what a switch's record adds to its definition, and writes it:
 // the intent, before anything is touched.
 func (e *Engine) newRecord(ctx context.Context, r *store.SwitchRecord) error {
+	if err := e.namesFree(ctx, r.Name); err != nil {
+		return err
+	}
 	if r.Type == vswitch.External {
 		nic, err := e.uplink(ctx, r.Switch)
 		if err != nil {
@@ -101,7 +104,7 @@ func (e *Engine) newRecord(ctx context.Context, r *store.SwitchRecord) error {
 	}
 	r.BridgeMAC = vswitch.DerivedMAC("bridge", r.Name, strconv.FormatUint(rand.Uint64(), 36))
 	return e.store.UpdateConfig(func(tx *store.Tx) (err error) {
-		if err := uplinkFree(tx, r.Switch); err != nil {
+		if err := errors.Join(uplinkFree(tx, r.Switch), subnetsFree(tx, r.Switch)); err != nil {
 			return err
 		}
 		if r.Number, err = tx.FreeSwitchNumber(); err != nil {
@@ -136,6 +139,46 @@ func uplinkFree(tx *store.Tx, s vswitch.Switch) error {
 	return nil
 }
 
+// subnetsFree refuses a gateway whose subnet is another switch's: the host could
+// route to one of them alone.
+func subnetsFree(tx *store.Tx, s vswitch.Switch) error {
+	records, err := tx.Switches()
+	for _, r := range records {
+		for _, theirs := range r.Gateway {
+			for _, ours := range s.Gateway {
+				if r.Name != s.Name && ours.Overlaps(theirs) {
+					return &vswitch.Error{
+						Kind: vswitch.Conflict, Err: fmt.Errorf("gateway %s overlaps %s of switch %s", ours, theirs, r.Name),
+						Hint: "choose another subnet",
+					}
+				}
+			}
+		}
+	}
+	return err
+}
+
+// namesFree refuses a switch whose netdevs' names somebody else has: another
+// switch with a name that is cut to the same, or a stranger.
+func (e *Engine) namesFree(ctx context.Context, name string) error {
+	for _, netdev := range []string{vswitch.BridgeName(name), vswitch.HostPortName(name), vswitch.HostPortSwitchEnd(name)} {
+		n, err := e.kernel.Netdev(ctx, netdev)
+		if errors.Is(err, vswitch.NotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if !vswitch.AliasOf(n.Alias, name) {
+			return &vswitch.Error{
+				Kind: vswitch.AlreadyExists, Err: fmt.Errorf("netdev %s, which the switch needs, is there and somebody else's", netdev),
+				Hint: fmt.Sprintf("choose another name for the switch, or rename the netdev: `ip link set %s name NEW`", netdev),
+			}
+		}
+	}
+	return nil
+}
+
 func (e *Engine) record(name string) (r store.SwitchRecord, err error) {
 	err = e.store.View(func(tx *store.Tx) error {
 		r, err = tx.Switch(name)
@@ -156,36 +199,60 @@ func (e *Engine) repairSwitch(ctx context.Context, r store.SwitchRecord, caps ke
 	if err != nil {
 		return SwitchStatus{}, err
 	}
-	if err := e.reach(ctx, desired, plan.State{}); err != nil {
+	had, err := e.changing(r.Name, caps)
+	if err != nil {
+		return SwitchStatus{}, err
+	}
+	if err := e.reach(ctx, desired, had); err != nil {
 		return SwitchStatus{}, err
 	}
 	return e.realised(r, caps)
 }
 
-// realised notes that the kernel has all of a switch: from now on attachments
-// need not look.
+// realised notes that the kernel has all of a switch and no more: from now on
+// attachments need not look.
 func (e *Engine) realised(r store.SwitchRecord, caps kernel.Capabilities) (s SwitchStatus, err error) {
 	err = e.store.Update(func(tx *store.Tx) error {
+		if !r.HostPort() { // it had one, perhaps
+			if err := tx.DeletePort(vswitch.HostPortSwitchEnd(r.Name)); err != nil {
+				return err
+			}
+		}
 		if s, err = statusOf(tx, r); err != nil {
 			return err
 		}
-		return tx.PutRealised(store.Realised{SwitchRecord: r, LocksPorts: caps.PortLocked})
+		return tx.PutRealised(store.Realised{SwitchRecord: r, LocksPorts: caps.PortLocked, HasRules: caps.BridgeRules})
 	})
 	return s, err
 }
 
-// unrealise goes before every change of a switch: if the process is killed in the
-// middle, the next attachment repairs the switch first.
-func (e *Engine) unrealise(name string) error {
-	return e.store.Update(func(tx *store.Tx) error { return tx.DropRealised(name) })
+// changing goes before every change of a switch and returns what the kernel may
+// still have of what the switch was: if the process is killed in the middle, the
+// next verb finds the same again, and removes what is not wanted of it.
+func (e *Engine) changing(name string, caps kernel.Capabilities) (had plan.State, err error) {
+	err = e.store.Update(func(tx *store.Tx) error {
+		was, found, err := tx.Realised(name)
+		if err != nil || !found {
+			return err
+		}
+		had = switchState(was.SwitchRecord, caps)
+		had.Forward = plan.Families{}
+		had.Rules = hostRules([]store.SwitchRecord{was.SwitchRecord}, caps)
+		if was.Changing {
+			return nil
+		}
+		was.Changing = true
+		return tx.PutRealised(was)
+	})
+	return had, err
 }
 
 // desiredSwitch is a switch with the rules of the whole host.
 func (e *Engine) desiredSwitch(r store.SwitchRecord, caps kernel.Capabilities) (plan.State, error) {
 	desired := switchState(r, caps)
 	err := e.store.View(func(tx *store.Tx) error {
-		records, err := tx.Switches()
-		desired.Rules = hostRules(records, caps)
+		rules, err := allRules(tx, caps, "")
+		desired.Rules = rules
 		return err
 	})
 	return desired, err
@@ -235,8 +302,8 @@ func agrees(want vswitch.Switch, have store.SwitchRecord) error {
 	check("hostAccess", want.HostAccess == nil || *want.HostAccess == have.HostPort(), want.HostPort(), have.HostPort())
 	check("vlan", want.VLAN == 0 || want.VLAN == have.VLAN, want.VLAN, have.VLAN)
 	check("mtu", want.MTU == 0 || want.MTU == have.EffectiveMTU, want.MTU, have.EffectiveMTU)
-	check("gateway", len(want.Gateway) == 0 || slices.Equal(want.Gateway, have.Gateway), want.Gateway, have.Gateway)
-	check("masquerade", want.Masquerade.IsZero() || want.Masquerade == have.Masquerade, want.Masquerade, have.Masquerade)
+	check("gateway", len(want.Gateway) == 0 || slices.Equal(want.Normalized().Gateway, have.Normalized().Gateway), want.Gateway, have.Gateway)
+	check("masquerade", want.Masquerade.IsZero() || masqueradesAs(want, have), want.Masquerade, have.Masquerade)
 	if len(differ) == 0 {
 		return nil
 	}
@@ -244,6 +311,15 @@ func agrees(want vswitch.Switch, have store.SwitchRecord) error {
 		Kind: vswitch.Conflict, Err: fmt.Errorf("exists with another definition: %s", strings.Join(differ, "; ")),
 		Hint: fmt.Sprintf("compare with `patchbay switch show %s`; change it with `patchbay switch set %s`", have.Name, have.Name),
 	}
+}
+
+// masqueradesAs compares masquerade for the families that there are: "on" is
+// "ipv4" where there is no IPv6 gateway.
+func masqueradesAs(want vswitch.Switch, have store.SwitchRecord) bool {
+	if len(want.Gateway) == 0 {
+		want.Gateway = have.Gateway
+	}
+	return want.EffectiveMasquerade() == have.EffectiveMasquerade()
 }
 
 // Switch returns one switch, or vswitch.NotFound. PowerShell twin: Get-VMSwitch.
@@ -293,17 +369,24 @@ func (e *Engine) canAttach(ctx context.Context, name string, define *vswitch.Swi
 		want = r.Switch
 	case errors.Is(err, vswitch.NotFound) && define != nil:
 		want = *define
-		caps, capsErr := e.capabilities(ctx)
-		err = errors.Join(define.Validate(), capsErr)
-		if err == nil {
-			err = supported(want, caps)
+		if err = define.Validate(); err == nil {
+			_, err = e.capabilitiesFor(ctx, want)
 		}
 	}
-	if err != nil || want.Uplink == "" {
+	if err != nil {
 		return err
 	}
-	if _, err := e.uplink(ctx, want); err != nil {
-		return err
+	if want.Uplink != "" {
+		if _, err := e.uplink(ctx, want); err != nil {
+			return err
+		}
 	}
-	return e.store.View(func(tx *store.Tx) error { return uplinkFree(tx, want) })
+	unchanged := errors.New("unchanged")
+	err = e.store.Update(func(tx *store.Tx) error { // that it can be written is a part of the question
+		return errors.Join(uplinkFree(tx, want), unchanged)
+	})
+	if errors.Is(err, unchanged) && vswitch.KindOf(err) == vswitch.KernelFailed {
+		return nil
+	}
+	return err
 }

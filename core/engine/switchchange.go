@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/patchbay-net/patchbay/core/kernel"
@@ -35,39 +37,38 @@ func (e *Engine) setSwitch(ctx context.Context, name string, c SwitchChange) (Sw
 	if err != nil {
 		return SwitchStatus{}, err
 	}
-	caps, err := e.capabilities(ctx)
-	if err != nil {
+	if err := changed.Validate(); err != nil {
 		return SwitchStatus{}, err
 	}
-	if err := errors.Join(changed.Validate(), supported(changed, caps)); err != nil {
+	caps, err := e.capabilitiesFor(ctx, changed)
+	if err != nil {
 		return SwitchStatus{}, err
 	}
 	record := old
 	record.Switch = changed
 	if err := e.exchange(ctx, old, &record, caps); err != nil {
-		return SwitchStatus{}, errors.Join(err, e.exchange(ctx, record, &old, caps))
+		return SwitchStatus{}, undone(err, e.exchange(ctx, record, &old, caps))
 	}
 	return e.switchStatus(record)
 }
 
-// exchange writes the new record and takes the kernel from the old one to it.
+// exchange writes the new record and takes the kernel from the old one to it. The
+// host port's address is given back only when the port is gone.
 func (e *Engine) exchange(ctx context.Context, old store.SwitchRecord, new *store.SwitchRecord, caps kernel.Capabilities) error {
-	if err := e.unrealise(old.Name); err != nil {
+	had, err := e.changing(old.Name, caps)
+	if err != nil {
 		return err
 	}
-	err := e.store.UpdateConfig(func(tx *store.Tx) (err error) {
-		if new.HostPort() && new.HostMAC.IsZero() {
-			if new.HostMAC, err = tx.LeaseMAC(vswitch.HostPortSwitchEnd(new.Name)); err != nil {
-				return err
-			}
+	err = e.store.UpdateConfig(func(tx *store.Tx) (err error) {
+		if err := errors.Join(subnetsFree(tx, new.Switch), gatewaysFree(tx, new.Switch)); err != nil {
+			return err
 		}
-		if !new.HostPort() && !new.HostMAC.IsZero() {
-			if err := tx.ReleaseMAC(new.HostMAC); err != nil {
-				return err
-			}
+		if new.HostPort() && new.HostMAC.IsZero() {
+			new.HostMAC, err = tx.LeaseMAC(vswitch.HostPortSwitchEnd(new.Name))
+		} else if !new.HostPort() {
 			new.HostMAC = vswitch.MAC{}
 		}
-		return tx.PutSwitch(*new)
+		return errors.Join(err, tx.PutSwitch(*new))
 	})
 	if err != nil {
 		return err
@@ -76,12 +77,28 @@ func (e *Engine) exchange(ctx context.Context, old store.SwitchRecord, new *stor
 	if err != nil {
 		return err
 	}
-	had := switchState(old, caps)
-	had.Rules = hostRules([]store.SwitchRecord{old}, caps)
-	if err := e.reach(ctx, desired, had); err != nil {
+	was := switchState(old, caps)
+	was.Rules = hostRules([]store.SwitchRecord{old}, caps)
+	if err := e.reach(ctx, desired, plan.Union(was, had)); err != nil {
 		return err
 	}
 	_, err = e.realised(*new, caps)
+	return err
+}
+
+// gatewaysFree refuses a gateway address that a guest on the switch has.
+func gatewaysFree(tx *store.Tx, s vswitch.Switch) error {
+	leases, err := tx.IPs(s.Name)
+	for _, l := range leases {
+		for _, g := range s.Gateway {
+			if l.Addr == g.Addr() {
+				return &vswitch.Error{
+					Kind: vswitch.IPInUse, Err: fmt.Errorf("gateway address %s is leased by port %s", l.Addr, l.Port),
+					Hint: "choose another address, or end that port's owner",
+				}
+			}
+		}
+	}
 	return err
 }
 
@@ -178,51 +195,74 @@ func holders(name string, ports []vswitch.Port) error {
 // removeSwitch takes the switch out of the kernel and then forgets it: a process
 // killed in between leaves a record, which the next delete or add finishes.
 func (e *Engine) removeSwitch(ctx context.Context, r store.SwitchRecord, caps kernel.Capabilities) error {
-	if err := e.unrealise(r.Name); err != nil {
+	was, err := e.changing(r.Name, caps)
+	if err != nil {
 		return err
 	}
-	var others []store.SwitchRecord
-	err := e.store.View(func(tx *store.Tx) error {
-		records, err := tx.Switches()
-		for _, o := range records {
-			if o.Name != r.Name {
-				others = append(others, o)
-			}
-		}
+	had := plan.Union(switchState(r, caps), was)
+	had.Forward = plan.Families{}
+	had.Rules = plan.Union(plan.State{Rules: hostRules([]store.SwitchRecord{r}, caps)}, was).Rules
+	desired := plan.State{}
+	err = e.store.View(func(tx *store.Tx) error {
+		desired.Rules, err = allRules(tx, caps, r.Name)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	had := switchState(r, caps)
-	had.Forward = plan.Families{}
-	had.Rules = hostRules(append(others, r), caps)
-	desired := plan.State{Rules: hostRules(others, caps), Ports: e.releasedUplink(ctx, r)}
+	if desired.Ports, err = e.releasedUplink(ctx, r); err != nil {
+		return err
+	}
+	if desired.Ports == nil {
+		delete(had.Ports, r.Uplink)
+	}
 	if err := e.reach(ctx, desired, had); err != nil {
 		return err
 	}
 	return e.store.UpdateConfig(func(tx *store.Tx) error {
-		if !r.HostMAC.IsZero() {
-			if err := tx.ReleaseMAC(r.HostMAC); err != nil {
-				return err
-			}
-		}
-		return tx.DeleteSwitch(r.Name)
+		return errors.Join(
+			tx.DeletePort(vswitch.HostPortSwitchEnd(r.Name)), // and the lease of its address
+			tx.DropRealised(r.Name),
+			tx.DeleteSwitch(r.Name),
+		)
 	})
 }
 
-// releasedUplink is the uplink as it was before, if it is still there.
-func (e *Engine) releasedUplink(ctx context.Context, r store.SwitchRecord) map[string]plan.Port {
+// allRules are the rules of all switches but one, which may be "", with those of
+// the guests' ports that the kernel cannot lock.
+func allRules(tx *store.Tx, caps kernel.Capabilities, but string) (plan.Rules, error) {
+	records, err := tx.Switches()
+	if err != nil {
+		return plan.Rules{}, err
+	}
+	records = slices.DeleteFunc(records, func(r store.SwitchRecord) bool { return r.Name == but })
+	rules := hostRules(records, caps)
+	if caps.PortLocked || len(records) == 0 {
+		return rules, nil
+	}
+	guests, err := tx.Ports()
+	for _, p := range guests {
+		maps.Copy(rules.Guard, portRules(p, caps).Guard)
+	}
+	return rules, err
+}
+
+// releasedUplink is the uplink as it was before, or nothing if it is gone, or in
+// other hands by now.
+func (e *Engine) releasedUplink(ctx context.Context, r store.SwitchRecord) (map[string]plan.Port, error) {
 	if r.Uplink == "" {
-		return nil
+		return nil, nil
 	}
 	nic, err := e.kernel.Netdev(ctx, r.Uplink)
+	if errors.Is(err, vswitch.NotFound) || err == nil && nic.Master != "" && nic.Master != vswitch.BridgeName(r.Name) {
+		return nil, nil
+	}
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	mtu := nic.MTU
 	if r.UplinkMTU != 0 {
 		mtu = r.UplinkMTU
 	}
-	return map[string]plan.Port{r.Uplink: {Name: r.Uplink, MTU: mtu, Up: nic.Up}}
+	return map[string]plan.Port{r.Uplink: {Name: r.Uplink, MTU: mtu, Up: nic.Up}}, nil
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/patchbay-net/patchbay/core/kernel"
+	"github.com/patchbay-net/patchbay/core/store"
 	"github.com/patchbay-net/patchbay/core/vswitch"
 )
 
@@ -26,6 +27,9 @@ func (e *Engine) uplink(ctx context.Context, s vswitch.Switch) (kernel.Netdev, e
 	if err := eligible(nic, vswitch.BridgeName(s.Name)); err != nil {
 		return nic, err
 	}
+	if err := e.macFree(nic); err != nil {
+		return nic, err
+	}
 	if nic.MaxMTU != 0 && s.MTU > nic.MaxMTU {
 		return nic, &vswitch.Error{
 			Kind: vswitch.Invalid, Err: fmt.Errorf("MTU %d is more than the %d that NIC %s can do", s.MTU, nic.MaxMTU, nic.Name),
@@ -33,6 +37,23 @@ func (e *Engine) uplink(ctx context.Context, s vswitch.Switch) (kernel.Netdev, e
 		}
 	}
 	return nic, nil
+}
+
+// macFree refuses a NIC whose address the pool may give to a port: the bridge would
+// keep the port's frames for the NIC.
+func (e *Engine) macFree(nic kernel.Netdev) error {
+	var r vswitch.MACRange
+	err := e.store.View(func(tx *store.Tx) (err error) {
+		r, _, err = tx.MACRange()
+		return err
+	})
+	if err == nil && r.Contains(nic.MAC) {
+		return &vswitch.Error{
+			Kind: vswitch.UplinkUnsupported, Err: fmt.Errorf("%s cannot be an uplink: its MAC address %s lies in the MAC pool", nic.Name, nic.MAC),
+			Hint: "change the pool with `patchbay mac pool set`, or the address of the NIC",
+		}
+	}
+	return err
 }
 
 // eligible applies Hyper-V's and the bridge's rules for uplinks. bridge is the

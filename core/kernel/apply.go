@@ -203,6 +203,8 @@ func (a *applier) step(i int, s plan.Step) error {
 		return a.deleteFDB(i, s)
 	case plan.AwaitPort:
 		return a.outside(func() error { return awaitPort(a.host, s.Name) })
+	case plan.RequireRules:
+		return a.outside(tablesPresent)
 	case plan.SetRules:
 		return a.outside(func() error { return applyRules(s) })
 	case plan.SetForwarding:
@@ -251,14 +253,20 @@ func (a *applier) atEndpoint(step int, at plan.At, message func(index int) *nl.N
 	if err != nil {
 		return err
 	}
-	return a.queue(at.Netns, request{NetlinkRequest: message(index), step: step, explain: unlessThere})
+	return a.queue(at.Netns, request{NetlinkRequest: message(index), step: step, explain: explainAddress})
 }
 
-// unlessThere takes what exists for done: only a route can exist, an address is
-// replaced.
-func unlessThere(err error) error {
-	if errors.Is(err, unix.EEXIST) {
+// explainAddress takes what exists for done (only a route can exist, an address is
+// replaced) and knows the errno of an owner that has switched IPv6 off.
+func explainAddress(err error) error {
+	switch {
+	case errors.Is(err, unix.EEXIST):
 		return nil
+	case errors.Is(err, unix.EACCES):
+		return &vswitch.Error{
+			Kind: vswitch.CapabilityMissing, Err: fmt.Errorf("IPv6 is switched off in the container: %w", err),
+			Hint: "give the container net.ipv6.conf.all.disable_ipv6=0, or the network no IPv6 range",
+		}
 	}
 	return err
 }

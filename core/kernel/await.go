@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -28,24 +29,42 @@ func awaitPort(host *rtnl, name string) error {
 	if err := unix.SetsockoptInt(watch.fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, unix.RTNLGRP_LINK); err != nil {
 		return fmt.Errorf("watch netdevs: %w", err)
 	}
-	const patience = 5 // seconds without any notification
-	_ = unix.SetsockoptTimeval(watch.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: patience})
+	deadline := time.Now().Add(awaitPatience)
 	for {
-		if l, err := host.link(name); err != nil || l.port.forwarding {
+		l, err := host.link(name)
+		if err != nil || l.port.forwarding {
 			return err
 		}
-		if err := watch.notified(); err != nil {
+		if err := bridgeUp(host, l.master); err != nil {
+			return err
+		}
+		if err := watch.notified(time.Until(deadline)); err != nil {
 			return err
 		}
 	}
 }
 
+// awaitPatience bounds the wait: the link watch runs within milliseconds.
+const awaitPatience = 5 * time.Second
+
+// bridgeUp fails with vswitch.Drifted at a bridge that somebody has taken down:
+// its ports never forward.
+func bridgeUp(host *rtnl, index int) error {
+	bridge, err := host.linkAt(index)
+	if err == nil && !bridge.up {
+		err = &vswitch.Error{Kind: vswitch.Drifted, Err: fmt.Errorf("bridge %s is down", bridge.name), Hint: fmt.Sprintf("run `ip link set %s up`", bridge.name)}
+	}
+	return err
+}
+
 // notified waits for a notification; which one does not matter, since the caller
 // looks for itself.
-func (c *rtnl) notified() error {
+func (c *rtnl) notified(patience time.Duration) error {
+	timeout := unix.NsecToTimeval(max(patience, time.Millisecond).Nanoseconds())
+	_ = unix.SetsockoptTimeval(c.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout)
 	_, _, err := unix.Recvfrom(c.fd, c.buf, 0)
 	switch {
-	case errors.Is(err, unix.EAGAIN):
+	case patience <= 0, errors.Is(err, unix.EAGAIN):
 		return &vswitch.Error{Kind: vswitch.KernelFailed, Err: fmt.Errorf("the bridge does not forward on the port"), Hint: "look at its state with `bridge -d link`"}
 	case errors.Is(err, syscall.ENOBUFS), errors.Is(err, syscall.EINTR):
 		return nil

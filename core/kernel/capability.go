@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/google/nftables"
-	"github.com/google/nftables/expr"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
@@ -113,10 +111,10 @@ func requireRules() error {
 			symbol string
 			table  ruleTable
 		}{
-			{"CONFIG_NF_TABLES_BRIDGE", emptyTable(nftables.TableFamilyBridge, nftables.ChainTypeFilter, nil)},
-			{"CONFIG_NF_TABLES_INET", emptyTable(nftables.TableFamilyINet, nftables.ChainTypeFilter, nil)},
-			{"CONFIG_NFT_NAT", emptyTable(nftables.TableFamilyINet, nftables.ChainTypeNAT, nil)},
-			{"CONFIG_NFT_MASQ", emptyTable(nftables.TableFamilyINet, nftables.ChainTypeNAT, &expr.Masq{})},
+			{"CONFIG_NF_TABLES_BRIDGE", probeTable(unix.NFPROTO_BRIDGE, chainFilter)},
+			{"CONFIG_NF_TABLES_INET", probeTable(unix.NFPROTO_INET, chainFilter)},
+			{"CONFIG_NFT_NAT", probeTable(unix.NFPROTO_INET, chainNAT)},
+			{"CONFIG_NFT_MASQ", probeTable(unix.NFPROTO_INET, chainNAT, expression{name: exprMasq})},
 			{"what the rules on bridges are made of", bridgeTable()},
 			{"what masquerading is made of", natTable()},
 		} {
@@ -128,34 +126,28 @@ func requireRules() error {
 	})
 }
 
-// emptyTable is a table with one chain, and in it at most one statement.
-func emptyTable(family nftables.TableFamily, kind nftables.ChainType, statement expr.Any) ruleTable {
-	t := &nftables.Table{Name: "probe", Family: family}
-	c := chain(t, "probe", nftables.ChainHookPostrouting, int32(*nftables.ChainPriorityNATSource))
-	c.Type = kind
-	rc := ruleChain{Chain: c}
-	if statement != nil {
-		rc.rules = [][]expr.Any{{statement}}
+// probeTable is a table with one chain, and in it at most one rule.
+func probeTable(family uint8, kind string, rule ...expression) ruleTable {
+	rules := func() [][]expression {
+		if len(rule) == 0 {
+			return nil
+		}
+		return [][]expression{rule}
 	}
-	return ruleTable{Table: t, chains: []ruleChain{rc}}
+	return ruleTable{
+		name: "probe", family: family,
+		chains: []ruleChain{{"probe", kind, unix.NF_INET_POST_ROUTING, srcNAT, rules}},
+	}
 }
 
 // tryTable builds a table in the namespace of the calling thread.
 func tryTable(t ruleTable) error {
-	// Read first: the library waits for ever for the answers of a kernel without
-	// nftables.
-	if err := withRuleset(func(c *rtnl) error {
-		_, err := readRuleset(c, nil, false)
-		return err
-	}); err != nil {
-		return err
-	}
-	tx, err := newTransaction()
+	c, err := dialNetfilter()
 	if err != nil {
 		return err
 	}
-	if err := t.build(tx, nil); err != nil {
-		return err
-	}
-	return tx.Flush()
+	defer c.close()
+	var tx transaction
+	t.build(&tx, nil)
+	return tx.send(c)
 }

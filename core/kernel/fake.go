@@ -133,6 +133,13 @@ func (f *Fake) SetNetdevDown(netns, name string) {
 	}
 }
 
+// SetCapabilities changes what the kernel can do, as loading a module does.
+func (f *Fake) SetCapabilities(caps Capabilities) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.caps = caps
+}
+
 // Observe is Kernel's.
 func (f *Fake) Observe(ctx context.Context, scope plan.State) (plan.State, error) {
 	f.mu.Lock()

@@ -70,8 +70,11 @@ func (f *Fake) observeEndpoint(port string, scope plan.Endpoint) *plan.Endpoint 
 		}
 	}
 	for _, r := range scope.Routes {
-		if have := link.ns.routes[plan.RouteKey(r)]; have.link == link {
+		switch have, there := link.ns.routes[plan.RouteKey(r)]; {
+		case there && have.link == link:
 			e.Routes = append(e.Routes, inWordsOf(r, have.Route))
+		case there:
+			e.Shadowed = append(e.Shadowed, r)
 		}
 	}
 	return e

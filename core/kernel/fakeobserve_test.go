@@ -117,10 +117,10 @@ func TestFakeString(t *testing.T) {
 		plan.SetForwarding{Families: plan.Families{IPv4: true}})
 	f.RemoveNetdev("wlan0")
 	want := `host
-  docker0: bridge 0e:93:3d:f9:11:ec mtu 1500 down
+  docker0: bridge 0e:87:5a:d9:d6:02 mtu 1500 down
   lo: mtu 65536 up
   nic0: 52:54:00:00:00:01 mtu 1500 up
-  nic1: 0e:dc:7a:a2:5d:66 mtu 1500 down master docker0
+  nic1: 0e:11:b5:73:d0:a2 mtu 1500 down master docker0
     bridge link learning on flood on locked off
   pb-lan: bridge 0e:00:00:00:00:01 mtu 1500 up alias "patchbay:bridge switch=lan"
   pb1: veth eth0@/run/netns/a 0e:00:00:00:00:02 mtu 1500 up master pb-lan group 0x50420001

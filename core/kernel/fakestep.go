@@ -42,6 +42,11 @@ func (f *Fake) carryOut(step plan.Step) error {
 	case plan.AwaitPort:
 		_, err := f.host.link(s.Name)
 		return err
+	case plan.RequireRules:
+		if !f.rules.Base {
+			return refused(vswitch.Drifted, syscall.ENOENT, "nftables table patchbay is gone")
+		}
+		return nil
 	case plan.SetRules:
 		return f.setRules(s)
 	case plan.SetForwarding:

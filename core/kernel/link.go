@@ -195,3 +195,13 @@ func (c *rtnl) link(name string) (link, error) {
 	}
 	return l, err
 }
+
+// linkAt reads a netdev by its number; one that is not there has no name.
+func (c *rtnl) linkAt(index int) (l link, err error) {
+	r := nl.NewNetlinkRequest(unix.RTM_GETLINK, unix.NLM_F_ACK)
+	header := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	header.Index = int32(index)
+	r.AddData(header)
+	err = c.do([]request{{NetlinkRequest: r, absent: true, answer: func(b []byte) { l = parseLink(b) }}})
+	return l, err
+}

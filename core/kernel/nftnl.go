@@ -6,12 +6,11 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/google/nftables"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
-// This file is the reading half of nftables' netlink protocol.
+// This file is what reading and writing nftables have in common.
 
 // dumpRules sends a dump request; one that was torn is errRulesetMoved.
 func dumpRules(c *rtnl, r request) error {
@@ -27,9 +26,9 @@ func dumpRules(c *rtnl, r request) error {
 
 // dialNetfilter opens a socket to nftables in the namespace of the calling thread.
 func dialNetfilter() (*rtnl, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
+	fd, err := netfilterSocket()
 	if err != nil {
-		return nil, noNftables(err)
+		return nil, err
 	}
 	_ = unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_CAP_ACK, 1)
 	_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: rtnlTimeout})
@@ -40,22 +39,31 @@ func dialNetfilter() (*rtnl, error) {
 	return &rtnl{fd: fd, buf: make([]byte, 32<<10)}, nil
 }
 
-// nftRequest is a message to nftables.
-func nftRequest(message int, family nftables.TableFamily, flags int, attrs ...*nl.RtAttr) *nl.NetlinkRequest {
-	r := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|message, flags|unix.NLM_F_ACK)
-	r.AddData(&nl.Nfgenmsg{NfgenFamily: uint8(family), Version: unix.NFNETLINK_V0})
+func netfilterSocket() (fd int, err error) {
+	fd, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
+	if err != nil {
+		return -1, noNftables(err)
+	}
+	return fd, nil
+}
+
+// nftRequest is a message to nftables that is answered and acknowledged.
+func nftRequest(message int, family uint8, flags int, attrs ...attribute) *nl.NetlinkRequest {
+	return nftMessage(message, family, flags|unix.NLM_F_ACK, attrs)
+}
+
+func nftMessage(message int, family uint8, flags int, attrs []attribute) *nl.NetlinkRequest {
+	r := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|message, flags)
+	r.AddData(&nl.Nfgenmsg{NfgenFamily: family, Version: unix.NFNETLINK_V0})
 	for _, a := range attrs {
 		r.AddData(a)
 	}
 	return r
 }
 
-func nftName(kind int, name string) *nl.RtAttr { return nl.NewRtAttr(kind, nl.ZeroTerminated(name)) }
-
 // nftAttributes iterates over what follows struct nfgenmsg.
 func nftAttributes(b []byte) func(func(uint16, []byte) bool) {
-	const header = 4
-	return attributes(b[min(len(b), header):])
+	return attributes(b[min(len(b), nl.SizeofNfgenmsg):])
 }
 
 func bigEndian(v []byte) uint32 {

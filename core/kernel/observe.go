@@ -125,12 +125,7 @@ func (o *observer) nameOf(index int, likely string) (string, error) {
 			return likely, nil
 		}
 	}
-	r := nl.NewNetlinkRequest(unix.RTM_GETLINK, unix.NLM_F_ACK)
-	header := nl.NewIfInfomsg(unix.AF_UNSPEC)
-	header.Index = int32(index)
-	r.AddData(header)
-	var l link
-	err := o.host.do([]request{{NetlinkRequest: r, absent: true, answer: func(b []byte) { l = parseLink(b) }}})
+	l, err := o.host.linkAt(index)
 	o.names[index] = l.name
 	return l.name, err
 }
@@ -184,7 +179,7 @@ func (o *observer) endpoint(switchEnd link, scope plan.Endpoint) (*plan.Endpoint
 	if e.Addresses, err = c.addresses(l.index, scope.Addresses); err != nil {
 		return nil, err
 	}
-	e.Routes, err = c.routes(l.index, scope.Routes)
+	err = c.routes(l.index, scope.Routes, e)
 	return e, err
 }
 
@@ -224,20 +219,26 @@ func (c *rtnl) addresses(index int, scope []plan.Address) ([]plan.Address, error
 	return found, err
 }
 
-// routes returns those of scope that go by the netdev, as they are.
-func (c *rtnl) routes(index int, scope []vswitch.Route) ([]vswitch.Route, error) {
+// routes adds to e those of scope that go by the netdev, as they are, and those
+// whose destination another netdev has.
+func (c *rtnl) routes(index int, scope []vswitch.Route, e *plan.Endpoint) error {
 	if len(scope) == 0 {
-		return nil, nil
+		return nil
 	}
-	has := make(map[plan.RouteID]vswitch.Route)
+	has, others := make(map[plan.RouteID]vswitch.Route), make(map[plan.RouteID]bool)
 	err := c.dump(unix.RTM_GETROUTE, nl.NewRtMsg(), func(b []byte) {
-		if id, r, ok := parseRoute(b, index); ok {
+		id, r, ours := parseRoute(b, index)
+		if ours {
 			has[id] = r
+		} else {
+			others[id] = true
 		}
 	})
-	var found []vswitch.Route
 	for _, want := range scope {
 		r, ok := has[plan.RouteKey(want)]
+		if !ok && others[plan.RouteKey(want)] {
+			e.Shadowed = append(e.Shadowed, want)
+		}
 		if !ok {
 			continue
 		}
@@ -245,12 +246,12 @@ func (c *rtnl) routes(index int, scope []vswitch.Route) ([]vswitch.Route, error)
 		if want.Scope == nil {
 			r.Scope = nil
 		}
-		found = append(found, r)
+		e.Routes = append(e.Routes, r)
 	}
-	return found, err
+	return err
 }
 
-// parseRoute reads an RTM_NEWROUTE of a route by the netdev.
+// parseRoute reads an RTM_NEWROUTE and tells whether the route goes by the netdev.
 func parseRoute(b []byte, index int) (plan.RouteID, vswitch.Route, bool) {
 	if len(b) < unix.SizeofRtMsg {
 		return plan.RouteID{}, vswitch.Route{}, false

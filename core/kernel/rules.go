@@ -6,8 +6,6 @@ import (
 	"io/fs"
 	"slices"
 
-	"github.com/google/nftables"
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/patchbay-net/patchbay/core/plan"
@@ -50,9 +48,9 @@ func applyRules(step plan.SetRules) error {
 			return err
 		}
 		if step.Remove.Base {
-			return state.remove()
+			return state.remove(c)
 		}
-		return state.write(state.elements.after(step), base)
+		return state.write(c, state.elements.after(step), base)
 	})
 }
 
@@ -72,39 +70,24 @@ func withRuleset(fn func(*rtnl) error) error {
 	return err
 }
 
-// newTransaction collects changes that are made together or not at all.
-func newTransaction() (*nftables.Conn, error) {
-	return nftables.New(nftables.WithSockOptions(func(c *netlink.Conn) error {
-		return c.SetWriteBuffer(maxTransaction)
-	}))
-}
-
-// maxTransaction in bytes; the kernel takes a transaction in one send. 4 MB hold
-// every port of a full host.
-const maxTransaction = 4 << 20
-
 // write sends one transaction that leaves the sets holding want. With base, what
 // is not intact is made anew.
-func (s rulesetState) write(want elements, base bool) error {
-	tx, err := newTransaction()
-	if err != nil {
-		return noNftables(err)
-	}
+func (s rulesetState) write(c *rtnl, want elements, base bool) error {
+	var tx transaction
 	built := false
 	for i, t := range s.tables {
-		if base && !s.intact[i] {
+		switch {
+		case base && !s.intact[i]:
 			built = true
-			err = t.build(tx, want)
-		} else if s.exists[i] {
-			err = t.change(tx, s.elements, want)
-		} else if slices.ContainsFunc(t.sets, func(set *nftables.Set) bool { return len(want[set.Name]) > 0 }) {
-			err = fmt.Errorf("nftables table %s is gone: %w", t.Name, fs.ErrNotExist)
-		}
-		if err != nil {
-			return err
+			t.build(&tx, want)
+		case s.exists[i]:
+			t.change(&tx, s.elements, want)
+		case slices.ContainsFunc(t.sets, func(set ruleSet) bool { return len(want[set.name]) > 0 }):
+			return fmt.Errorf("nftables table %s is gone: %w", t.name, fs.ErrNotExist)
 		}
 	}
-	if err = tx.Flush(); err == nil {
+	err := tx.send(c)
+	if err == nil {
 		return nil
 	}
 	if built && isUnsupported(err) {
@@ -118,61 +101,15 @@ func (s rulesetState) write(want elements, base bool) error {
 	return fmt.Errorf("change nftables rules: %w", err)
 }
 
-// change brings the sets of a table from have to want.
-func (t ruleTable) change(tx *nftables.Conn, have, want elements) error {
-	for _, set := range t.sets {
-		for part := range slices.Chunk(have.minus(want, set.Name), maxElements) {
-			if err := tx.SetDeleteElements(set, part); err != nil {
-				return err
-			}
-		}
-		for part := range slices.Chunk(want.minus(have, set.Name), maxElements) {
-			if err := tx.SetAddElements(set, part); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// maxElements in one message, whose list of them may have 64 KB.
-const maxElements = 1000
-
-// build replaces a table, or what is left of it, by one that is whole.
-func (t ruleTable) build(tx *nftables.Conn, want elements) error {
-	tx.AddTable(t.Table) // so that there is one to delete
-	tx.DelTable(t.Table)
-	tx.AddTable(t.Table)
-	for _, set := range t.sets {
-		var constant []nftables.SetElement
-		if set.Constant {
-			constant = reportTypes()
-		}
-		if err := tx.AddSet(set, constant); err != nil {
-			return err
-		}
-	}
-	for _, c := range t.chains {
-		tx.AddChain(c.Chain)
-		for _, exprs := range c.rules {
-			tx.AddRule(&nftables.Rule{Table: t.Table, Chain: c.Chain, Exprs: exprs})
-		}
-	}
-	return t.change(tx, nil, want)
-}
-
 // remove deletes the tables with all that is in them.
-func (s rulesetState) remove() error {
-	tx, err := newTransaction()
-	if err != nil {
-		return noNftables(err)
-	}
+func (s rulesetState) remove(c *rtnl) error {
+	var tx transaction
 	for i, t := range s.tables {
 		if s.exists[i] {
-			tx.DelTable(t.Table)
+			t.remove(&tx)
 		}
 	}
-	if err := tx.Flush(); errors.Is(err, unix.ENOENT) {
+	if err := tx.send(c); errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("%w: %w", errRulesetMoved, err)
 	} else if err != nil {
 		return fmt.Errorf("delete nftables tables: %w", err)

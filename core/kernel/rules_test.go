@@ -134,6 +134,13 @@ func TestRulesReplaceValues(t *testing.T) {
 	}
 }
 
+// replaceRule is a command that puts another rule in the place of the one that
+// matches a pattern.
+func replaceRule(family, chain, pattern, rule string) string {
+	return fmt.Sprintf("nft replace rule %[1]s patchbay %[2]s handle "+
+		"$(nft -a list chain %[1]s patchbay %[2]s | sed -n 's/.*%[3]s.* # handle //p') '%[4]s'", family, chain, pattern, rule)
+}
+
 func TestRulesDamage(t *testing.T) {
 	all := sampleRules()
 	tests := map[string]struct {
@@ -148,7 +155,13 @@ func TestRulesDamage(t *testing.T) {
 		"nat chain flushed":    {"nft flush chain inet patchbay postrouting", false},
 		"rule added":           {"nft add rule bridge patchbay input accept", false},
 		"rule inserted":        {"nft insert rule bridge patchbay prerouting accept", false},
-		"rule replaced":        {"nft replace rule bridge patchbay output handle $(nft -a list chain bridge patchbay output | sed -n 's/.*drop # handle //p') drop", false},
+		"rule replaced":        {replaceRule("bridge", "output", "drop", "drop"), false},
+		"verdict replaced":     {replaceRule("bridge", "output", "drop", "oifgroup 1346502656/16 counter accept"), false},
+		"mask replaced":        {replaceRule("bridge", "output", "drop", "oifgroup 1346502656/17 counter drop"), false},
+		"match replaced":       {replaceRule("bridge", "output", "drop", "iifgroup 1346502656/16 counter drop"), false},
+		"match turned round":   {replaceRule("bridge", "prerouting", "guarded", "iifname @guarded iifname . ether saddr @allowed counter drop"), false},
+		"set replaced":         {replaceRule("bridge", "prerouting", "hosts", "ether saddr @hosts notrack"), false},
+		"masquerade replaced":  {replaceRule("inet", "postrouting", "224", "meta nfproto ipv4 iifname @masquerade4 oifname != @masquerade4 ip daddr != 224.0.0.0/4 masquerade random"), false},
 		"chain added":          {"nft add chain bridge patchbay another", false},
 		"policy changed":       {"nft 'add chain bridge patchbay forward { policy drop; }'", false},
 	}

@@ -2,12 +2,9 @@ package kernel
 
 import (
 	"bytes"
-	"encoding/binary"
 	"fmt"
 	"maps"
 	"slices"
-
-	"github.com/google/nftables"
 
 	"github.com/patchbay-net/patchbay/core/plan"
 	"github.com/patchbay-net/patchbay/core/vswitch"
@@ -140,27 +137,23 @@ func (e elements) after(step plan.SetRules) elements {
 }
 
 // minus lists what e has in the set and other has not, or has with another value.
-func (e elements) minus(other elements, set string) []nftables.SetElement {
-	var out []nftables.SetElement
+func (e elements) minus(other elements, set string) []element {
+	var out []element
 	for _, key := range slices.Sorted(maps.Keys(e[set])) {
 		value := e[set][key]
 		if had, ok := other[set][key]; ok && had == value {
 			continue
 		}
-		element := nftables.SetElement{Key: []byte(key)}
-		if value != "" {
-			element.Val = []byte(value)
-		}
-		out = append(out, element)
+		out = append(out, element{key: key, value: value})
 	}
 	return out
 }
 
 // keep takes an element that was read over, unless it does not fit the set: a
 // table of our name that somebody else has made.
-func (e elements) keep(set *nftables.Set, key, value []byte) {
-	if len(key) == int(set.KeyType.Bytes) && (!set.IsMap || len(value) == int(set.DataType.Bytes)) {
-		e.put(set.Name, string(key), string(value))
+func (e elements) keep(set ruleSet, key, value []byte) {
+	if len(key) == set.key.size() && len(value) == set.value.size() {
+		e.put(set.name, string(key), string(value))
 	}
 }
 
@@ -184,12 +177,9 @@ func setsOf(r plan.Rules) (sets []string) {
 }
 
 // reportTypes are the elements of the constant set.
-func reportTypes() []nftables.SetElement {
-	return []nftables.SetElement{{Key: []byte{listenerReport}}, {Key: []byte{listenerDone}}, {Key: []byte{listenerReport2}}}
+func reportTypes() []string {
+	return []string{string([]byte{listenerReport}), string([]byte{listenerDone}), string([]byte{listenerReport2})}
 }
-
-// Sizes in a key: a name's, and an address's, which fills up whole words.
-const nameLen, paddedMAC = 16, 8
 
 func nameKey(dev string) string { return string(padded([]byte(dev), nameLen)) }
 
@@ -197,7 +187,7 @@ func pairKey(dev string, mac vswitch.MAC) string {
 	return nameKey(dev) + string(padded(mac[:], paddedMAC))
 }
 
-func groupKey(group uint32) string { return string(binary.NativeEndian.AppendUint32(nil, group)) }
+func groupKey(group uint32) string { return string(hostOrder(group)) }
 
 func padded(b []byte, n int) []byte { return append(bytes.Clone(b), make([]byte, n-len(b))...) }
 

@@ -1,10 +1,9 @@
 package kernel
 
 import (
+	"encoding/binary"
 	"slices"
 
-	"github.com/google/nftables/binaryutil"
-	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
 	"github.com/patchbay-net/patchbay/core/vswitch"
@@ -14,7 +13,7 @@ import (
 // what `nft` would send for the words in its comment.
 
 // rule joins matches and statements.
-func rule(parts ...[]expr.Any) []expr.Any { return slices.Concat(parts...) }
+func rule(parts ...[]expression) []expression { return slices.Concat(parts...) }
 
 // ICMPv6 types (RFC 2710, 3810, 4861).
 const (
@@ -31,137 +30,124 @@ const (
 	etherLen                      = len(vswitch.MAC{})
 )
 
-func meta(key expr.MetaKey) expr.Any { return &expr.Meta{Key: key, Register: 1} }
-
-func equal(v []byte) expr.Any    { return &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: v} }
-func notEqual(v []byte) expr.Any { return &expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: v} }
-
-func payload(base expr.PayloadBase, offset, length int) expr.Any {
-	return &expr.Payload{DestRegister: 1, Base: base, Offset: uint32(offset), Len: uint32(length)}
-}
-
-func masked(mask []byte) expr.Any {
-	return &expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: uint32(len(mask)), Mask: mask, Xor: make([]byte, len(mask))}
-}
-
 // counter drop
-func countedDrop() []expr.Any {
-	return []expr.Any{&expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop}}
+func countedDrop() []expression {
+	return []expression{{name: exprCounter}, verdictOf(verdictDrop)}
 }
 
 // accept
-func accept() []expr.Any { return []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}} }
+func accept() []expression { return []expression{verdictOf(verdictAccept)} }
 
 // notrack
-func notrack() []expr.Any { return []expr.Any{&expr.Notrack{}} }
+func notrack() []expression { return []expression{{name: exprNotrack}} }
 
 // iifname "PREFIX*"
-func namedLike(prefix string) []expr.Any {
-	return []expr.Any{meta(expr.MetaKeyIIFNAME), equal([]byte(prefix))}
+func namedLike(prefix string) []expression {
+	return []expression{meta(unix.NFT_META_IIFNAME), equal([]byte(prefix))}
 }
 
 // ether daddr @hosts
-func toHost() []expr.Any {
-	return inSet(payload(expr.PayloadBaseLLHeader, etherDst, etherLen), setHosts)
+func toHost() []expression {
+	return inSet(load(ether(etherDst, etherLen)), setHosts)
 }
 
 // VALUE @SET
-func inSet(value expr.Any, set string) []expr.Any {
-	return []expr.Any{value, &expr.Lookup{SourceRegister: 1, SetName: set}}
+func inSet(value expression, set string) []expression {
+	return []expression{value, lookup(set)}
 }
 
 // iifname . ether saddr != @allowed
-func notAllowed() []expr.Any {
-	return []expr.Any{
-		meta(expr.MetaKeyIIFNAME), // fills register 1, 16 bytes; the address follows in register 2
-		&expr.Payload{DestRegister: 2, Base: expr.PayloadBaseLLHeader, Offset: etherSrc, Len: uint32(etherLen)},
-		&expr.Lookup{SourceRegister: 1, SetName: setAllowed, Invert: true},
+func notAllowed() []expression {
+	return []expression{
+		meta(unix.NFT_META_IIFNAME), // fills register 1, 16 bytes; the address follows in register 2
+		loadTo(unix.NFT_REG_2, ether(etherSrc, etherLen)),
+		lookupNot(setAllowed),
 	}
 }
 
 // ether daddr & 01:00:00:00:00:00 == 00:00:00:00:00:00
-func unicast() []expr.Any {
-	return []expr.Any{
-		payload(expr.PayloadBaseLLHeader, etherDst, etherLen),
+func unicast() []expression {
+	return []expression{
+		load(ether(etherDst, etherLen)),
 		masked([]byte{1, 0, 0, 0, 0, 0}),
 		equal(make([]byte, etherLen)),
 	}
 }
 
 // ether daddr & ff:ff:ff:ff:ff:f0 == 01:80:c2:00:00:00
-func linkLocal() []expr.Any {
-	return []expr.Any{
-		payload(expr.PayloadBaseLLHeader, etherDst, etherLen),
+func linkLocal() []expression {
+	return []expression{
+		load(ether(etherDst, etherLen)),
 		masked([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xf0}),
 		equal([]byte{0x01, 0x80, 0xc2, 0, 0, 0}),
 	}
 }
 
 // iifgroup GROUP
-func is(key expr.MetaKey, group uint32) []expr.Any {
-	return []expr.Any{meta(key), equal(binaryutil.NativeEndian.PutUint32(group))}
+func is(key uint32, group uint32) []expression {
+	return []expression{meta(key), equal(hostOrder(group))}
 }
 
 // oifgroup != GROUP
-func isNot(key expr.MetaKey, group uint32) []expr.Any {
-	return []expr.Any{meta(key), notEqual(binaryutil.NativeEndian.PutUint32(group))}
+func isNot(key uint32, group uint32) []expression {
+	return []expression{meta(key), notEqual(hostOrder(group))}
 }
 
 // iifgroup & GroupMask == GroupMark
-func ours(key expr.MetaKey) []expr.Any {
-	return []expr.Any{
+func ours(key uint32) []expression {
+	return []expression{
 		meta(key),
-		masked(binaryutil.NativeEndian.PutUint32(vswitch.GroupMask)),
-		equal(binaryutil.NativeEndian.PutUint32(vswitch.GroupMark)),
+		masked(hostOrder(vswitch.GroupMask)),
+		equal(hostOrder(vswitch.GroupMark)),
 	}
 }
 
 // icmp6AnyType leaves the type in register 1. The transport header is the one
 // behind all extension headers, such as the Hop-by-Hop option of MLD.
-func icmp6AnyType() []expr.Any {
-	return []expr.Any{
-		payload(expr.PayloadBaseLLHeader, etherType, 2), equal(binaryutil.BigEndian.PutUint16(unix.ETH_P_IPV6)),
-		meta(expr.MetaKeyL4PROTO), equal([]byte{unix.IPPROTO_ICMPV6}),
-		payload(expr.PayloadBaseTransportHeader, 0, 1),
+func icmp6AnyType() []expression {
+	return []expression{
+		load(ether(etherType, 2)), equal(binary.BigEndian.AppendUint16(nil, unix.ETH_P_IPV6)),
+		meta(unix.NFT_META_L4PROTO), equal([]byte{unix.IPPROTO_ICMPV6}),
+		load(transport(0, 1)),
 	}
 }
 
 // icmpv6 type KIND
-func icmp6(kind byte) []expr.Any { return append(icmp6AnyType(), equal([]byte{kind})) }
+func icmp6(kind byte) []expression { return append(icmp6AnyType(), equal([]byte{kind})) }
 
 // icmpv6 type @SET
-func icmp6InSet(set string) []expr.Any {
-	return append(icmp6AnyType(), &expr.Lookup{SourceRegister: 1, SetName: set})
+func icmp6InSet(set string) []expression {
+	return append(icmp6AnyType(), lookup(set))
 }
 
 // icmpv6 type nd-neighbor-solicit ip6 saddr :: @th,152,16 0xfffe
-func probeOfEUI64() []expr.Any {
+func probeOfEUI64() []expression {
 	const source = 8             // in the IPv6 header
 	const target, middle = 8, 11 // in the ICMPv6 message, in an address
-	return rule(icmp6(neighborSolicitation), []expr.Any{
-		payload(expr.PayloadBaseNetworkHeader, source, 16), equal(make([]byte, 16)),
-		payload(expr.PayloadBaseTransportHeader, target+middle, 2), equal([]byte{0xff, 0xfe}),
+	return rule(icmp6(neighborSolicitation), []expression{
+		load(network(source, 16)), equal(make([]byte, 16)),
+		load(transport(target+middle, 2)), equal([]byte{0xff, 0xfe}),
 	})
 }
 
 // ether daddr set iifgroup map @router
-func steer() []expr.Any {
-	return []expr.Any{
-		meta(expr.MetaKeyIIFGROUP),
-		&expr.Lookup{SourceRegister: 1, SetName: setRouter, DestRegister: 1, IsDestRegSet: true},
-		&expr.Payload{
-			OperationType: expr.PayloadWrite, SourceRegister: 1,
-			Base: expr.PayloadBaseLLHeader, Offset: etherDst, Len: uint32(etherLen),
-		},
+func steer() []expression {
+	return []expression{
+		meta(unix.NFT_META_IIFGROUP),
+		lookupMap(setRouter),
+		store(ether(etherDst, etherLen)),
 	}
 }
 
 // ip daddr != 224.0.0.0/4
-func notMulticast4() []expr.Any {
-	return []expr.Any{payload(expr.PayloadBaseNetworkHeader, 16, 4), masked([]byte{0xf0, 0, 0, 0}), notEqual([]byte{0xe0, 0, 0, 0})}
+func notMulticast4() []expression {
+	return []expression{load(network(16, 4)), masked([]byte{0xf0, 0, 0, 0}), notEqual([]byte{0xe0, 0, 0, 0})}
 }
 
 // ip6 daddr != ff00::/8
-func notMulticast6() []expr.Any {
-	return []expr.Any{payload(expr.PayloadBaseNetworkHeader, 24, 1), notEqual([]byte{0xff})}
+func notMulticast6() []expression {
+	return []expression{load(network(24, 1)), notEqual([]byte{0xff})}
 }
+
+// hostOrder spells what the kernel keeps as a number of its own.
+func hostOrder(v uint32) []byte { return binary.NativeEndian.AppendUint32(nil, v) }

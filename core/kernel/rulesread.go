@@ -4,13 +4,8 @@ import (
 	"errors"
 	"slices"
 
-	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
 )
-
-// The ruleset is read over a socket of our own: every attach looks whether the
-// tables are whole, and the library needs 24 round trips for that where five do.
-// It is written through the library.
 
 // errRulesetMoved tells that the ruleset changed while it was read or written.
 var errRulesetMoved = errors.New("the nftables ruleset changes all the time")
@@ -44,14 +39,14 @@ func readRuleset(c *rtnl, sets []string, base bool) (rulesetState, error) {
 			}
 		}
 		for _, set := range t.sets {
-			if slices.Contains(sets, set.Name) || base && !s.intact[i] && !set.Constant {
-				if err := s.readElements(c, set); err != nil {
+			if slices.Contains(sets, set.name) || base && !s.intact[i] && set.constant == nil {
+				if err := s.readElements(c, t, set); err != nil {
 					return s, err
 				}
 			}
 		}
 	}
-	now := request{NetlinkRequest: nftRequest(unix.NFT_MSG_GETGEN, nftables.TableFamilyUnspecified, 0)}
+	now := request{NetlinkRequest: nftRequest(unix.NFT_MSG_GETGEN, unix.NFPROTO_UNSPEC, 0)}
 	var after uint32
 	now.answer = func(b []byte) { after = generationOf(b) }
 	if err := c.do([]request{now}); err != nil {
@@ -68,13 +63,13 @@ func readRuleset(c *rtnl, sets []string, base bool) (rulesetState, error) {
 // things in it as it has to have.
 func (s *rulesetState) readHeads(c *rtnl) (generation uint32, err error) {
 	requests := []request{{
-		NetlinkRequest: nftRequest(unix.NFT_MSG_GETGEN, nftables.TableFamilyUnspecified, 0),
+		NetlinkRequest: nftRequest(unix.NFT_MSG_GETGEN, unix.NFPROTO_UNSPEC, 0),
 		answer:         func(b []byte) { generation = generationOf(b) },
 	}}
 	for i, t := range s.tables {
 		chains := 0
 		requests = append(requests, request{
-			NetlinkRequest: nftRequest(unix.NFT_MSG_GETTABLE, t.Family, 0, nftName(unix.NFTA_TABLE_NAME, t.Name)),
+			NetlinkRequest: nftRequest(unix.NFT_MSG_GETTABLE, t.family, 0, nameAttr(unix.NFTA_TABLE_NAME, t.name)),
 			absent:         true,
 			answer: func(b []byte) {
 				s.exists[i] = true
@@ -83,11 +78,11 @@ func (s *rulesetState) readHeads(c *rtnl) (generation uint32, err error) {
 		})
 		for _, want := range t.chains {
 			requests = append(requests, request{
-				NetlinkRequest: nftRequest(unix.NFT_MSG_GETCHAIN, t.Family, 0,
-					nftName(unix.NFTA_CHAIN_TABLE, t.Name), nftName(unix.NFTA_CHAIN_NAME, want.Name)),
+				NetlinkRequest: nftRequest(unix.NFT_MSG_GETCHAIN, t.family, 0,
+					nameAttr(unix.NFTA_CHAIN_TABLE, t.name), nameAttr(unix.NFTA_CHAIN_NAME, want.name)),
 				absent: true,
 				answer: func(b []byte) {
-					if sameChain(want.Chain, b) {
+					if sameChain(want, b) {
 						chains++
 					}
 				},
@@ -102,9 +97,9 @@ func (s *rulesetState) readHeads(c *rtnl) (generation uint32, err error) {
 }
 
 // readElements reads one set over; one that is not there is empty.
-func (s *rulesetState) readElements(c *rtnl, set *nftables.Set) error {
-	r := nftRequest(unix.NFT_MSG_GETSETELEM, set.Table.Family, unix.NLM_F_DUMP,
-		nftName(unix.NFTA_SET_ELEM_LIST_TABLE, set.Table.Name), nftName(unix.NFTA_SET_ELEM_LIST_SET, set.Name))
+func (s *rulesetState) readElements(c *rtnl, t ruleTable, set ruleSet) error {
+	r := nftRequest(unix.NFT_MSG_GETSETELEM, t.family, unix.NLM_F_DUMP,
+		nameAttr(unix.NFTA_SET_ELEM_LIST_TABLE, t.name), nameAttr(unix.NFTA_SET_ELEM_LIST_SET, set.name))
 	return dumpRules(c, request{NetlinkRequest: r, absent: true, answer: func(b []byte) {
 		for kind, list := range nftAttributes(b) {
 			if kind != unix.NFTA_SET_ELEM_LIST_ELEMENTS {

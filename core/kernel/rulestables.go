@@ -1,9 +1,6 @@
 package kernel
 
 import (
-	"github.com/google/nftables"
-	"github.com/google/nftables/binaryutil"
-	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
 	"github.com/patchbay-net/patchbay/core/vswitch"
@@ -12,15 +9,29 @@ import (
 // ruleTable is one of Patchbay's two tables as it has to be. Chains and rules are
 // constant, whatever the number of switches and ports; only sets have elements.
 type ruleTable struct {
-	*nftables.Table
-	sets   []*nftables.Set
+	name   string
+	family uint8
+	sets   []ruleSet
 	chains []ruleChain
 }
 
-type ruleChain struct {
-	*nftables.Chain
-	rules [][]expr.Any
+// ruleSet is a set, or a map if it has a type of values.
+type ruleSet struct {
+	name       string
+	key, value dataType
+	constant   []string // keys that nobody can change, if any
 }
+
+// ruleChain is a base chain that accepts what no rule decides.
+type ruleChain struct {
+	name, kind string
+	hook       uint32
+	priority   int32
+	rules      func() [][]expression
+}
+
+// Kinds of chains.
+const chainFilter, chainNAT = "filter", "nat"
 
 // The names of the sets. Their elements are what plan.Rules holds.
 const (
@@ -39,32 +50,29 @@ const (
 // closed to it as to any) but no guest's.
 const uplinkGroup = vswitch.GroupMark
 
+// tableName is the name of both tables.
+const tableName = "patchbay"
+
 // ruleTables returns the tables as they have to be.
 func ruleTables() []ruleTable { return []ruleTable{bridgeTable(), natTable()} }
 
 // bridgeTable is the table of what bridges may not forward as they would.
 func bridgeTable() ruleTable {
-	t := &nftables.Table{Name: "patchbay", Family: nftables.TableFamilyBridge}
-	group := func(name string) *nftables.Set {
-		return &nftables.Set{Table: t, Name: name, KeyType: nftables.TypeDevGroup, KeyByteOrder: binaryutil.NativeEndian}
-	}
-	router := group(setRouter)
-	router.IsMap, router.DataType = true, nftables.TypeEtherAddr
 	return ruleTable{
-		Table: t,
-		sets: []*nftables.Set{
-			group(setQuiet),
-			router,
-			{Table: t, Name: setHosts, KeyType: nftables.TypeEtherAddr},
-			nameSet(t, setGuarded),
-			{Table: t, Name: setAllowed, KeyType: nftables.MustConcatSetType(nftables.TypeIFName, nftables.TypeEtherAddr)},
-			{Table: t, Name: setReports, KeyType: nftables.TypeICMP6Type, Constant: true},
+		name: tableName, family: unix.NFPROTO_BRIDGE,
+		sets: []ruleSet{
+			{name: setQuiet, key: devGroup},
+			{name: setRouter, key: devGroup, value: etherAddr},
+			{name: setHosts, key: etherAddr},
+			{name: setGuarded, key: ifName},
+			{name: setAllowed, key: ifNameEtherAddr},
+			{name: setReports, key: icmp6Type, constant: reportTypes()},
 		},
 		chains: []ruleChain{
-			{chain(t, "prerouting", nftables.ChainHookPrerouting, bridgeDstNAT), preroutingRules()},
-			{chain(t, "forward", nftables.ChainHookForward, bridgeFilter), forwardRules()},
-			{chain(t, "input", nftables.ChainHookInput, bridgeFirst), inputRules()},
-			{chain(t, "output", nftables.ChainHookOutput, bridgeFirst), outputRules()},
+			{"prerouting", chainFilter, unix.NF_INET_PRE_ROUTING, bridgeDstNAT, preroutingRules},
+			{"forward", chainFilter, unix.NF_INET_FORWARD, bridgeFilter, forwardRules},
+			{"input", chainFilter, unix.NF_INET_LOCAL_IN, bridgeFirst, inputRules},
+			{"output", chainFilter, unix.NF_INET_LOCAL_OUT, bridgeFirst, outputRules},
 		},
 	}
 }
@@ -77,10 +85,10 @@ const (
 	bridgeFirst  = -300
 )
 
-func preroutingRules() [][]expr.Any {
-	return [][]expr.Any{
+func preroutingRules() [][]expression {
+	return [][]expression{
 		// iifname @guarded iifname . ether saddr != @allowed drop
-		rule(inSet(meta(expr.MetaKeyIIFNAME), setGuarded), notAllowed(), countedDrop()),
+		rule(inSet(meta(unix.NFT_META_IIFNAME), setGuarded), notAllowed(), countedDrop()),
 		// What the host sends and gets is tracked by the host's own stack, behind the
 		// pair: where br_netfilter is on, the bridge would track it first, find
 		// nothing to translate, and so keep masquerade from ever being applied.
@@ -90,76 +98,67 @@ func preroutingRules() [][]expr.Any {
 		rule(unicast(), accept()),
 		// On a switch without an uplink nobody routes multicast: reports of
 		// listeners go nowhere. Without this each new guest costs every other one.
-		rule(inSet(meta(expr.MetaKeyIIFGROUP), setQuiet), icmp6InSet(setReports), countedDrop()),
+		rule(inSet(meta(unix.NFT_META_IIFGROUP), setQuiet), icmp6InSet(setReports), countedDrop()),
 		// Nor does a guest have to ask whether its address is free when it has made
 		// it of its MAC (EUI-64, ff:fe in the middle), which is its own on the switch.
 		// Probes for any other address pass: they may well find somebody.
-		rule(inSet(meta(expr.MetaKeyIIFGROUP), setQuiet), probeOfEUI64(), countedDrop()),
+		rule(inSet(meta(unix.NFT_META_IIFGROUP), setQuiet), probeOfEUI64(), countedDrop()),
 		// A solicitation for routers goes to the router alone.
 		rule(icmp6(routerSolicitation), steer()),
 	}
 }
 
-func forwardRules() [][]expr.Any {
-	return [][]expr.Any{
+func forwardRules() [][]expression {
+	return [][]expression{
 		rule(unicast(), accept()),
 		// Behind an uplink somebody may route multicast: reports reach it, but no
 		// other port.
-		rule(ours(expr.MetaKeyOIFGROUP), isNot(expr.MetaKeyOIFGROUP, uplinkGroup), icmp6InSet(setReports), countedDrop()),
+		rule(ours(unix.NFT_META_OIFGROUP), isNot(unix.NFT_META_OIFGROUP, uplinkGroup), icmp6InSet(setReports), countedDrop()),
 	}
 }
 
 // inputRules close the bridge device's ears: only here, before packet sockets,
 // does a promiscuous socket on it hear nothing. What IEEE 802.1D keeps on its
 // link goes not to the bridge but to the uplink itself, where 802.1X listens.
-func inputRules() [][]expr.Any {
-	return [][]expr.Any{
-		rule(is(expr.MetaKeyIIFGROUP, uplinkGroup), linkLocal(), accept()),
-		rule(ours(expr.MetaKeyIIFGROUP), countedDrop()),
+func inputRules() [][]expression {
+	return [][]expression{
+		rule(is(unix.NFT_META_IIFGROUP, uplinkGroup), linkLocal(), accept()),
+		rule(ours(unix.NFT_META_IIFGROUP), countedDrop()),
 	}
 }
 
 // outputRules close its mouth.
-func outputRules() [][]expr.Any {
-	return [][]expr.Any{rule(ours(expr.MetaKeyOIFGROUP), countedDrop())}
+func outputRules() [][]expression {
+	return [][]expression{rule(ours(unix.NFT_META_OIFGROUP), countedDrop())}
 }
 
 // natTable is the table that hides guests behind the host's addresses.
 func natTable() ruleTable {
-	t := &nftables.Table{Name: "patchbay", Family: nftables.TableFamilyINet}
-	postrouting := chain(t, "postrouting", nftables.ChainHookPostrouting, int32(*nftables.ChainPriorityNATSource))
-	postrouting.Type = nftables.ChainTypeNAT
 	return ruleTable{
-		Table: t,
-		sets:  []*nftables.Set{nameSet(t, setMasquerade4), nameSet(t, setMasquerade6)},
-		chains: []ruleChain{{postrouting, [][]expr.Any{
-			masquerade(unix.NFPROTO_IPV4, setMasquerade4, notMulticast4()),
-			masquerade(unix.NFPROTO_IPV6, setMasquerade6, notMulticast6()),
-		}}},
+		name: tableName, family: unix.NFPROTO_INET,
+		sets:   []ruleSet{{name: setMasquerade4, key: ifName}, {name: setMasquerade6, key: ifName}},
+		chains: []ruleChain{{"postrouting", chainNAT, unix.NF_INET_POST_ROUTING, srcNAT, postroutingRules}},
+	}
+}
+
+// srcNAT is NF_IP_PRI_NAT_SRC, "srcnat" in nft.
+const srcNAT = 100
+
+func postroutingRules() [][]expression {
+	return [][]expression{
+		masquerade(unix.NFPROTO_IPV4, setMasquerade4, notMulticast4()),
+		masquerade(unix.NFPROTO_IPV6, setMasquerade6, notMulticast6()),
 	}
 }
 
 // masquerade hides what comes in by one of the host ends and leaves by any other
 // netdev: the switches of this host see each other's guests as they are.
-func masquerade(family byte, set string, unicast []expr.Any) []expr.Any {
+func masquerade(family byte, set string, unicast []expression) []expression {
 	return rule(
-		[]expr.Any{meta(expr.MetaKeyNFPROTO), equal([]byte{family})},
-		inSet(meta(expr.MetaKeyIIFNAME), set),
-		[]expr.Any{meta(expr.MetaKeyOIFNAME), &expr.Lookup{SourceRegister: 1, SetName: set, Invert: true}},
+		[]expression{meta(unix.NFT_META_NFPROTO), equal([]byte{family})},
+		inSet(meta(unix.NFT_META_IIFNAME), set),
+		[]expression{meta(unix.NFT_META_OIFNAME), lookupNot(set)},
 		unicast,
-		[]expr.Any{&expr.Masq{}},
+		[]expression{{name: exprMasq}},
 	)
-}
-
-func nameSet(t *nftables.Table, name string) *nftables.Set {
-	return &nftables.Set{Table: t, Name: name, KeyType: nftables.TypeIFName, KeyByteOrder: binaryutil.NativeEndian}
-}
-
-// chain is a filtering base chain that accepts what no rule decides.
-func chain(t *nftables.Table, name string, hook *nftables.ChainHook, priority int32) *nftables.Chain {
-	policy := nftables.ChainPolicyAccept
-	return &nftables.Chain{
-		Table: t, Name: name, Type: nftables.ChainTypeFilter, Hooknum: hook,
-		Priority: nftables.ChainPriorityRef(nftables.ChainPriority(priority)), Policy: &policy,
-	}
 }

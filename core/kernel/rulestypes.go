@@ -1,0 +1,96 @@
+package kernel
+
+import (
+	"encoding/binary"
+
+	"golang.org/x/sys/unix"
+)
+
+// dataType is a type of keys and values, by the number that nft gives it
+// (nftables, include/datatype.h). The kernel only keeps the number.
+type dataType uint32
+
+const (
+	etherAddr dataType = 9
+	icmp6Type dataType = 29
+	devGroup  dataType = 35
+	ifName    dataType = 41
+
+	ifNameEtherAddr = ifName<<concatenated | etherAddr
+	concatenated    = 6 // bits of each part
+)
+
+// Sizes in a key: a name's, and an address's, which fills up whole words where
+// it is a part.
+const nameLen, paddedMAC = unix.IFNAMSIZ, 8
+
+// size of a key or value in bytes.
+func (t dataType) size() int {
+	switch t {
+	case etherAddr:
+		return etherLen
+	case icmp6Type:
+		return 1
+	case devGroup:
+		return 4
+	case ifName:
+		return nameLen
+	case ifNameEtherAddr:
+		return nameLen + paddedMAC
+	}
+	return 0
+}
+
+// attributes describe a set to the kernel. id is its number in the transaction.
+func (s ruleSet) attributes(table string, id uint32) []attribute {
+	flags := uint32(0)
+	if s.value != 0 {
+		flags |= unix.NFT_SET_MAP
+	}
+	if s.constant != nil {
+		flags |= unix.NFT_SET_CONSTANT
+	}
+	list := []attribute{
+		nameAttr(unix.NFTA_SET_TABLE, table),
+		nameAttr(unix.NFTA_SET_NAME, s.name),
+		numberAttr(unix.NFTA_SET_FLAGS, flags),
+		numberAttr(unix.NFTA_SET_KEY_TYPE, uint32(s.key)),
+		numberAttr(unix.NFTA_SET_KEY_LEN, uint32(s.key.size())),
+		numberAttr(unix.NFTA_SET_ID, id),
+	}
+	if s.value != 0 {
+		list = append(list, numberAttr(unix.NFTA_SET_DATA_TYPE, uint32(s.value)), numberAttr(unix.NFTA_SET_DATA_LEN, uint32(s.value.size())))
+	}
+	if s.constant != nil {
+		list = append(list, listAttr(unix.NFTA_SET_DESC, numberAttr(unix.NFTA_SET_DESC_SIZE, uint32(len(s.constant)))))
+	}
+	if note := s.byteOrder(); note != nil {
+		list = append(list, bytesAttr(unix.NFTA_SET_USERDATA, note))
+	}
+	return list
+}
+
+// byteOrder is the note by which nft knows how to print a set's keys (libnftnl,
+// NFTNL_UDATA_SET_KEYBYTEORDER), or nil where it can tell by the type.
+func (s ruleSet) byteOrder() []byte {
+	const kind, host, network = 0, 1, 2
+	order := uint32(network)
+	switch {
+	case s.key == devGroup || s.key == ifName:
+		order = host
+	case s.constant == nil:
+		return nil
+	}
+	return binary.NativeEndian.AppendUint32([]byte{kind, 4}, order)
+}
+
+// element is a key of a set, with a value if the set is a map.
+type element struct{ key, value string }
+
+func (e element) attribute() attribute {
+	list := []attribute{dataAttr(unix.NFTA_SET_ELEM_KEY, []byte(e.key))}
+	if e.value != "" {
+		list = append(list, dataAttr(unix.NFTA_SET_ELEM_DATA, []byte(e.value)))
+	}
+	return listAttr(unix.NFTA_LIST_ELEM, list...)
+}
