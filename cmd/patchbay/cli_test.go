@@ -188,7 +188,7 @@ func TestChanges(t *testing.T) {
 			"switch lan changed\n  gateway     10.0.10.1/24 -> 10.0.11.1/24, fd00:11::1/64\n  masquerade  off -> on\n  notes       - -> new\n",
 		},
 		{"switch set lan --masquerade=off --gateway=", "switch lan changed\n  gateway     10.0.11.1/24, fd00:11::1/64 -> -\n  masquerade  on -> off\n"},
-		{"mac pool set --first 0a:50:42:10:00:00 --last 0a:50:42:10:0f:ff", "MAC pool changed: 0a:50:42:76:19:00-0a:50:42:76:19:ff -> 0a:50:42:10:00:00-0a:50:42:10:0f:ff, 4096 addresses\n"},
+		{"mac pool set --first 0a:50:42:10:00:00 --last 0a:50:42:10:0f:ff", "MAC pool changed: 0a:50:42:fc:f5:00-0a:50:42:fc:f5:ff -> 0a:50:42:10:00:00-0a:50:42:10:0f:ff, 4096 addresses\n"},
 		{"mac pool set --last 0a-50-42-10-0F-FF", "MAC pool is as asked already: 0a:50:42:10:00:00-0a:50:42:10:0f:ff, 4096 addresses\n"},
 		{"switch delete wan", "switch wan deleted\n"},
 		{"switch delete lan -o json", "{\n  \"deleted\": \"lan\"\n}\n"},

@@ -1,8 +1,6 @@
 package store
 
 import (
-	"crypto/sha256"
-	"encoding/binary"
 	"net/netip"
 
 	"github.com/patchbay-net/patchbay/core/vswitch"
@@ -46,12 +44,11 @@ type pool struct {
 const noPool = 0
 
 func newPool(spans ...span) pool {
-	h := sha256.New()
+	var ends []byte
 	for _, s := range spans {
-		h.Write(s.first[:])
-		h.Write(s.last[:])
+		ends = append(append(ends, s.first[:]...), s.last[:]...)
 	}
-	return pool{id: binary.BigEndian.Uint64(h.Sum(nil)) | 1, spans: spans}
+	return pool{id: checksum(nil, ends) | 1, spans: spans}
 }
 
 func macPool(r vswitch.MACRange) pool {

@@ -1,8 +1,8 @@
 package store
 
 import (
+	"encoding/binary"
 	"fmt"
-	"math/big"
 	"net/netip"
 	"strings"
 
@@ -77,12 +77,10 @@ func checkIPHolder(switchName, port string) error {
 
 func ipExhausted(switchName string, spans []vswitch.Span) error {
 	const shown = 3
-	size := new(big.Int)
+	var size uint64
 	var names []string
 	for i, s := range spans {
-		first, last := s.First.As16(), s.Last.As16()
-		n := new(big.Int).Sub(new(big.Int).SetBytes(last[:]), new(big.Int).SetBytes(first[:]))
-		size.Add(size, n.Add(n, big.NewInt(1)))
+		size += spanSize(s)
 		if i < shown {
 			names = append(names, s.String())
 		}
@@ -92,7 +90,13 @@ func ipExhausted(switchName string, spans []vswitch.Span) error {
 	}
 	return &vswitch.Error{
 		Kind: vswitch.IPPoolExhausted, Object: "switch " + switchName,
-		Err:  fmt.Errorf("all %s addresses of %s are in use", size, strings.Join(names, ", ")),
+		Err:  fmt.Errorf("all %d addresses of %s are in use", size, strings.Join(names, ", ")),
 		Hint: "widen the range or add one under \"ipam\" in the network's configuration; `patchbay gc` frees what no container uses",
 	}
+}
+
+// spanSize counts a span's addresses; one that is ever exhausted has fewer than 2^64.
+func spanSize(s vswitch.Span) uint64 {
+	first, last := s.First.As16(), s.Last.As16()
+	return binary.BigEndian.Uint64(last[8:]) - binary.BigEndian.Uint64(first[8:]) + 1
 }

@@ -1,8 +1,6 @@
 package store
 
 import (
-	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"io"
 	"os"
@@ -75,12 +73,10 @@ func (s *Store) lock(kind uint64, name string, mode LockMode) (func(), error) {
 	return holdRange(fd, path, r)
 }
 
-// lockOffset spreads names over the 2^61 offsets of a kind. The hash is one that
-// nobody who may choose names can make collide: two locks of one goroutine on the
-// same byte would wait for each other for ever.
+// lockOffset spreads names over the 2^61 offsets of a kind. No goroutine holds two
+// locks of one kind on names that others choose, so a collision costs a wait.
 func lockOffset(kind uint64, name string) uint64 {
-	sum := sha256.Sum256([]byte(name))
-	return kind<<61 | binary.BigEndian.Uint64(sum[:])>>3
+	return kind<<61 | checksum(nil, []byte(name))>>3
 }
 
 type lockRange struct {
