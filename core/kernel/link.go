@@ -29,7 +29,10 @@ type bridgeAttributes struct {
 	forwardDelay, defaultPVID int
 }
 
-type portAttributes struct{ forwarding, learning, flood, locked bool }
+type portAttributes struct {
+	forwarding, learning, flood, locked bool
+	isolated, noBroadcast, noMulticast  bool
+}
 
 // attributes iterates over the netlink attributes in b; a malformed rest ends it.
 func attributes(b []byte) func(func(uint16, []byte) bool) {
@@ -128,6 +131,12 @@ func (p *portAttributes) parse(data []byte) {
 			p.flood = number(v) != 0
 		case nl.IFLA_BRPORT_LOCKED:
 			p.locked = number(v) != 0
+		case nl.IFLA_BRPORT_ISOLATED:
+			p.isolated = number(v) != 0
+		case nl.IFLA_BRPORT_BCAST_FLOOD:
+			p.noBroadcast = number(v) == 0
+		case nl.IFLA_BRPORT_MCAST_FLOOD:
+			p.noMulticast = number(v) == 0
 		}
 	}
 }

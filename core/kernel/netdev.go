@@ -108,13 +108,8 @@ func isWireless(name string, index int) bool {
 	return false
 }
 
-// maxDumpTries is how often a dump is begun again because what it lists changed
-// meanwhile.
-const maxDumpTries = 5
-
-// dump sends a dump request in the namespace of the calling thread and hands
-// each message to answer. It is the one place that begins again when the kernel
-// says that the list is torn; reset is called before each try.
+// dump sends a request in the namespace of the calling thread and hands each
+// message to answer.
 func dump(r *nl.NetlinkRequest, reset func(), answer func([]byte)) error {
 	c, err := dialRTNL()
 	if err != nil {
@@ -122,13 +117,7 @@ func dump(r *nl.NetlinkRequest, reset func(), answer func([]byte)) error {
 	}
 	defer c.close()
 	c.buf = make([]byte, 64<<10) // a NIC's VFs are one attribute of one message
-	for range maxDumpTries {
-		reset()
-		if err = c.do([]request{{NetlinkRequest: r, answer: answer}}); !errors.Is(err, unix.EINTR) {
-			return err
-		}
-	}
-	return err
+	return c.dump(r, reset, answer)
 }
 
 func dumpLinks() (links []netdevLink, err error) {

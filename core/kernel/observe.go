@@ -94,6 +94,7 @@ func (o *observer) port(name string, scope plan.Port, seen *plan.State) error {
 			return err
 		}
 		p.Learning, p.Flood, p.Locked = l.port.learning, l.port.flood, l.port.locked
+		p.Isolated, p.NoBroadcast, p.NoMulticast = l.port.isolated, l.port.noBroadcast, l.port.noMulticast
 		for _, mac := range scope.FDB {
 			if ok, err := o.entry(l.index, mac); err != nil {
 				return err
@@ -191,7 +192,9 @@ func (c *rtnl) addresses(index int, scope []plan.Address) ([]plan.Address, error
 	has := make(map[netip.Prefix]bool)
 	header := nl.NewIfAddrmsg(unix.AF_UNSPEC)
 	header.Index = uint32(index)
-	err := c.dump(unix.RTM_GETADDR, header, func(b []byte) {
+	r := nl.NewNetlinkRequest(unix.RTM_GETADDR, unix.NLM_F_DUMP)
+	r.AddData(header)
+	err := c.dump(r, func() { clear(has) }, func(b []byte) {
 		if len(b) < unix.SizeofIfAddrmsg || int(nl.NativeEndian().Uint32(b[4:])) != index {
 			return
 		}
@@ -226,7 +229,10 @@ func (c *rtnl) routes(index int, scope []vswitch.Route, e *plan.Endpoint) error 
 		return nil
 	}
 	has, others := make(map[plan.RouteID]vswitch.Route), make(map[plan.RouteID]bool)
-	err := c.dump(unix.RTM_GETROUTE, nl.NewRtMsg(), func(b []byte) {
+	request := nl.NewNetlinkRequest(unix.RTM_GETROUTE, unix.NLM_F_DUMP)
+	request.AddData(nl.NewRtMsg())
+	reset := func() { clear(has); clear(others) }
+	err := c.dump(request, reset, func(b []byte) {
 		id, r, ours := parseRoute(b, index)
 		if ours {
 			has[id] = r
@@ -290,18 +296,4 @@ func parseRoute(b []byte, index int) (plan.RouteID, vswitch.Route, bool) {
 	id.Dst = netip.PrefixFrom(dst, int(b[1]))
 	r.Dst = id.Dst
 	return id, r, out == index
-}
-
-// dump asks for a list, again if it changed while it was read.
-func (c *rtnl) dump(message int, header nl.NetlinkRequestData, each func([]byte)) error {
-	const attempts = 5
-	var err error
-	for range attempts {
-		r := nl.NewNetlinkRequest(message, unix.NLM_F_DUMP)
-		r.AddData(header)
-		if err = c.do([]request{{NetlinkRequest: r, answer: each}}); !errors.Is(err, unix.EINTR) {
-			return err
-		}
-	}
-	return err
 }

@@ -94,6 +94,23 @@ func (c *rtnl) do(requests []request) error {
 	return nil
 }
 
+// maxDumpTries is how often a dump is begun again because what it lists changed
+// meanwhile.
+const maxDumpTries = 5
+
+// dump sends a dump request and hands each message to answer. It is the one place
+// that begins again when the kernel says that the list is torn; reset is called
+// before each try.
+func (c *rtnl) dump(r *nl.NetlinkRequest, reset func(), answer func([]byte)) (err error) {
+	for range maxDumpTries {
+		reset()
+		if err = c.do([]request{{NetlinkRequest: r, answer: answer}}); !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+	return err
+}
+
 // receive handles one datagram.
 func (c *rtnl) receive(requests []request, waiting map[uint32]int, failed []error) error {
 	n, _, err := unix.Recvfrom(c.fd, c.buf, 0)

@@ -210,7 +210,8 @@ func samePort(want, have Port) bool {
 	}
 	return want.Bridge == have.Bridge &&
 		(want.Alias == "" || want.Alias == have.Alias) && (want.Group == 0 || want.Group == have.Group) &&
-		want.Learning == have.Learning && want.Flood == have.Flood && want.Locked == have.Locked
+		want.Learning == have.Learning && want.Flood == have.Flood && want.Locked == have.Locked &&
+		want.Isolated == have.Isolated && want.NoBroadcast == have.NoBroadcast && want.NoMulticast == have.NoMulticast
 }
 
 // endpoint brings an owner's end to what is wanted. The MTU comes first, because

@@ -47,6 +47,9 @@ type Port struct {
 	MAC vswitch.MAC
 	// Learning, Flood (of unknown unicast) and Locked are the bridge's flags.
 	Learning, Flood, Locked bool
+	// Isolated ports do not hear each other, muted ones hear no broadcast or no
+	// multicast: no port of ours is either, and zero is what we want.
+	Isolated, NoBroadcast, NoMulticast bool
 	// FDB are the static, sticky entries that point to the port.
 	FDB []vswitch.MAC
 	// Endpoint is the other end of a veth pair that is ours to make and remove.
