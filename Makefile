@@ -1,0 +1,120 @@
+# Patchbay: build, test, measure. `make` alone prints what there is.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PREFIX    ?= /usr/local
+CNIBINDIR ?= /opt/cni/bin
+DESTDIR   ?=
+MANDIR     = $(PREFIX)/share/man/man1
+COMPDIR    = $(PREFIX)/share/bash-completion/completions
+VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+
+GOLANGCI_VERSION := v2.15.0
+PLUGINS_VERSION  := v1.9.1
+CNITOOL_VERSION  := v1.3.0
+export GOLANGCI_VERSION PLUGINS_VERSION CNITOOL_VERSION
+
+TOOLS   := bin/tools
+GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION) -X main.buildVersion=$(VERSION)'
+UNIT    := ./core/... ./cni/... ./cmd/...
+REPORT  := go run ./integration/testreport -skips bin/skipped -counts bin/counts
+FUZZTIME ?= 5s
+
+# Files that `make generate` writes and that are committed.
+GENERATED := docs/cli
+
+# $(call stage,NAME,COMMAND) runs COMMAND and notes how long it took in bin/stages.
+stage = @mkdir -p bin; echo "==> $(1)"; t=$$SECONDS; rc=0; ( $(2) ) || rc=$$?; \
+	line=$$(printf '%-18s %4d s  %s' '$(1)' $$((SECONDS - t)) "$$([ $$rc = 0 ] && echo ok || echo FAILED)"); \
+	echo "$$line" | tee -a bin/stages; exit $$rc
+
+.PHONY: help
+help: ## Print this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build bin/patchbay and bin/cni/patchbay, static
+	@mkdir -p bin/cni
+	$(GOBUILD) -o bin/patchbay ./cmd/patchbay
+	$(GOBUILD) -o bin/cni/patchbay ./cni
+
+.PHONY: install
+install: build ## Install under DESTDIR: PREFIX (/usr/local) and CNIBINDIR (/opt/cni/bin)
+	install -D -m 0755 bin/patchbay '$(DESTDIR)$(PREFIX)/bin/patchbay'
+	install -D -m 0755 bin/cni/patchbay '$(DESTDIR)$(CNIBINDIR)/patchbay'
+	install -d '$(DESTDIR)$(MANDIR)' '$(DESTDIR)$(COMPDIR)'
+	bin/patchbay docs man '$(DESTDIR)$(MANDIR)'
+	bin/patchbay completion bash >'$(DESTDIR)$(COMPDIR)/patchbay'
+
+.PHONY: uninstall
+uninstall: ## Remove what install put there; switches and their state stay
+	rm -f '$(DESTDIR)$(PREFIX)/bin/patchbay' '$(DESTDIR)$(CNIBINDIR)/patchbay' '$(DESTDIR)$(COMPDIR)/patchbay'
+	rm -f '$(DESTDIR)$(MANDIR)'/patchbay.1 '$(DESTDIR)$(MANDIR)'/patchbay-*.1
+
+.PHONY: deps
+deps: ## Install what the tests need: Debian packages and the reference plugins
+	$(call stage,deps,integration/setup.sh)
+
+.PHONY: test
+test: deps test-unit test-integration ## All tests; as root, or the integration tests are skipped
+
+.PHONY: test-unit
+test-unit: ## Unit tests with the race detector, shuffled
+	$(call stage,test-unit,go test -json -race -shuffle=on -count=1 $(UNIT) | $(REPORT))
+
+# The CNI plugin that can be made to die between two steps in the kernel.
+.PHONY: build-faults
+build-faults:
+	@CGO_ENABLED=0 go build -tags patchbay_faults -trimpath -o bin/faults/patchbay ./cni
+
+.PHONY: test-integration
+test-integration: build build-faults deps ## Real kernel, real plugins, real runtimes, in private namespaces
+	$(call stage,test-integration,go test -json -count=1 -timeout 15m ./integration/... | $(REPORT))
+
+.PHONY: lint
+lint: $(TOOLS)/golangci-lint ## golangci-lint, pinned
+	$(call stage,lint,$(TOOLS)/golangci-lint run ./...)
+
+$(TOOLS)/golangci-lint:
+	$(call stage,install-lint,GOBIN=$(CURDIR)/$(TOOLS) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION))
+
+.PHONY: fmt
+fmt: $(TOOLS)/golangci-lint ## Format the source
+	$(TOOLS)/golangci-lint fmt ./...
+
+.PHONY: generate
+generate: ## Write the generated files anew
+	go generate ./...
+
+.PHONY: generate-diff
+generate-diff: ## Fail when a committed generated file is not what generate writes
+	$(call stage,generate-diff,go generate ./... && git diff --exit-code -- $(GENERATED) \
+		&& ! git ls-files --others --exclude-standard -- $(GENERATED) | grep .)
+
+.PHONY: fuzz
+fuzz: ## Run every fuzz target for FUZZTIME (5s)
+	$(call stage,fuzz,integration/fuzz.sh $(FUZZTIME))
+
+.PHONY: bench
+bench: build deps ## Measure against the reference plugin; table into docs/performance.md
+	$(call stage,bench,go build -o bin/bench ./integration/bench && bin/bench $(BENCHFLAGS))
+
+.PHONY: demo
+demo: build ## Three switches, six containers, and who reaches whom; as root
+	@go build -o bin/demo ./integration/demo
+	@bin/demo
+
+.PHONY: check
+check: ## What CI runs: lint, generate-diff, test, fuzz
+	@mkdir -p bin; for f in stages skipped counts; do : >bin/$$f; done
+	@rc=0; for s in deps lint generate-diff test-unit test-integration fuzz; do $(MAKE) $$s || rc=1; done; \
+	echo; echo Stages; sed 's/^/  /' bin/stages; \
+	if [ -s bin/skipped ]; then echo Skipped; sed 's/^/  /' bin/skipped; fi; \
+	awk '{p += $$1; f += $$3; s += $$5} END {printf "%d passed, %d failed, %d skipped\n", p, f, s}' bin/counts; exit $$rc
+
+.PHONY: clean
+clean: ## Remove what was built, tools included
+	rm -rf bin

@@ -1,0 +1,104 @@
+// Bench measures Patchbay's CNI plugin beside the reference plugin bridge with
+// host-local, and beside the floor: the same kernel work done through netlink in
+// one resident process. All contenders take turns in one run, each on a host of
+// its own; the ratios tell more than the milliseconds. Run it with `make bench`.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/patchbay-net/patchbay/integration/host"
+)
+
+// options are the flags.
+type options struct {
+	n, rounds, ports, conc int
+	out                    string
+}
+
+func main() {
+	var o options
+	flag.IntVar(&o.n, "n", 40, "containers per contender and round")
+	flag.IntVar(&o.rounds, "rounds", 3, "rounds")
+	flag.IntVar(&o.ports, "ports", 1000, "ports already on each switch in the second part; 0 leaves it out")
+	flag.IntVar(&o.conc, "conc", 8, "ADDs at a time in the concurrent part")
+	flag.StringVar(&o.out, "o", "docs/performance.md", "write the tables into this `file`, between its markers; empty: only print them")
+	flag.Parse()
+	switch {
+	case os.Getuid() != 0:
+		fmt.Fprintln(os.Stderr, "bench: network namespaces need root; run `sudo make bench`")
+		os.Exit(1)
+	case o.n < 1 || o.rounds < 1 || o.conc < 1 || o.ports < 0 || o.ports > 1000:
+		fmt.Fprintln(os.Stderr, "bench: -n, -rounds and -conc are at least 1, -ports at most 1000 (a bridge takes 1023)")
+		os.Exit(1)
+	}
+	os.Exit(host.Main(func() int {
+		if err := run(o); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			return 1
+		}
+		return 0
+	}))
+}
+
+func run(o options) (err error) {
+	start := time.Now()
+	dir, err := os.MkdirTemp("", "patchbay-bench-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	cs, err := contenders(dir, o)
+	defer func() {
+		for _, c := range cs {
+			err = errors.Join(err, c.close())
+		}
+	}()
+	if err != nil {
+		return err
+	}
+	levels := []int{0}
+	if o.ports > 0 {
+		levels = append(levels, o.ports)
+	}
+	for _, level := range levels {
+		if err := populate(cs, level); err != nil {
+			return err
+		}
+		for round := range o.rounds {
+			fmt.Fprintf(os.Stderr, "bench: %d ports, round %d of %d\n", level, round+1, o.rounds)
+			if err := sequential(cs, level); err != nil {
+				return err
+			}
+			for _, c := range cs {
+				if err := c.concurrent(level, o.conc); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	s, err := measureStart(dir)
+	if err != nil {
+		return err
+	}
+	text := report(cs, levels, o, s) + fmt.Sprintf("\n%s, %.0f s in all, by `make bench` (`bin/bench %s`).\n",
+		time.Now().UTC().Format("2006-01-02"), time.Since(start).Seconds(), strings.Join(flags(), " "))
+	fmt.Print(text)
+	return write(o.out, text)
+}
+
+// flags are the options in force, as they would be written.
+func flags() []string {
+	var words []string
+	flag.VisitAll(func(f *flag.Flag) {
+		if f.Name != "o" {
+			words = append(words, "-"+f.Name+"="+f.Value.String())
+		}
+	})
+	return words
+}

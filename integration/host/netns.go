@@ -1,0 +1,186 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync/atomic"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// Netns is a network namespace kept alive by a mount at Path.
+type Netns struct {
+	Path   string
+	file   *os.File
+	closed atomic.Bool
+}
+
+// NewNetns makes a namespace with lo up, mounted at path.
+func NewNetns(path string) (*Netns, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDONLY, 0o444)
+	if err != nil {
+		return nil, err
+	}
+	_ = f.Close() // nothing was written
+	err = inThread(func() error {
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("unshare network: %w", err)
+		}
+		if err := unix.Mount("/proc/thread-self/ns/net", path, "", unix.MS_BIND, ""); err != nil {
+			return fmt.Errorf("mount %s: %w", path, err)
+		}
+		return loopbackUp()
+	})
+	if err != nil {
+		return nil, errors.Join(err, os.Remove(path))
+	}
+	ns, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	return &Netns{Path: path, file: ns}, nil
+}
+
+// inThread runs f on a thread of its own that ends with it, so that f may change
+// the thread's namespace.
+func inThread(f func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		done <- f()
+	}()
+	return <-done
+}
+
+func loopbackUp() error {
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	return linkUp(h, "lo")
+}
+
+// Do runs f in the namespace; processes that f starts are born there.
+func (n *Netns) Do(f func() error) error {
+	return inThread(func() error {
+		if err := n.Enter(); err != nil {
+			return err
+		}
+		return f()
+	})
+}
+
+// Enter moves the calling thread into the namespace. The goroutine must have
+// locked it, and must never unlock it.
+func (n *Netns) Enter() error {
+	conn, err := n.file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var serr error
+	err = conn.Control(func(fd uintptr) { serr = unix.Setns(int(fd), unix.CLONE_NEWNET) })
+	if err = errors.Join(err, serr); err != nil {
+		return fmt.Errorf("enter %s: %w", n.Path, err)
+	}
+	return nil
+}
+
+// Run runs a command in the namespace and returns what it printed.
+func (n *Netns) Run(argv ...string) (string, error) { return n.RunEnv(nil, argv...) }
+
+// RunEnv is Run with variables added to the environment.
+func (n *Netns) RunEnv(env []string, argv ...string) (string, error) {
+	var out []byte
+	err := n.Do(func() (err error) {
+		c := exec.Command(argv[0], argv[1:]...)
+		c.Env = append(os.Environ(), env...)
+		out, err = c.CombinedOutput()
+		return err
+	})
+	if err != nil {
+		err = fmt.Errorf("%s: %w: %s", strings.Join(argv, " "), err, strings.TrimSpace(string(out)))
+	}
+	return string(out), err
+}
+
+// Links is a netlink handle in the namespace; the caller closes it.
+func (n *Netns) Links() (*netlink.Handle, error) {
+	return netlink.NewHandleAt(netns.NsHandle(n.file.Fd()), unix.NETLINK_ROUTE)
+}
+
+// Write writes a file as seen in the namespace: a sysctl.
+func (n *Netns) Write(path, text string) error {
+	return n.Do(func() error { return os.WriteFile(path, []byte(text), 0o644) })
+}
+
+// Read reads a file as seen in the namespace: a sysctl.
+func (n *Netns) Read(path string) (string, error) {
+	var text []byte
+	err := n.Do(func() (err error) { text, err = os.ReadFile(path); return err })
+	return strings.TrimSpace(string(text)), err
+}
+
+// Unmount removes the path while whoever is in the namespace stays there: how a
+// runtime's namespace vanishes before DEL.
+func (n *Netns) Unmount() error {
+	if err := unix.Unmount(n.Path, unix.MNT_DETACH); err != nil {
+		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
+			return nil // it was done before
+		}
+		return fmt.Errorf("unmount %s: %w", n.Path, err)
+	}
+	return os.Remove(n.Path)
+}
+
+// Close lets the namespace go, with everything in it. It may be called twice.
+func (n *Netns) Close() error {
+	if n.closed.Swap(true) {
+		return nil
+	}
+	return errors.Join(n.Unmount(), n.file.Close())
+}
+
+// Cable joins two namespaces by a veth pair with both ends up: a NIC and the
+// socket in the wall.
+func Cable(a *Netns, aName string, b *Netns, bName string) error {
+	ah, err := a.Links()
+	if err != nil {
+		return err
+	}
+	defer ah.Close()
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = aName
+	pair := netlink.NewVeth(attrs)
+	pair.PeerName, pair.PeerNamespace = bName, netlink.NsFd(b.file.Fd())
+	if err := ah.LinkAdd(pair); err != nil {
+		return fmt.Errorf("cable %s to %s: %w", aName, bName, err)
+	}
+	if err := linkUp(ah, aName); err != nil {
+		return err
+	}
+	bh, err := b.Links()
+	if err != nil {
+		return err
+	}
+	defer bh.Close()
+	return linkUp(bh, bName)
+}
+
+func linkUp(h *netlink.Handle, name string) error {
+	l, err := h.LinkByName(name)
+	if err != nil {
+		return err
+	}
+	return h.LinkSetUp(l)
+}

@@ -1,0 +1,171 @@
+// Testreport reads `go test -json` and prints what a person wants to know of it:
+// a line per package, the output of what failed, every skipped test with its
+// reason, and the count. It exits with 1 when something failed or nothing ran.
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+)
+
+// event is one line of `go test -json` (go doc test2json).
+type event struct {
+	Action, Package, Test, Output, ImportPath string
+	Elapsed                                   float64
+}
+
+// test is a test or, with an empty name, a package.
+type test struct{ pkg, name string }
+
+// report gathers a run.
+type report struct {
+	out                     io.Writer
+	output                  map[test][]string
+	failedIn                map[string]bool // packages
+	passed, failed, skipped int
+	skips                   []string
+	err                     error // the first failure to print
+}
+
+func (r *report) printf(format string, args ...any) {
+	if _, err := fmt.Fprintf(r.out, format, args...); err != nil && r.err == nil {
+		r.err = err
+	}
+}
+
+func main() {
+	skips := flag.String("skips", "", "append the skipped tests to this `file`")
+	counts := flag.String("counts", "", "append the count to this `file`")
+	flag.Parse()
+	r := &report{out: os.Stdout, output: map[test][]string{}, failedIn: map[string]bool{}}
+	err := r.read(os.Stdin)
+	if err == nil {
+		err = errors.Join(appendLines(*skips, r.skips), appendLines(*counts, []string{r.count()}))
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "testreport:", err)
+	}
+	if err != nil || r.failed > 0 || r.passed+r.skipped == 0 {
+		os.Exit(1)
+	}
+}
+
+// read takes in a whole run and prints its summary.
+func (r *report) read(from io.Reader) error {
+	in := bufio.NewScanner(from)
+	in.Buffer(nil, 16<<20)
+	for in.Scan() {
+		r.line(in.Bytes())
+	}
+	r.summary()
+	return errors.Join(in.Err(), r.err)
+}
+
+// line takes in one event; what is no event is printed as it is.
+func (r *report) line(line []byte) {
+	var e event
+	if json.Unmarshal(line, &e) != nil {
+		r.printf("%s\n", line)
+		return
+	}
+	t := test{e.Package, e.Test}
+	switch e.Action {
+	case "build-output":
+		r.printf("%s", e.Output)
+	case "output":
+		r.output[t] = append(r.output[t], e.Output)
+	case "pass", "fail", "skip":
+		r.end(t, e)
+		delete(r.output, t)
+	}
+}
+
+// end counts a finished test and prints what deserves to be seen.
+func (r *report) end(t test, e event) {
+	if t.name == "" {
+		r.endPackage(t, e)
+		return
+	}
+	switch e.Action {
+	case "pass":
+		r.passed++
+	case "fail":
+		r.failed++
+		r.failedIn[t.pkg] = true
+		r.print(t)
+	case "skip":
+		r.skipped++
+		r.skips = append(r.skips, t.name+": "+r.reason(t))
+	}
+}
+
+func (r *report) endPackage(t test, e event) {
+	switch e.Action {
+	case "pass":
+		r.printf("ok    %s  %.1fs\n", t.pkg, e.Elapsed)
+	case "fail":
+		r.print(t)
+		r.printf("FAIL  %s  %.1fs\n", t.pkg, e.Elapsed)
+		if !r.failedIn[t.pkg] {
+			r.failed++ // it did not build, or died outside a test
+		}
+	}
+}
+
+func (r *report) print(t test) {
+	for _, line := range r.output[t] {
+		if strings.HasPrefix(line, "=== ") {
+			continue
+		}
+		r.printf("%s", line)
+	}
+}
+
+// reason is what the test said when it skipped, without the file and line.
+func (r *report) reason(t test) string {
+	for _, line := range r.output[t] {
+		line = strings.TrimSpace(line)
+		if strings.HasPrefix(line, "=== ") || strings.HasPrefix(line, "--- ") || line == "" {
+			continue
+		}
+		if _, text, ok := strings.Cut(line, ".go:"); ok {
+			if _, text, ok = strings.Cut(text, ": "); ok {
+				return text
+			}
+		}
+		return line
+	}
+	return "no reason given"
+}
+
+func (r *report) summary() {
+	for _, s := range r.skips {
+		r.printf("skipped: %s\n", s)
+	}
+	r.printf("%s\n", r.count())
+}
+
+func (r *report) count() string {
+	return fmt.Sprintf("%d passed, %d failed, %d skipped", r.passed, r.failed, r.skipped)
+}
+
+func appendLines(file string, lines []string) error {
+	if file == "" || len(lines) == 0 {
+		return nil
+	}
+	f, err := os.OpenFile(file, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(f, strings.Join(lines, "\n")+"\n")
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}
