@@ -221,7 +221,7 @@ func sameRoute(a, b vswitch.Route) bool {
 // port needs of its switch and does not find is for the switch's lock to mend.
 func (e *Engine) plug(ctx context.Context, r reservation) error {
 	desired := attachedState(r.port, r.record, r.caps)
-	if r.caps.BridgeRules {
+	if needsRules(r) {
 		if err := e.kernel.Apply(ctx, []plan.Step{plan.RequireRules{}}); err != nil {
 			return needsRepair(err)
 		}
@@ -246,6 +246,14 @@ func (e *Engine) plug(ctx context.Context, r reservation) error {
 		return errNotRealised
 	}
 	return needsRepair(e.reach(ctx, desired, plan.State{}))
+}
+
+// needsRules reports whether the port would be less than promised without the rules
+// of its switch: on a private one, with masquerade, and where rules bind ports. On
+// the others they save the flooding of multicast, and the question its price.
+func needsRules(r reservation) bool {
+	return r.caps.BridgeRules &&
+		(r.record.Type == vswitch.Private || !r.record.EffectiveMasquerade().IsZero() || !r.caps.PortLocked)
 }
 
 // needsRepair tells what the switch lacks from what the port does wrong.

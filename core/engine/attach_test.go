@@ -366,3 +366,12 @@ func TestAdoptedNetdev(t *testing.T) {
 	}
 	l.wantClean(pristine)
 }
+
+func TestAddressRequestedTwice(t *testing.T) {
+	l := newLab(t)
+	req := request(0)
+	req.Requested = []netip.Addr{netip.MustParseAddr("10.0.0.50"), netip.MustParseAddr("10.0.0.50")}
+	if a := l.mustAttach(req); a.Port.Addresses[0].Prefix.Addr() != req.Requested[0] {
+		t.Errorf("got %s", a.Port.Addresses[0].Prefix)
+	}
+}

@@ -5,6 +5,6 @@
 // for the steps and has package kernel carry them out. Each verb may be repeated,
 // and one that died half way is finished or undone by repeating it, by Detach or
 // by GC. Verbs on one port exclude each other, verbs on different ports do not;
-// a verb on a switch excludes the verbs on its ports. The locks are the store's
-// and hold between processes.
+// a verb on a switch excludes attaching to it. The locks are the store's, hold
+// between processes and are taken in one order: all switches, a switch, a port.
 package engine

@@ -88,7 +88,7 @@ func leaseAddresses(tx *store.Tx, req AttachRequest, r store.SwitchRecord) ([]vs
 		return nil, err
 	}
 	port := req.Owner.PortID()
-	unused := slices.Clone(req.Requested)
+	unused := slices.Compact(slices.SortedFunc(slices.Values(req.Requested), netip.Addr.Compare)) // one may be asked for twice
 	var leased []vswitch.Address
 	for _, set := range sets {
 		addr, err := leaseFrom(tx, r.Name, set, &unused, port)

@@ -1,11 +1,10 @@
 package store
 
 import (
+	"net/netip"
 	"reflect"
 	"testing"
 	"time"
-
-	"net/netip"
 
 	"github.com/google/go-cmp/cmp"
 
