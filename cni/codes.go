@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/containernetworking/cni/pkg/types"
 
@@ -20,6 +21,7 @@ const (
 	codeUplink     uint = 102 // the uplink is missing, in use or unfit
 	codeFull       uint = 103 // no port is left on the switch
 	codeDrift      uint = 104 // CHECK: the kernel is not as it should be
+	codeDelegate   uint = 105 // another IPAM plugin failed and did not say how
 )
 
 // code maps a kind to the specification's codes where it has one.
@@ -35,10 +37,12 @@ func code(kind vswitch.Kind) uint {
 		return types.ErrTryAgainLater
 	case vswitch.CapabilityMissing:
 		return codeCapability
-	case vswitch.UplinkNotFound, vswitch.UplinkInUse, vswitch.UplinkUnsupported:
+	case vswitch.UplinkNotFound, vswitch.UplinkInUse, vswitch.UplinkUnsupported, vswitch.NoCarrier:
 		return codeUplink
 	case vswitch.SwitchFull:
 		return codeFull
+	case vswitch.Drifted:
+		return codeDrift
 	case vswitch.KernelFailed, vswitch.AlreadyExists:
 		return codeKernel
 	}
@@ -51,6 +55,10 @@ func cniError(err error) error {
 	if err == nil {
 		return nil
 	}
+	return asCNI(err)
+}
+
+func asCNI(err error) *types.Error {
 	var e *types.Error
 	if errors.As(err, &e) {
 		return e
@@ -65,6 +73,25 @@ func cniError(err error) error {
 	return types.NewError(code(kind), fmt.Sprintf("%s (%s)", err, string(kind)), "")
 }
 
-func decoding(err error) error {
-	return types.NewError(types.ErrDecodingFailure, "the configuration cannot be decoded: "+err.Error(), "")
+// joined is one CNI error of several: the first one's code, everybody's words.
+func joined(errs ...error) error {
+	var first *types.Error
+	for _, err := range errs {
+		if err == nil {
+			continue
+		}
+		e := asCNI(err)
+		if first == nil {
+			copied := *e
+			first = &copied
+			continue
+		}
+		first.Msg += "; " + e.Msg
+		first.Details = strings.TrimPrefix(first.Details+"; "+e.Details, "; ")
+	}
+	if first == nil {
+		return nil
+	}
+	first.Details = strings.TrimSuffix(first.Details, "; ")
+	return first
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -26,13 +27,7 @@ type config struct {
 	IPAM        ipamConfig
 	Args        cniArgs
 	Runtime     runtimeConfig
-
-	// listsValid tells an empty list of valid attachments from none at all.
-	listsValid bool
 }
-
-// validAttachments is the key with which a runtime tells GC what to keep.
-const validAttachments = "cni.dev/valid-attachments"
 
 // runtimeConfig is what the runtime fills in for declared capabilities.
 type runtimeConfig struct {
@@ -63,25 +58,31 @@ func laterKeys() []string { return []string{"bandwidth", "vlan", "vlanTrunk"} }
 // whole type would take one of them.
 func parse(data []byte) (*config, error) {
 	var keys map[string]json.RawMessage
-	if err := json.Unmarshal(data, &keys); err != nil {
-		return nil, decoding(err)
+	if err := decode("", data, &keys); err != nil {
+		return nil, err
 	}
 	if err := checkKeys(keys); err != nil {
 		return nil, err
 	}
 	c := &config{}
-	for key, into := range map[string]any{
-		"cniVersion": &c.CNIVersion, "name": &c.Name, "dns": &c.DNS,
-		"prevResult": &c.RawPrevResult, validAttachments: &c.ValidAttachments,
-		"mtu": &c.MTU, "macSpoofing": &c.MACSpoofing,
+	for _, field := range []struct {
+		key  string
+		into any
+	}{
+		{"cniVersion", &c.CNIVersion},
+		{"name", &c.Name},
+		{"dns", &c.DNS},
+		{"prevResult", &c.RawPrevResult},
+		{"capabilities", &c.Capabilities},
+		{"mtu", &c.MTU},
+		{"macSpoofing", &c.MACSpoofing},
 	} {
-		if raw, given := keys[key]; given {
-			if err := json.Unmarshal(raw, into); err != nil {
-				return nil, decoding(fmt.Errorf("%s: %w", key, err))
+		if raw, given := keys[field.key]; given {
+			if err := decode(field.key, raw, field.into); err != nil {
+				return nil, err
 			}
 		}
 	}
-	_, c.listsValid = keys[validAttachments]
 	if err := c.parseSwitch(keys["switch"]); err != nil {
 		return nil, err
 	}
@@ -94,13 +95,13 @@ func parse(data []byte) (*config, error) {
 // checkKeys refuses what we do not know: a setting that is misspelled must not be
 // ignored. The specification wants key and value named.
 func checkKeys(keys map[string]json.RawMessage) error {
-	for key, value := range keys {
+	for _, key := range slices.Sorted(maps.Keys(keys)) {
 		if slices.Contains(laterKeys(), key) {
 			return types.NewError(types.ErrUnsupportedField,
-				fmt.Sprintf("key %q (value %.64s) is not supported yet", key, value), "leave it out")
+				fmt.Sprintf("key %q (value %.64s) is not supported yet", key, keys[key]), "leave it out")
 		}
 		if !slices.Contains(knownKeys(), key) && !strings.HasPrefix(key, "cni.dev/") {
-			return unsupported(key, value, vswitch.UnknownKey(key, knownKeys()))
+			return unsupported(key, keys[key], vswitch.UnknownKey(key, knownKeys()))
 		}
 	}
 	return nil
@@ -114,12 +115,12 @@ func unsupported(key string, value json.RawMessage, err error) error {
 func (c *config) parseSwitch(raw json.RawMessage) error {
 	raw = bytes.TrimSpace(raw)
 	switch {
-	case len(raw) == 0 || bytes.Equal(raw, []byte("null")):
+	case isNull(raw):
 		return types.NewError(types.ErrInvalidNetworkConfig, `key "switch" is missing`,
 			`name a switch, or define one: "switch": {"name": "prod", "type": "internal"}`)
 	case raw[0] == '"':
-		if err := json.Unmarshal(raw, &c.Switch); err != nil {
-			return decoding(err)
+		if err := decode("switch", raw, &c.Switch); err != nil {
+			return err
 		}
 	default:
 		var s vswitch.Switch
@@ -137,50 +138,26 @@ func (c *config) parseSwitch(raw json.RawMessage) error {
 	return nil
 }
 
+// isNull reports whether a key is left out or null, which mean the same.
+func isNull(raw json.RawMessage) bool { return len(raw) == 0 || string(raw) == "null" }
+
 // parseFromRuntime reads the keys that the runtime adds.
 func (c *config) parseFromRuntime(runtime, rawArgs json.RawMessage) error {
-	if len(runtime) > 0 {
+	if !isNull(runtime) {
 		if err := strict("runtimeConfig", runtime, &c.Runtime); err != nil {
 			return err
 		}
 	}
-	if len(rawArgs) == 0 {
+	if isNull(rawArgs) {
 		return nil
 	}
 	var args struct {
 		CNI json.RawMessage `json:"cni"`
 	}
-	if err := json.Unmarshal(rawArgs, &args); err != nil {
-		return decoding(err)
-	}
-	if len(args.CNI) == 0 {
-		return nil
+	if err := decode("args", rawArgs, &args); err != nil || isNull(args.CNI) {
+		return err
 	}
 	// By convention a plugin ignores args that it does not know: they may be
 	// another plugin's.
-	if err := json.Unmarshal(args.CNI, &c.Args); err != nil {
-		return decoding(err)
-	}
-	return nil
-}
-
-// strict decodes an object of ours and reports unknown keys by their path.
-func strict(path string, raw json.RawMessage, v any) error {
-	var keys map[string]json.RawMessage
-	if err := json.Unmarshal(raw, &keys); err != nil {
-		return decoding(fmt.Errorf("%s: %w", path, err))
-	}
-	known := vswitch.JSONKeys(v)
-	for key, value := range keys {
-		if !slices.Contains(known, key) {
-			return unsupported(path+"."+key, value, vswitch.UnknownKey(key, known))
-		}
-	}
-	if err := json.Unmarshal(raw, v); err != nil {
-		if kind := vswitch.KindOf(err); kind != vswitch.KernelFailed {
-			return cniError(err)
-		}
-		return decoding(fmt.Errorf("%s: %w", path, err))
-	}
-	return nil
+	return decode("args.cni", args.CNI, &c.Args)
 }

@@ -3,11 +3,14 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"strings"
 	"testing"
 
+	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/patchbay-net/patchbay/core/vswitch"
@@ -67,12 +70,91 @@ func TestParseRefuses(t *testing.T) {
 		"private with VLAN":    {conf(`"switch":{"name":"s","type":"private","vlan":5}`), types.ErrInvalidNetworkConfig, []string{"VLAN"}},
 		"external, no uplink":  {conf(`"switch":{"name":"s","type":"external"}`), types.ErrInvalidNetworkConfig, []string{"needs an uplink"}},
 		"route without dst":    {conf(`"switch":"s","ipam":{"type":"patchbay","subnet":"10.0.0.0/24","routes":[{"gw":"10.0.0.1"}]}`), types.ErrInvalidNetworkConfig, []string{"routes[0]"}},
-		"bad MAC":              {conf(`"switch":"s","runtimeConfig":{"mac":"xx"}`), types.ErrInvalidNetworkConfig, []string{"xx"}},
+		"bad MAC":              {conf(`"switch":"s","runtimeConfig":{"mac":"xx"}`), types.ErrInvalidNetworkConfig, []string{"runtimeConfig.mac", "xx"}},
+		"ipam without type":    {conf(`"switch":"s","ipam":{"ranges":[[{"subnet":"10.0.0.0/24"}]],"dad":true}`), types.ErrInvalidNetworkConfig, []string{"no type", "dad", "ranges"}},
+		"ipam of empty type":   {conf(`"switch":"s","ipam":{"type":"","subnet":"10.0.0.0/24"}`), types.ErrInvalidNetworkConfig, []string{"no type", "subnet"}},
+		"no subnet, start":     {conf(`"switch":"s","ipam":{"type":"patchbay","ranges":[[{"subnet":"10.0.0.0/24"}]],"rangeStart":"10.0.0.5"}`), types.ErrInvalidNetworkConfig, []string{"rangeStart", "subnet"}},
+		"no subnet, end":       {conf(`"switch":"s","ipam":{"type":"patchbay","rangeEnd":"10.0.0.5"}`), types.ErrInvalidNetworkConfig, []string{"rangeEnd", "subnet"}},
+		"no subnet, gateway":   {conf(`"switch":"s","ipam":{"type":"patchbay","gateway":"10.0.0.5"}`), types.ErrInvalidNetworkConfig, []string{"gateway", "subnet"}},
+		"no subnet, exclude":   {conf(`"switch":"s","ipam":{"type":"patchbay","exclude":["10.0.0.5"]}`), types.ErrInvalidNetworkConfig, []string{"exclude", "subnet"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := parse([]byte(c.conf))
 			wantCode(t, err, c.code, c.says...)
 		})
+	}
+}
+
+// What is of the wrong JSON type is named by its path and by JSON's words.
+func TestDecodingErrors(t *testing.T) {
+	for name, c := range map[string]struct{ conf, says string }{
+		"list":                {`[]`, "the configuration: here is an array, expected is an object"},
+		"name":                {`{"name":5}`, "name: here is a number, expected is a string"},
+		"mtu":                 {conf(`"mtu":"big","switch":"s"`), "mtu: here is a string, expected is a whole number"},
+		"fraction":            {conf(`"mtu":1.5,"switch":"s"`), "mtu: here is a number 1.5, expected is a whole number"},
+		"spoofing":            {conf(`"macSpoofing":1,"switch":"s"`), "macSpoofing: here is a number, expected is a boolean"},
+		"dns":                 {conf(`"dns":{"nameservers":"10.0.0.1"},"switch":"s"`), "dns.nameservers: here is a string, expected is an array"},
+		"switch":              {conf(`"switch":5`), "switch: here is a number, expected is an object"},
+		"gateway":             {conf(`"switch":{"name":"s","gateway":5}`), "switch.gateway: here is a number, expected is an array"},
+		"hostAccess":          {conf(`"switch":{"name":"s","hostAccess":"yes"}`), "switch.hostAccess: here is a string, expected is a boolean"},
+		"ipam":                {conf(`"switch":"s","ipam":"patchbay"`), "ipam: here is a string, expected is an object"},
+		"type of ipam":        {conf(`"switch":"s","ipam":{"type":{}}`), "ipam.type: here is an object, expected is a string"},
+		"dad of another":      {conf(`"switch":"s","ipam":{"type":"x","dad":1}`), "ipam.dad: here is a number, expected is a boolean"},
+		"subnet":              {conf(`"switch":"s","ipam":{"type":"patchbay","subnet":10}`), "ipam.subnet: here is a number, expected is a string"},
+		"subnet of a range":   {conf(`"switch":"s","ipam":{"type":"patchbay","ranges":[[{"subnet":10}]]}`), "ipam.ranges.subnet: here is a number, expected is a string"},
+		"ranges, not nested":  {conf(`"switch":"s","ipam":{"type":"patchbay","ranges":[{"subnet":"10.0.0.0/24"}]}`), "ipam.ranges: here is an object, expected is an array"},
+		"mac":                 {conf(`"switch":"s","runtimeConfig":{"mac":true}`), "runtimeConfig.mac: here is a boolean, expected is a string"},
+		"ips":                 {conf(`"switch":"s","runtimeConfig":{"ips":"10.0.0.1"}`), "runtimeConfig.ips: here is a string, expected is an array"},
+		"args":                {conf(`"switch":"s","args":1`), "args: here is a number, expected is an object"},
+		"ips of args":         {conf(`"switch":"s","args":{"cni":{"ips":1}}`), "args.cni.ips: here is a number, expected is an array"},
+		"prevResult":          {conf(`"switch":"s","prevResult":[]`), "prevResult: here is an array, expected is an object"},
+		"name in prevResult":  {conf(`"switch":"s","prevResult":{"interfaces":[{"name":1}]}`), "prevResult.interfaces.name: here is a number, expected is a string"},
+		"ip in prevResult":    {conf(`"switch":"s","prevResult":{"ips":[{"address":1}]}`), "here is a number, expected is a string"},
+		"route in prevResult": {conf(`"switch":"s","prevResult":{"routes":[{"mtu":"x"}]}`), "mtu: here is a string, expected is a whole number"},
+		"null in prevResult":  {conf(`"switch":"s","prevResult":{"interfaces":[{"name":"a"},null]}`), "prevResult.interfaces[1] is null"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := parse([]byte(c.conf))
+			if err == nil {
+				_, err = got.previous()
+			}
+			wantCode(t, err, types.ErrDecodingFailure, c.says)
+			for _, word := range []string{"Go ", "json:", "vswitch.", "types.", " int", "[]"} {
+				if strings.Contains(err.Error(), word) {
+					t.Errorf("the message is Go's: %v", err)
+				}
+			}
+		})
+	}
+}
+
+// A text that is not of the expected form is invalid, and its key is named.
+func TestInvalidTexts(t *testing.T) {
+	for key, conf := range map[string]string{
+		"ipam.subnet":    conf(`"switch":"s","ipam":{"type":"patchbay","subnet":"ten"}`),
+		"ipam.gateway":   conf(`"switch":"s","ipam":{"type":"patchbay","subnet":"10.0.0.0/24","gateway":"ten"}`),
+		"ipam.exclude":   conf(`"switch":"s","ipam":{"type":"patchbay","subnet":"10.0.0.0/24","exclude":["ten"]}`),
+		"ipam.ranges":    conf(`"switch":"s","ipam":{"type":"patchbay","ranges":[[{"subnet":"ten"}]]}`),
+		"switch.gateway": conf(`"switch":{"name":"s","type":"internal","gateway":["ten"]}`),
+		"args.cni":       conf(`"switch":"s","args":{"cni":{"mac":"ten"}}`),
+	} {
+		t.Run(key, func(t *testing.T) {
+			_, err := parse([]byte(conf))
+			wantCode(t, err, types.ErrInvalidNetworkConfig, key, "ten")
+		})
+	}
+}
+
+// The library's own messages, about what it reads first, are put in plain words.
+func TestPlain(t *testing.T) {
+	for in, want := range map[string]string{
+		"unmarshall network config: json: cannot unmarshal number into Go struct field .name of type string":                 "unmarshall network config: name: here is a number",
+		"unmarshall network config: json: cannot unmarshal array into Go value of type struct { Name string \"json:name\" }": "unmarshall network config: here is an array, expected is an object",
+		"anything else": "anything else",
+	} {
+		if got := plain(in); got != want {
+			t.Errorf("%q becomes %q, want %q", in, got, want)
+		}
 	}
 }
 
@@ -137,7 +219,7 @@ func TestEveryKindHasACode(t *testing.T) {
 		if !errors.As(cniError(&vswitch.Error{Kind: kind, Err: errors.New("why"), Hint: "do this"}), &e) {
 			t.Fatal(kind)
 		}
-		known := e.Code >= types.ErrIncompatibleCNIVersion && e.Code <= types.ErrTryAgainLater || e.Code >= codeKernel && e.Code <= codeDrift
+		known := e.Code >= types.ErrIncompatibleCNIVersion && e.Code <= types.ErrTryAgainLater || e.Code >= codeKernel && e.Code <= codeDelegate
 		if !known || !strings.Contains(e.Msg, string(kind)) || e.Details != "do this" {
 			t.Errorf("%s becomes %d %q %q", kind, e.Code, e.Msg, e.Details)
 		}
@@ -160,10 +242,16 @@ func FuzzParse(f *testing.F) {
 		conf(`"switch":"s","ipam":{"type":"patchbay","subnet":"10.0.0.0/24","exclude":["10.0.0.5"],"routes":[{"dst":"::/0","gw":"fd00::1"}]}`),
 		conf(`"switch":"s","runtimeConfig":{"mac":"02:00:00:00:00:01","ips":["10.0.0.1/24"]},"args":{"cni":{"mac":""}}`),
 		conf(`"switch":"s","prevResult":{"cniVersion":"1.0.0","interfaces":[{"name":"tap0"}]},"cni.dev/valid-attachments":[]`),
+		conf(`"switch":"s","prevResult":{"cniVersion":"1.1.0","interfaces":[null],"ips":[null],"routes":[null]}`),
+		conf(`"switch":"s","prevResult":{"cniVersion":"1.1.0","IPS":[null]}`),
+		conf(`"switch":"s","prevResult":{"cniVersion":"1.1.0","ips":[{}],"routes":[{}],"interfaces":[{},{"name":"eth0","sandbox":"x","mac":"x"}]}`),
+		strings.Replace(conf(`"switch":"s","prevResult":{"interfaces":[null,{"name":"tap0"}],"ips":[{"version":"4","address":"10.0.0.1/24"}]}`), "1.1.0", "0.4.0", 1),
 	} {
 		f.Add([]byte(seed), "IP=10.0.0.1;MAC=02:00:00:00:00:01")
+		f.Add([]byte(seed), "")
 	}
 	f.Fuzz(func(t *testing.T, data []byte, args string) {
+		_, _ = parseValid(parseRemains(data).valid)
 		c, err := parse(data)
 		if err != nil {
 			var e *types.Error
@@ -175,7 +263,39 @@ func FuzzParse(f *testing.F) {
 		if err := vswitch.ValidateName(c.Switch); err != nil {
 			t.Errorf("a switch that cannot be named was let in: %v", err)
 		}
-		_, _ = c.wishes(args)
-		_, _ = c.previous()
+		drive(t, c, args)
 	})
+}
+
+// drive takes a configuration through all that handles what came from outside.
+func drive(t *testing.T, c *config, envArgs string) {
+	prev, err := c.previous()
+	if err != nil || prev == nil {
+		prev = &types100.Result{}
+	}
+	req, err := c.request(&skel.CmdArgs{ContainerID: "c", IfName: "eth0", Netns: netns, Args: envArgs}, prev)
+	if err != nil {
+		if e := asCNI(err); e.Code == types.ErrInternal || e.Code == types.ErrUnknown || e.Msg == "" {
+			t.Fatalf("an error without code or words: %+v", e)
+		}
+		return
+	}
+	a := attachment()
+	a.Port.Adopted = req.Netdev != ""
+	for _, version := range []string{"0.3.1", "1.0.0", "1.1.0"} {
+		r, err := since110(resultOf(a, netns, prev), version)
+		if err != nil {
+			t.Fatal(err)
+		}
+		converted, err := r.GetAsVersion(version)
+		if err == nil {
+			err = converted.PrintTo(io.Discard)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, p := range []vswitch.Port{a.Port, {Adopted: true, Owner: a.Port.Owner}} {
+		_ = listed(p, netns, prev)
+	}
 }

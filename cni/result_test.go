@@ -15,7 +15,7 @@ import (
 )
 
 func attachment() engine.Attachment {
-	table := 100
+	table, scope := 100, 0
 	return engine.Attachment{
 		Port: vswitch.Port{
 			ID: "pbx", Netdev: "pbx", MAC: vswitch.MAC{2, 0, 0, 0, 0, 1}, MTU: 1400, Owner: vswitch.Owner{Endpoint: "eth0"},
@@ -23,7 +23,7 @@ func attachment() engine.Attachment {
 				{Prefix: netip.MustParsePrefix("10.0.0.5/24"), Gateway: netip.MustParseAddr("10.0.0.1")},
 				{Prefix: netip.MustParsePrefix("fd00::5/64")},
 			},
-			Routes: []vswitch.Route{{Dst: netip.MustParsePrefix("0.0.0.0/0"), Gateway: netip.MustParseAddr("10.0.0.1"), MTU: 1300, Table: &table}},
+			Routes: []vswitch.Route{{Dst: netip.MustParsePrefix("0.0.0.0/0"), Gateway: netip.MustParseAddr("10.0.0.1"), MTU: 1300, AdvMSS: 1200, Priority: 7, Table: &table, Scope: &scope}},
 		},
 		Switch:  engine.SwitchStatus{Bridge: "pb-s", BridgeMAC: vswitch.MAC{0xe, 1}, EffectiveMTU: 1500},
 		HostMAC: vswitch.MAC{0xe, 2},
@@ -65,7 +65,7 @@ func TestResult(t *testing.T) {
 			map[string]any{"interface": 2.0, "address": "10.0.0.5/24", "gateway": "10.0.0.1"},
 			map[string]any{"interface": 2.0, "address": "fd00::5/64"},
 		},
-		"routes": []any{map[string]any{"dst": "0.0.0.0/0", "gw": "10.0.0.1", "mtu": 1300.0, "table": 100.0}},
+		"routes": []any{map[string]any{"dst": "0.0.0.0/0", "gw": "10.0.0.1", "mtu": 1300.0, "advmss": 1200.0, "priority": 7.0, "table": 100.0, "scope": 0.0}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -79,7 +79,7 @@ func TestResultConvertedDown(t *testing.T) {
 		if m["cniVersion"] != version {
 			t.Errorf("%s became %v", version, m["cniVersion"])
 		}
-		for _, later := range []string{`"mtu"`, `"table"`} {
+		for _, later := range []string{`"mtu"`, `"advmss"`, `"priority"`, `"table"`, `"scope"`} {
 			if text, _ := json.Marshal(m); strings.Contains(string(text), later) {
 				t.Errorf("%s: %s is of 1.1.0: %s", version, later, text)
 			}
