@@ -31,6 +31,14 @@ stage = @mkdir -p bin; echo "==> $(1)"; t=$$SECONDS; rc=0; ( $(2) ) || rc=$$?; \
 	line=$$(printf '%-18s %4d s  %s' '$(1)' $$((SECONDS - t)) "$$([ $$rc = 0 ] && echo ok || echo FAILED)"); \
 	echo "$$line" | tee -a bin/stages; exit $$rc
 
+# $(call all,TARGETS) makes every target, whatever fails, and sums up: how long each
+# stage took, which tests were skipped and why, and the count.
+all = mkdir -p bin; for f in stages skipped counts; do : >bin/$$f; done; \
+	rc=0; for s in $(1); do $(MAKE) $$s || rc=1; done; \
+	echo; echo Stages; sed 's/^/  /' bin/stages; \
+	if [ -s bin/skipped ]; then echo Skipped; sed 's/^/  /' bin/skipped; fi; \
+	awk '{p += $$1; f += $$3; s += $$5} END {printf "%d passed, %d failed, %d skipped\n", p, f, s}' bin/counts; exit $$rc
+
 .PHONY: help
 help: ## Print this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,7 +67,8 @@ deps: ## Install what the tests need: Debian packages and the reference plugins
 	$(call stage,deps,integration/setup.sh)
 
 .PHONY: test
-test: deps test-unit test-integration ## All tests; as root, or the integration tests are skipped
+test: ## All tests; as root, or the integration tests are skipped
+	@$(call all,deps test-unit test-integration)
 
 .PHONY: test-unit
 test-unit: ## Unit tests with the race detector, shuffled
@@ -107,13 +116,15 @@ demo: build ## Three switches, six containers, and who reaches whom; as root
 	@go build -o bin/demo ./integration/demo
 	@bin/demo
 
+# The demo as a stage of `make check`.
+.PHONY: check-demo
+check-demo: build
+	@go build -o bin/demo ./integration/demo
+	$(call stage,demo,if [ "$$(id -u)" = 0 ]; then bin/demo; else echo 'demo: needs root' | tee -a bin/skipped; fi)
+
 .PHONY: check
-check: ## What CI runs: lint, generate-diff, test, fuzz
-	@mkdir -p bin; for f in stages skipped counts; do : >bin/$$f; done
-	@rc=0; for s in deps lint generate-diff test-unit test-integration fuzz; do $(MAKE) $$s || rc=1; done; \
-	echo; echo Stages; sed 's/^/  /' bin/stages; \
-	if [ -s bin/skipped ]; then echo Skipped; sed 's/^/  /' bin/skipped; fi; \
-	awk '{p += $$1; f += $$3; s += $$5} END {printf "%d passed, %d failed, %d skipped\n", p, f, s}' bin/counts; exit $$rc
+check: ## What CI runs: lint, generate-diff, test, fuzz, demo
+	@$(call all,deps lint generate-diff test-unit test-integration fuzz check-demo)
 
 .PHONY: clean
 clean: ## Remove what was built, tools included

@@ -2,6 +2,7 @@ package integration_test
 
 import (
 	"iter"
+	"strings"
 	"sync"
 	"testing"
 
@@ -69,6 +70,34 @@ func TestDel(t *testing.T) {
 			}
 			again, _ := h.attached(n, "two") // the only address is free again
 			ok(t, n.Del(again))
+		})
+	}
+}
+
+// TestDelOfEdited: the network's configuration was edited while its containers ran,
+// and ADD would refuse it now.
+func TestDelOfEdited(t *testing.T) {
+	for name, edited := range map[string]string{
+		"unknown key":    strings.Replace(singleConfig, `"ipam"`, `"vlan":5,"macSpofing":1,"ipam"`, 1),
+		"broken":         `{"cniVersion":"1.1.0","name":"net1","switch":5,"ipam":"x","dns":7,"prevResult":[],"runtimeConfig":1}`,
+		"another ipam":   strings.Replace(singleConfig, `"ipam":{"type":"patchbay"`, `"ipam":{"type":"host-local"`, 1),
+		"another switch": strings.Replace(singleConfig, `"prod"`, `"other"`, 1),
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t)
+			for _, command := range []string{"DEL", "GC"} {
+				c := h.container("one-" + command)
+				if r := h.exec(singleConfig, verb(c, "ADD")...); r.code != 0 {
+					t.Fatalf("ADD, which shows that the address is free: %s", r.stdout)
+				}
+				stdin := strings.Replace(edited, `{`, `{"cni.dev/valid-attachments":[],`, 1)
+				if r := h.exec(stdin, verb(c, command)...); r.code != 0 {
+					t.Errorf("%s: %s", command, r.stdout)
+				}
+				if left := h.ports(); len(left) > 0 {
+					t.Fatalf("ports after %s: %v", command, left)
+				}
+			}
 		})
 	}
 }

@@ -51,12 +51,25 @@ func TestErrorCodes(t *testing.T) {
 		{"no interface name", good, env("CNI_IFNAME="), 4, []string{"CNI_IFNAME"}},
 		{"long interface name", good, env("CNI_IFNAME=abcdefghijklmnop"), 4, []string{"interface name"}},
 		{"bad interface name", good, env("CNI_IFNAME=a/b"), 4, []string{"interface name"}},
+		{"interface name for all", good, env("CNI_IFNAME=all"), 4, []string{`"all"`}},
+		{"interface name by default", good, env("CNI_IFNAME=default"), 4, []string{`"default"`}},
+		{"pattern as interface name", good, env("CNI_IFNAME=eth%d"), 4, []string{"eth%d"}},
 		{"bad container id", good, env("CNI_CONTAINERID=../x"), 4, []string{"containerID", "../x"}},
 		{"no container id", good, env("CNI_CONTAINERID="), 4, []string{"CNI_CONTAINERID"}},
 		{"no namespace given", good, env("CNI_NETNS="), 4, []string{"CNI_NETNS"}},
 		{"unknown command", good, env("CNI_COMMAND=FROB"), 4, []string{"CNI_COMMAND"}},
 		{"bad MAC in CNI_ARGS", good, env("CNI_ARGS=MAC=nonsense"), 4, []string{"nonsense"}},
 		{"no JSON", `{`, env(), 6, nil},
+		{"list", `[]`, env(), 6, []string{"an array"}},
+		{"name is a number", strings.ReplaceAll(good, `"net1"`, `1`), env(), 6, []string{"name: here is a number"}},
+		{"version is a number", strings.ReplaceAll(good, `"1.1.0"`, `1`), env(), 6, []string{"cniVersion: here is a number"}},
+		{"mtu is a string", config("1.1.0", `,"mtu":"big"`), env(), 6, []string{"mtu: here is a string, expected is a whole number"}},
+		{"null in prevResult", config("1.1.0", `,"prevResult":{"cniVersion":"1.1.0","interfaces":[null]}`), env(), 6, []string{"interfaces[0]"}},
+		{"null in an old prevResult", config("0.4.0", `,"prevResult":{"ips":[null]}`), env(), 6, []string{"ips[0]"}},
+		{"null in CHECK's prevResult", config("1.1.0", `,"prevResult":{"cniVersion":"1.1.0","routes":[null]}`), env("CNI_COMMAND=CHECK"), 6, []string{"routes[0]"}},
+		{"the plugin's own namespace", good, env("CNI_NETNS=/proc/thread-self/ns/net"), 8, []string{"CNI_NETNS"}},
+		{"ipam without type", strings.ReplaceAll(good, `"type":"patchbay","ranges"`, `"ranges"`), env(), 7, []string{"type", "ranges"}},
+		{"GC of nobody", config("1.1.0", `,"cni.dev/valid-attachments":[{"containerID":"one"}]`), env("CNI_COMMAND=GC"), 7, []string{"ifname"}},
 		{"no name", strings.ReplaceAll(good, `"name":"net1",`, ``), env(), 7, []string{"name"}},
 		{"no switch", `{"cniVersion":"1.1.0","name":"net1","type":"patchbay"}`, env(), 7, []string{"switch"}},
 		{"bad gateway", strings.ReplaceAll(good, `10.0.0.1/24`, `10.0.0.0/24`), env(), 7, []string{"10.0.0.0/24"}},
@@ -71,6 +84,9 @@ func TestErrorCodes(t *testing.T) {
 			}
 			if r.Code != x.code && (x.code != ours || r.Code < ours || r.Code == 999) {
 				t.Errorf("code %d, want %d: %s", r.Code, x.code, r.stdout)
+			}
+			if strings.Contains(r.Msg, " Go ") || strings.Contains(r.Msg, "json:") {
+				t.Errorf("the message is Go's: %s", r.stdout)
 			}
 			for _, word := range x.says {
 				if !strings.Contains(r.Msg+" "+r.Detail, word) {

@@ -1,7 +1,10 @@
 package integration_test
 
 import (
+	"bytes"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -107,7 +110,50 @@ func TestStatus(t *testing.T) {
 		t.Errorf("STATUS without the uplink: want code 50 and nic9: %s", r.stdout)
 	}
 	noIPAM := strings.ReplaceAll(config("1.1.0", ""), `"ipam":{"type":"patchbay"`, `"ipam":{"type":"no-such-ipam"`)
+	noRanges := strings.ReplaceAll(config("1.1.0", ""), `"ranges":[[{"subnet":"10.0.0.0/24"}]]`, `"routes":[]`)
+	if r := h.exec(noRanges, "CNI_COMMAND=STATUS"); r.Code != 50 || !strings.Contains(r.stdout, "ranges") {
+		t.Errorf("STATUS without ranges: want code 50: %s", r.stdout)
+	}
 	if r := h.exec(noIPAM, "CNI_COMMAND=STATUS"); r.code == 0 || !strings.Contains(r.stdout, "no-such-ipam") {
 		t.Errorf("STATUS without the IPAM plugin: %s", r.stdout)
 	}
+}
+
+// TestStatusSaysWhatIsBroken: an ADD could not succeed, for the host's sake.
+func TestStatusSaysWhatIsBroken(t *testing.T) {
+	t.Run("full MAC pool", func(t *testing.T) {
+		h := newHost(t)
+		_, err := h.Patchbay("mac", "pool", "set", "--first", "0a:77:00:00:00:00", "--last", "0a:77:00:00:00:01")
+		ok(t, err)
+		n := h.network(internal("1.1.0"))
+		c, _ := h.attached(n, "one") // beside the host's port
+		if r := h.exec(config("1.1.0", ""), "CNI_COMMAND=STATUS"); r.Code != 50 || !strings.Contains(r.stdout, "MAC pool") || !strings.Contains(r.Detail, "patchbay mac pool set") {
+			t.Errorf("STATUS: want code 50 and the pool: %s", r.stdout)
+		}
+		ok(t, n.Del(c))
+	})
+	t.Run("broken store", func(t *testing.T) {
+		h := newHost(t)
+		n := h.network(internal("1.1.0"))
+		c, _ := h.attached(n, "one")
+		ok(t, n.Del(c))
+		files, err := filepath.Glob(filepath.Join(h.RunDir(), "*"))
+		ok(t, err)
+		saved := map[string][]byte{}
+		for _, f := range files {
+			if text, err := os.ReadFile(f); err == nil && len(text) > 0 {
+				saved[f] = text
+				ok(t, os.WriteFile(f, bytes.Repeat([]byte("broken "), len(text)/7), 0o600))
+			}
+		}
+		if len(saved) == 0 {
+			t.Fatalf("no store in %v", files)
+		}
+		if r := h.exec(config("1.1.0", ""), "CNI_COMMAND=STATUS"); r.Code != 50 || !strings.Contains(r.stdout, h.RunDir()) {
+			t.Errorf("STATUS: want code 50 and the file: %s", r.stdout)
+		}
+		for f, text := range saved {
+			ok(t, os.WriteFile(f, text, 0o600))
+		}
+	})
 }

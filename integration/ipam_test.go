@@ -45,6 +45,25 @@ func TestDelegatedIPAM(t *testing.T) {
 		reaches(t, c.Netns, "10.0.0.1")
 		ok(t, n.Del(c))
 	})
+	t.Run("ADD again keeps the lease", func(t *testing.T) {
+		h := newHost(t)
+		n := h.network(delegating(hostLocal(h, `[]`)))
+		c, first := h.attached(n, "one")
+		again, err := n.Add(c)
+		ok(t, err)
+		if diff := cmp.Diff(addresses(first), addresses(again)); diff != "" {
+			t.Errorf("addresses of the same attachment:\n%s", diff)
+		}
+		two, r := h.attached(n, "two")
+		if diff := cmp.Diff([]string{"10.0.0.3/24"}, addresses(r)); diff != "" {
+			t.Errorf("addresses of another container (-want +got):\n%s", diff)
+		}
+		reaches(t, c.Netns, "10.0.0.3")
+		ok(t, n.GC(c)) // host-local frees what libcni does not list
+		ok(t, n.Del(two))
+		ok(t, n.Del(c))
+		noHostLocalLease(t, h)
+	})
 	t.Run("failed ADD frees the lease", func(t *testing.T) {
 		h := newHost(t)
 		n := h.network(delegating(hostLocal(h, impossibleRoute)))
@@ -135,13 +154,18 @@ func TestRequested(t *testing.T) {
 		{"capability ipRanges", func(c *host.Container) {
 			c.CapabilityArgs = map[string]any{"ipRanges": []any{[]any{map[string]any{"subnet": "10.0.5.0/24", "rangeStart": "10.0.5.200"}}}}
 		}, "", []string{"10.0.5.200/24", "10.0.0.2/24", "fd00::2/64"}}, // before the list's own, as host-local has it
+		{"args.cni, in the list", func(*host.Container) {}, "02:00:00:00:00:97", []string{"10.0.0.97/24", "fd00::2/64"}},
 		{"CNI_ARGS", func(c *host.Container) {
 			c.Args = [][2]string{{"IgnoreUnknown", "1"}, {"MAC", mac}, {"IP", "10.0.0.60"}, {"K8S_POD_NAME", "pod"}, {"K8S_POD_NAMESPACE", "default"}, {"FOO", "bar"}}
 		}, mac, []string{"10.0.0.60/24", "fd00::2/64"}},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			h := newHost(t)
-			n := h.network(internal("1.1.0"))
+			list := internal("1.1.0")
+			if strings.HasPrefix(x.name, "args.cni") {
+				list = strings.Replace(list, `"ipam"`, `"args":{"cni":{"mac":"02:00:00:00:00:97","ips":["10.0.0.97"]}},"ipam"`, 1)
+			}
+			n := h.network(list)
 			c := h.container("one")
 			x.ask(c)
 			r, err := n.Add(c)
@@ -183,6 +207,66 @@ func TestRequested(t *testing.T) {
 			t.Errorf("want code 4 and FOO: %s", r.stdout)
 		}
 	})
+}
+
+// TestDAD: duplicate address detection is off for addresses of ours, on request it
+// is on and ADD does not wait for its end.
+func TestDAD(t *testing.T) {
+	h := newHost(t)
+	n := h.network(strings.Replace(internal("1.1.0"), `"ranges"`, `"dad":true,"ranges"`, 1))
+	c, _ := h.attached(n, "one")
+	out := h.run(c.Netns, "ip", "-6", "addr", "show", "dev", "eth0", "scope", "global")
+	if !strings.Contains(out, "fd00::2/64") || !strings.Contains(out, "tentative") || strings.Contains(out, "nodad") {
+		t.Errorf("want fd00::2, tentative and not nodad: %s", out)
+	}
+	ok(t, n.Del(c))
+	without := h.network(internal("1.1.0"))
+	c, _ = h.attached(without, "two")
+	if out := h.run(c.Netns, "ip", "-6", "addr", "show", "dev", "eth0", "scope", "global"); !strings.Contains(out, "nodad") {
+		t.Errorf("want nodad: %s", out)
+	}
+	ok(t, without.Del(c))
+}
+
+// routesInTables are routes with everything that a route can say.
+const routesInTables = `[{"dst":"10.50.0.0/16","gw":"10.0.0.1","table":100,"mtu":1400,"advmss":1300,"priority":7},
+	{"dst":"10.60.0.0/16","scope":253},{"dst":"fd50::/64","gw":"fd00::1","table":100,"mtu":1300}]`
+
+// TestRoutes looks at routes in the kernel, given by our IPAM and by another.
+func TestRoutes(t *testing.T) {
+	const ranges = `"ranges":[[{"subnet":"10.0.0.0/24"}],[{"subnet":"fd00::/64"}]]`
+	const addresses = `"addresses":[{"address":"10.0.0.77/24"},{"address":"fd00::77/64"}]`
+	for name, ipam := range map[string]string{
+		"ours":   `{"type":"patchbay",` + ranges + `,"routes":` + routesInTables + `}`,
+		"static": `{"type":"static",` + addresses + `,"routes":` + routesInTables + `}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t)
+			n := h.network(strings.Replace(delegating(ipam), `["10.0.0.1/24"]`, `["10.0.0.1/24","fd00::1/64"]`, 1))
+			c, _ := h.attached(n, "one")
+			for _, x := range []struct {
+				show string
+				want []string
+			}{
+				{"-4 route show table 100", []string{"10.50.0.0/16", "via 10.0.0.1", "mtu 1400", "advmss 1300", "metric 7"}},
+				{"-6 route show table 100", []string{"fd50::/64", "via fd00::1", "mtu 1300"}},
+				{"-4 route show 10.60.0.0/16", []string{"scope link"}},
+			} {
+				out := h.run(c.Netns, append([]string{"ip"}, strings.Fields(x.show)...)...)
+				for _, want := range x.want {
+					if !strings.Contains(out, want) {
+						t.Errorf("ip %s lacks %q: %s", x.show, want, out)
+					}
+				}
+			}
+			ok(t, n.Check(c))
+			h.run(c.Netns, "ip", "route", "flush", "table", "100")
+			if err := n.Check(c); err == nil || !strings.Contains(err.Error(), "10.50.0.0/16") {
+				t.Errorf("CHECK without the route in table 100: %v", err)
+			}
+			ok(t, n.Del(c))
+		})
+	}
 }
 
 // TestReboot: leases of an earlier boot are nobody's.
