@@ -22,6 +22,7 @@ func (p plugin) add(args *skel.CmdArgs) error {
 	if ownNetns(args.Netns) {
 		return types.NewError(types.ErrInvalidNetNS, "CNI_NETNS is the plugin's own network namespace", "")
 	}
+	args.NetnsOverride = "1" // the library need not look again when all is done and printed
 	result, err := p.attach(context.Background(), c, args)
 	if err != nil {
 		return cniError(err)
@@ -32,8 +33,7 @@ func (p plugin) add(args *skel.CmdArgs) error {
 	return nil
 }
 
-// ownNetns reports whether the path is the namespace that the plugin runs in. The
-// library looks at this too, but only when all is done and printed.
+// ownNetns reports whether the path is the namespace that the plugin runs in.
 func ownNetns(path string) bool { return sameFile(path, "/proc/self/ns/net") }
 
 // sameFile reports whether two paths lead to one file, or namespace.

@@ -3,7 +3,6 @@ package vswitch
 import (
 	"fmt"
 	"net/netip"
-	"regexp"
 	"strings"
 	"time"
 )
@@ -46,9 +45,14 @@ func (o Owner) String() string {
 	return string(o.Kind) + " " + o.ID
 }
 
-var ownerID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
-
 const maxOwnerID = 253
+
+// isOwnerID accepts what CNI calls a container id: letters, digits, '_', '.' and
+// '-', the first a letter or digit.
+func isOwnerID(s string) bool {
+	return s != "" && len(s) <= maxOwnerID && isAlphanumeric(rune(s[0])) &&
+		!strings.ContainsFunc(s, func(r rune) bool { return !isAlphanumeric(r) && !strings.ContainsRune("._-", r) })
+}
 
 // Validate bounds what a runtime may call its containers (CNI: container id).
 func (o Owner) Validate() error {
@@ -56,11 +60,11 @@ func (o Owner) Validate() error {
 	if o.Kind != OwnerContainer && o.Kind != OwnerVM && o.Kind != OwnerHost {
 		p.add(Invalid, "owner", "kind %.32q is unknown", string(o.Kind))
 	}
-	if len(o.ID) > maxOwnerID || !ownerID.MatchString(o.ID) {
+	if !isOwnerID(o.ID) {
 		p.add(Invalid, "container id", "%.80q: use up to %d letters, digits, '_', '.' or '-'", o.ID, maxOwnerID)
 	}
 	if o.Kind == OwnerContainer {
-		if err := ValidateName(o.Network); err != nil && (len(o.Network) > maxOwnerID || !ownerID.MatchString(o.Network)) {
+		if err := ValidateName(o.Network); err != nil && !isOwnerID(o.Network) {
 			p.add(Invalid, "network", "%w", err)
 		}
 		if err := ValidateNetdevName(o.Endpoint); err != nil {
