@@ -30,18 +30,24 @@ func (e *Engine) attach(ctx context.Context, req AttachRequest) (Attachment, err
 	// A switch that is not as it should be is made so, under its lock, and the
 	// attachment tried again: somebody else may delete it in between, or harm it,
 	// but hardly twice.
-	const tries = 3
-	var err error
-	for range tries {
-		var a Attachment
-		if a, err = e.tryAttach(ctx, req); !errors.Is(err, errNotRealised) {
+	const repairs = 2
+	a, err := e.tryAttach(ctx, req)
+	for range repairs {
+		if !errors.Is(err, errNotRealised) {
 			return a, err
 		}
 		if err := e.realise(ctx, req); err != nil {
 			return Attachment{}, err
 		}
+		a, err = e.tryAttach(ctx, req)
 	}
-	return Attachment{}, err
+	if errors.Is(err, errNotRealised) {
+		err = &vswitch.Error{
+			Kind: vswitch.Drifted, Err: fmt.Errorf("the switch does not stay as it was made: %w", err),
+			Hint: "find out who changes it: `patchbay status` shows what is missing",
+		}
+	}
+	return a, err
 }
 
 // tryAttach fails with errNotRealised, having changed nothing, if the switch has
@@ -113,7 +119,7 @@ func (e *Engine) realise(ctx context.Context, req AttachRequest) error {
 	if err != nil {
 		return err
 	}
-	caps, err := e.capabilities(ctx)
+	caps, err := e.capabilitiesFor(ctx, r.Switch)
 	if err != nil {
 		return err
 	}
@@ -185,12 +191,17 @@ func differs(req AttachRequest, p vswitch.Port, r store.SwitchRecord) string {
 	case p.Adopted != (req.Netdev != "") || p.Adopted && p.Netdev != req.Netdev:
 		return "netdev"
 	}
-	if leased := len(req.Addresses); leased == 0 && len(req.Ranges) != len(p.Addresses) || leased > 0 && leased != len(p.Addresses) {
+	if len(req.Ranges)+len(req.Addresses) != len(p.Addresses) {
 		return "number of addresses"
 	}
 	for i, set := range req.Ranges {
-		if len(req.Addresses) == 0 && !within(set, p.Addresses[i]) {
+		if !within(set, p.Addresses[i]) {
 			return "range"
+		}
+	}
+	for i, a := range req.Addresses {
+		if a.Prefix != p.Addresses[len(req.Ranges)+i].Prefix {
+			return "address"
 		}
 	}
 	if routes, err := routesVia(req.Routes, p.Addresses); err != nil || !slices.EqualFunc(routes, p.Routes, sameRoute) {
@@ -249,11 +260,11 @@ func (e *Engine) plug(ctx context.Context, r reservation) error {
 }
 
 // needsRules reports whether the port would be less than promised without the rules
-// of its switch: on a private one, with masquerade, and where rules bind ports. On
+// of its switch: on one that is closed to the host, with masquerade, and where rules bind ports. On
 // the others they save the flooding of multicast, and the question its price.
 func needsRules(r reservation) bool {
 	return r.caps.BridgeRules &&
-		(r.record.Type == vswitch.Private || !r.record.EffectiveMasquerade().IsZero() || !r.caps.PortLocked)
+		(!r.record.HostPort() || !r.record.EffectiveMasquerade().IsZero() || !r.caps.PortLocked)
 }
 
 // needsRepair tells what the switch lacks from what the port does wrong.
@@ -287,6 +298,9 @@ func (e *Engine) forget(r reservation) error {
 // validate bounds what a face passes on from outside.
 func (req AttachRequest) validate() error {
 	errs := []error{req.Owner.Validate(), vswitch.ValidateName(req.Switch)}
+	if req.Define != nil && req.Define.Name != req.Switch {
+		errs = append(errs, &vswitch.Error{Kind: vswitch.Invalid, Object: "switch", Err: fmt.Errorf("%q is asked for and %q defined", req.Switch, req.Define.Name)})
+	}
 	if req.Netdev == "" && req.Owner.Netns == "" {
 		errs = append(errs, &vswitch.Error{Kind: vswitch.NetnsNotFound, Object: "netns", Err: fmt.Errorf("no network namespace is given"), Hint: "give the path of the container's network namespace"})
 	}

@@ -24,11 +24,13 @@ func (e *Engine) Detach(ctx context.Context, owner vswitch.Owner) error {
 }
 
 func (e *Engine) detach(ctx context.Context, owner vswitch.Owner) error {
-	return e.detachIf(ctx, owner, func(vswitch.Port) bool { return true })
+	_, err := e.detachIf(ctx, owner, func(vswitch.Port) bool { return true })
+	return err
 }
 
-// detachIf detaches an owner unless its port, looked at under its lock, is to stay.
-func (e *Engine) detachIf(ctx context.Context, owner vswitch.Owner, goes func(vswitch.Port) bool) error {
+// detachIf detaches an owner unless its port, looked at under its lock, is to stay,
+// and reports whether it went.
+func (e *Engine) detachIf(ctx context.Context, owner vswitch.Owner, goes func(vswitch.Port) bool) (gone bool, err error) {
 	id := owner.PortID()
 	unlock, lockErr := e.store.LockPort(id)
 	if lockErr == nil {
@@ -53,16 +55,17 @@ func (e *Engine) detachIf(ctx context.Context, owner vswitch.Owner, goes func(vs
 		viewErr = nil
 	}
 	if r.known && !goes(r.port) {
-		return nil
+		return false, nil
 	}
 	r.port.ID = id
 	if err := e.withdraw(ctx, r); err != nil {
-		return errors.Join(err, viewErr, lockErr)
+		return false, errors.Join(err, viewErr, lockErr)
 	}
 	if err := errors.Join(viewErr, lockErr); err != nil || !r.known {
-		return err
+		return err == nil, err
 	}
-	return e.store.Update(func(tx *store.Tx) error { return tx.DeletePort(id) })
+	err = e.store.Update(func(tx *store.Tx) error { return tx.DeletePort(id) })
+	return err == nil, err
 }
 
 // withdraw takes a port out of the kernel, known or not. A netdev of ours goes

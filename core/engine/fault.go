@@ -23,6 +23,9 @@ func fault(op, object string, err error) error {
 		named.Op, named.Object, named.Err = op, object, about(e, object)
 		return &named
 	}
+	if many, ok := err.(interface{ Unwrap() []error }); ok && len(many.Unwrap()) == 1 { // errors.Join of one
+		return fault(op, object, many.Unwrap()[0])
+	}
 	out := &vswitch.Error{Kind: vswitch.KindOf(err), Op: op, Object: object, Err: err, Hint: vswitch.HintOf(err)}
 	if s, ok := err.(*kernel.StepError); ok && errors.As(s.Err, &v) { //nolint:errorlint // only an error that is nothing more than the step's
 		// The step's own words are for the log; the user gets the reason.

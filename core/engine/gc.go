@@ -33,18 +33,19 @@ func (e *Engine) GC(ctx context.Context, req GCRequest) (GCReport, error) {
 		if valid[p.ID] || !e.stale(ctx, p, req.Network) {
 			continue
 		}
-		err := e.detachIf(ctx, p.Owner, func(now vswitch.Port) bool { return e.stale(ctx, now, req.Network) })
+		gone, err := e.detachIf(ctx, p.Owner, func(now vswitch.Port) bool { return e.stale(ctx, now, req.Network) })
 		if err != nil {
 			errs = append(errs, fmt.Errorf("port %s: %w", p.ID, err))
-			continue
 		}
-		report.Removed = append(report.Removed, p)
+		if gone {
+			report.Removed = append(report.Removed, p)
+		}
 	}
 	for _, n := range netdevs {
 		if valid[n.Name] || !orphan(n, req.Network) {
 			continue
 		}
-		removed, err := e.removeOrphan(ctx, n.Name, storeErr != nil)
+		removed, err := e.removeOrphan(ctx, n.Name, storeErr != nil && req.Network != "")
 		if errs = append(errs, err); removed {
 			report.Netdevs = append(report.Netdevs, n.Name)
 		}

@@ -252,6 +252,10 @@ func TestGCOfANetworkWithoutStore(t *testing.T) {
 	if len(report.Netdevs) != 1 || report.Netdevs[0] == kept.Port.Netdev {
 		t.Errorf("removed %v", report.Netdevs)
 	}
+	l.kernel.SetNetdevDown(netns(1), "eth0")
+	if report, _ = l.GC(context.Background(), engine.GCRequest{}); len(report.Netdevs) > 0 {
+		t.Errorf("GC of the host removed %v on one proof", report.Netdevs)
+	}
 }
 
 // STATUS before the first ADD of a boot must not make the switch look realised.
@@ -304,6 +308,23 @@ func TestAnotherRequestIsAConflict(t *testing.T) {
 			wantKind(t, err, vswitch.Conflict)
 		})
 	}
+}
+
+func TestSameDelegatedRequestAgain(t *testing.T) {
+	l := newLab(t)
+	l.mustAdd(internal())
+	req := engine.AttachRequest{
+		Owner: owner(0), Switch: "prod", Ranges: ranges("fd00::/64"),
+		Addresses: []vswitch.Address{{Prefix: netip.MustParsePrefix("10.0.0.7/24")}},
+	}
+	l.mustAttach(req)
+	l.mustAttach(req)
+	req.Addresses = []vswitch.Address{{Prefix: netip.MustParsePrefix("10.0.0.8/24")}}
+	_, err := l.Attach(context.Background(), req)
+	wantKind(t, err, vswitch.Conflict)
+	req.Switch, req.Define = "else", ptr(internal())
+	_, err = l.Attach(context.Background(), req)
+	wantKind(t, err, vswitch.Invalid)
 }
 
 func TestHintSurvives(t *testing.T) {

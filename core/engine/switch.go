@@ -56,18 +56,22 @@ func (e *Engine) lockSwitch(name string) (unlock func(), err error) {
 }
 
 func (e *Engine) addSwitch(ctx context.Context, s vswitch.Switch) (SwitchStatus, error) {
-	caps, err := e.capabilitiesFor(ctx, s)
-	if err != nil {
-		return SwitchStatus{}, err
-	}
 	existing, err := e.record(s.Name)
 	if err == nil {
 		if err := agrees(s, existing); err != nil {
 			return SwitchStatus{}, err
 		}
+		caps, err := e.capabilitiesFor(ctx, existing.Switch)
+		if err != nil {
+			return SwitchStatus{}, err
+		}
 		return e.repairSwitch(ctx, existing, caps)
 	}
 	if !errors.Is(err, vswitch.NotFound) {
+		return SwitchStatus{}, err
+	}
+	caps, err := e.capabilitiesFor(ctx, s)
+	if err != nil {
 		return SwitchStatus{}, err
 	}
 	record := store.SwitchRecord{Switch: s.Normalized(), EffectiveMTU: s.MTU, Created: e.now()}
@@ -190,6 +194,9 @@ func (e *Engine) record(name string) (r store.SwitchRecord, err error) {
 // repairSwitch brings the kernel to what the record says: a new switch comes to
 // be, one that lost something gets it back.
 func (e *Engine) repairSwitch(ctx context.Context, r store.SwitchRecord, caps kernel.Capabilities) (SwitchStatus, error) {
+	if err := supported(r.Switch, caps); err != nil {
+		return SwitchStatus{}, err
+	}
 	if r.Uplink != "" {
 		if _, err := e.uplink(ctx, r.Switch); err != nil {
 			return SwitchStatus{}, err
@@ -370,10 +377,13 @@ func (e *Engine) canAttach(ctx context.Context, name string, define *vswitch.Swi
 	case errors.Is(err, vswitch.NotFound) && define != nil:
 		want = *define
 		if err = define.Validate(); err == nil {
-			_, err = e.capabilitiesFor(ctx, want)
+			err = e.namesFree(ctx, name)
 		}
 	}
 	if err != nil {
+		return err
+	}
+	if _, err := e.capabilitiesFor(ctx, want); err != nil {
 		return err
 	}
 	if want.Uplink != "" {
@@ -381,11 +391,14 @@ func (e *Engine) canAttach(ctx context.Context, name string, define *vswitch.Swi
 			return err
 		}
 	}
-	unchanged := errors.New("unchanged")
+	asked := errors.New("asked, and nothing to write")
 	err = e.store.Update(func(tx *store.Tx) error { // that it can be written is a part of the question
-		return errors.Join(uplinkFree(tx, want), unchanged)
+		if err := errors.Join(uplinkFree(tx, want), subnetsFree(tx, want)); err != nil {
+			return err
+		}
+		return asked
 	})
-	if errors.Is(err, unchanged) && vswitch.KindOf(err) == vswitch.KernelFailed {
+	if errors.Is(err, asked) {
 		return nil
 	}
 	return err

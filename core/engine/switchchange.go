@@ -44,10 +44,13 @@ func (e *Engine) setSwitch(ctx context.Context, name string, c SwitchChange) (Sw
 	if err != nil {
 		return SwitchStatus{}, err
 	}
+	if err := e.settle(ctx, old, caps); err != nil {
+		return SwitchStatus{}, err
+	}
 	record := old
 	record.Switch = changed
 	if err := e.exchange(ctx, old, &record, caps); err != nil {
-		return SwitchStatus{}, undone(err, e.exchange(ctx, record, &old, caps))
+		return SwitchStatus{}, undone(err, e.revert(context.WithoutCancel(ctx), record, old, caps))
 	}
 	return e.switchStatus(record)
 }
@@ -83,6 +86,45 @@ func (e *Engine) exchange(ctx context.Context, old store.SwitchRecord, new *stor
 		return err
 	}
 	_, err = e.realised(*new, caps)
+	return err
+}
+
+// settle ends a change that a process was killed in: the store has room for what
+// a switch was and what it becomes, and for nothing third.
+func (e *Engine) settle(ctx context.Context, r store.SwitchRecord, caps kernel.Capabilities) error {
+	var was store.Realised
+	err := e.store.View(func(tx *store.Tx) (err error) {
+		was, _, err = tx.Realised(r.Name)
+		return err
+	})
+	if err == nil && was.Changing {
+		_, err = e.repairSwitch(ctx, r, caps)
+	} else if err == nil && r.Uplink != "" {
+		_, err = e.uplink(ctx, r.Switch)
+	}
+	return err
+}
+
+// revert takes the kernel back to the old record and then the store: until then
+// the two records name all that may be there.
+func (e *Engine) revert(ctx context.Context, failed, old store.SwitchRecord, caps kernel.Capabilities) error {
+	desired := switchState(old, caps)
+	err := e.store.View(func(tx *store.Tx) (err error) {
+		desired.Rules, err = allRules(tx, caps, old.Name, old)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	had := switchState(failed, caps)
+	had.Rules = hostRules([]store.SwitchRecord{failed}, caps)
+	if err := e.reach(ctx, desired, had); err != nil {
+		return err
+	}
+	err = e.store.UpdateConfig(func(tx *store.Tx) error { return tx.PutSwitch(old) })
+	if err == nil {
+		_, err = e.realised(old, caps)
+	}
 	return err
 }
 
@@ -228,16 +270,17 @@ func (e *Engine) removeSwitch(ctx context.Context, r store.SwitchRecord, caps ke
 	})
 }
 
-// allRules are the rules of all switches but one, which may be "", with those of
-// the guests' ports that the kernel cannot lock.
-func allRules(tx *store.Tx, caps kernel.Capabilities, but string) (plan.Rules, error) {
+// allRules are the rules of all switches but one, which may be "" and have others
+// in its place, with those of the guests' ports that the kernel cannot lock.
+func allRules(tx *store.Tx, caps kernel.Capabilities, but string, instead ...store.SwitchRecord) (plan.Rules, error) {
 	records, err := tx.Switches()
 	if err != nil {
 		return plan.Rules{}, err
 	}
 	records = slices.DeleteFunc(records, func(r store.SwitchRecord) bool { return r.Name == but })
+	records = append(records, instead...)
 	rules := hostRules(records, caps)
-	if caps.PortLocked || len(records) == 0 {
+	if caps.PortLocked || !rules.Base {
 		return rules, nil
 	}
 	guests, err := tx.Ports()

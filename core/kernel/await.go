@@ -50,6 +50,9 @@ const awaitPatience = 5 * time.Second
 // bridgeUp fails with vswitch.Drifted at a bridge that somebody has taken down:
 // its ports never forward.
 func bridgeUp(host *rtnl, index int) error {
+	if index == 0 {
+		return &vswitch.Error{Kind: vswitch.Drifted, Err: fmt.Errorf("the port is in no bridge any more")}
+	}
 	bridge, err := host.linkAt(index)
 	if err == nil && !bridge.up {
 		err = &vswitch.Error{Kind: vswitch.Drifted, Err: fmt.Errorf("bridge %s is down", bridge.name), Hint: fmt.Sprintf("run `ip link set %s up`", bridge.name)}

@@ -45,11 +45,6 @@ const (
 	setMasquerade6 = "masquerade6"
 )
 
-// uplinkGroup is the netdev group of uplinks, as the group of switch number 0,
-// which is nobody's: an uplink is one of our ports (the bridge device is as
-// closed to it as to any) but no guest's.
-const uplinkGroup = vswitch.GroupMark
-
 // tableName is the name of both tables.
 const tableName = "patchbay"
 
@@ -113,7 +108,7 @@ func forwardRules() [][]expression {
 		rule(unicast(), accept()),
 		// Behind an uplink somebody may route multicast: reports reach it, but no
 		// other port.
-		rule(ours(unix.NFT_META_OIFGROUP), isNot(unix.NFT_META_OIFGROUP, uplinkGroup), icmp6InSet(setReports), countedDrop()),
+		rule(ours(unix.NFT_META_OIFGROUP), isNot(unix.NFT_META_OIFGROUP, vswitch.UplinkGroup), icmp6InSet(setReports), countedDrop()),
 	}
 }
 
@@ -122,7 +117,7 @@ func forwardRules() [][]expression {
 // link goes not to the bridge but to the uplink itself, where 802.1X listens.
 func inputRules() [][]expression {
 	return [][]expression{
-		rule(is(unix.NFT_META_IIFGROUP, uplinkGroup), linkLocal(), accept()),
+		rule(is(unix.NFT_META_IIFGROUP, vswitch.UplinkGroup), linkLocal(), accept()),
 		rule(ours(unix.NFT_META_IIFGROUP), countedDrop()),
 	}
 }

@@ -59,7 +59,7 @@ func TestBridgeDeviceIsClosed(t *testing.T) {
 }
 
 func TestUplinkKeepsLinkLocalFrames(t *testing.T) {
-	l := newLab(t, 2, uplinkGroup)
+	l := newLab(t, 2, vswitch.UplinkGroup)
 	sh(t, l.host, fmt.Sprintf("ip link set p2 group %d", vswitch.Group(1)))
 	apply(t, l.host, plan.SetRules{Add: plan.Rules{Base: true}})
 	const portAccess = unix.ETH_P_PAE // 802.1X
@@ -113,7 +113,7 @@ func TestQuietSwitchKeepsReportsAndProbes(t *testing.T) {
 func TestReportsReachTheUplinkAlone(t *testing.T) {
 	withAndWithout(t, func(t *testing.T, rules bool) {
 		l := newLab(t, 3, vswitch.Group(1))
-		sh(t, l.host, fmt.Sprintf("ip link set p3 group %d", uplinkGroup))
+		sh(t, l.host, fmt.Sprintf("ip link set p3 group %d", vswitch.UplinkGroup))
 		if rules {
 			apply(t, l.host, plan.SetRules{Add: plan.Rules{Base: true}})
 		}

@@ -126,9 +126,6 @@ func (tx *Tx) HoldMAC(m vswitch.MAC, port string) error {
 	return err
 }
 
-// ReleaseMAC lets an address go, which need not be held.
-func (tx *Tx) ReleaseMAC(m vswitch.MAC) error { return tx.space(macScope).release(macAddress(m)) }
-
 // MACs returns every address held, sorted.
 func (tx *Tx) MACs() ([]MACLease, error) {
 	var all []MACLease

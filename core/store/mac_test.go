@@ -93,7 +93,7 @@ func TestMACStatic(t *testing.T) {
 			}
 		})
 	}
-	f.update(t, func(tx *Tx) error { return errors.Join(tx.ReleaseMAC(free), tx.ReleaseMAC(free)) })
+	f.update(t, func(tx *Tx) error { return errors.Join(tx.DeletePort("a"), tx.DeletePort("a")) })
 	f.update(t, func(tx *Tx) error { return tx.HoldMAC(free, "b") }) // asked for, quarantine or not
 	f.view(t, func(tx *Tx) error {
 		macs, err := tx.MACs()

@@ -10,10 +10,10 @@ import (
 
 // The records that every ADD reads or writes are packed, not JSON: the first use
 // of encoding/json on a type costs a new process a tenth of a millisecond. Fields
-// follow each other in a fixed order. New ones go to the end: a record written
-// before they were there reads as if they were zero, and one written by a later
-// version reads as far as it is known. TestPackedRecords fails if a field of the
-// structs is forgotten.
+// follow each other in a fixed order. New ones go to the end of the record, those of
+// a list's elements in a list of their own there: a record written before they were
+// there reads as if they were zero, and one written by a later version reads as far
+// as it is known. TestPackedRecords fails if a field of the structs is forgotten.
 
 // packer appends fields.
 type packer []byte

@@ -165,7 +165,7 @@ func TestHostMACsFollowConfiguration(t *testing.T) {
 	})
 
 	// And the other way: the switch is gone, its lease is still there.
-	f.updateConfig(t, func(tx *Tx) error { return errors.Join(tx.DeleteSwitch("prod"), tx.ReleaseMAC(host)) })
+	f.updateConfig(t, func(tx *Tx) error { return errors.Join(tx.DeleteSwitch("prod"), tx.DeletePort("pbp-prod")) })
 	copyFile(t, withLease, f.runFile())
 	f.update(t, func(tx *Tx) error {
 		_, err := tx.LeaseMAC("pb2")
