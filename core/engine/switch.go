@@ -1,14 +1,10 @@
 package engine
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
-	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/patchbay-net/patchbay/core/kernel"
 	"github.com/patchbay-net/patchbay/core/plan"
@@ -123,66 +119,6 @@ func (e *Engine) newRecord(ctx context.Context, r *store.SwitchRecord) error {
 	})
 }
 
-// uplinkFree refuses a NIC that is another switch's uplink.
-func uplinkFree(tx *store.Tx, s vswitch.Switch) error {
-	if s.Uplink == "" {
-		return nil
-	}
-	records, err := tx.Switches()
-	if err != nil {
-		return err
-	}
-	for _, r := range records {
-		if r.Uplink == s.Uplink && r.Name != s.Name {
-			return &vswitch.Error{
-				Kind: vswitch.UplinkInUse, Err: fmt.Errorf("NIC %s is the uplink of switch %s", s.Uplink, r.Name),
-				Hint: fmt.Sprintf("name another NIC, or run `patchbay switch delete %s`", r.Name),
-			}
-		}
-	}
-	return nil
-}
-
-// subnetsFree refuses a gateway whose subnet is another switch's: the host could
-// route to one of them alone.
-func subnetsFree(tx *store.Tx, s vswitch.Switch) error {
-	records, err := tx.Switches()
-	for _, r := range records {
-		for _, theirs := range r.Gateway {
-			for _, ours := range s.Gateway {
-				if r.Name != s.Name && ours.Overlaps(theirs) {
-					return &vswitch.Error{
-						Kind: vswitch.Conflict, Err: fmt.Errorf("gateway %s overlaps %s of switch %s", ours, theirs, r.Name),
-						Hint: "choose another subnet",
-					}
-				}
-			}
-		}
-	}
-	return err
-}
-
-// namesFree refuses a switch whose netdevs' names somebody else has: another
-// switch with a name that is cut to the same, or a stranger.
-func (e *Engine) namesFree(ctx context.Context, name string) error {
-	for _, netdev := range []string{vswitch.BridgeName(name), vswitch.HostPortName(name), vswitch.HostPortSwitchEnd(name)} {
-		n, err := e.kernel.Netdev(ctx, netdev)
-		if errors.Is(err, vswitch.NotFound) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if !vswitch.AliasOf(n.Alias, name) {
-			return &vswitch.Error{
-				Kind: vswitch.AlreadyExists, Err: fmt.Errorf("netdev %s, which the switch needs, is there and somebody else's", netdev),
-				Hint: fmt.Sprintf("choose another name for the switch, or rename the netdev: `ip link set %s name NEW`", netdev),
-			}
-		}
-	}
-	return nil
-}
-
 func (e *Engine) record(name string) (r store.SwitchRecord, err error) {
 	err = e.store.View(func(tx *store.Tx) error {
 		r, err = tx.Switch(name)
@@ -295,40 +231,6 @@ func statusOf(tx *store.Tx, r store.SwitchRecord) (SwitchStatus, error) {
 	return s, err
 }
 
-// agrees compares a definition with what exists: what it says must be so, what
-// it leaves out may be anything.
-func agrees(want vswitch.Switch, have store.SwitchRecord) error {
-	var differ []string
-	check := func(field string, same bool, w, h any) {
-		if !same {
-			differ = append(differ, fmt.Sprintf("%s is %v, not %v", field, h, w))
-		}
-	}
-	check("type", want.Type == "" || want.Type == have.Type, want.Type, have.Type)
-	check("uplink", want.Uplink == "" || want.Uplink == have.Uplink, want.Uplink, cmp.Or(have.Uplink, "none"))
-	check("hostAccess", want.HostAccess == nil || *want.HostAccess == have.HostPort(), want.HostPort(), have.HostPort())
-	check("vlan", want.VLAN == 0 || want.VLAN == have.VLAN, want.VLAN, have.VLAN)
-	check("mtu", want.MTU == 0 || want.MTU == have.EffectiveMTU, want.MTU, have.EffectiveMTU)
-	check("gateway", len(want.Gateway) == 0 || slices.Equal(want.Normalized().Gateway, have.Normalized().Gateway), want.Gateway, have.Gateway)
-	check("masquerade", want.Masquerade.IsZero() || masqueradesAs(want, have), want.Masquerade, have.Masquerade)
-	if len(differ) == 0 {
-		return nil
-	}
-	return &vswitch.Error{
-		Kind: vswitch.Conflict, Err: fmt.Errorf("exists with another definition: %s", strings.Join(differ, "; ")),
-		Hint: fmt.Sprintf("compare with `patchbay switch show %s`; change it with `patchbay switch set %s`", have.Name, have.Name),
-	}
-}
-
-// masqueradesAs compares masquerade for the families that there are: "on" is
-// "ipv4" where there is no IPv6 gateway.
-func masqueradesAs(want vswitch.Switch, have store.SwitchRecord) bool {
-	if len(want.Gateway) == 0 {
-		want.Gateway = have.Gateway
-	}
-	return want.EffectiveMasquerade() == have.EffectiveMasquerade()
-}
-
 // Switch returns one switch, or vswitch.NotFound. PowerShell twin: Get-VMSwitch.
 func (e *Engine) Switch(_ context.Context, name string) (SwitchStatus, error) {
 	r, err := e.record(name)
@@ -356,50 +258,4 @@ func (e *Engine) Switches(context.Context) ([]SwitchStatus, error) {
 		return nil
 	})
 	return all, fault("switch list", "", err)
-}
-
-// CanAttach fails with what an Attach to the switch would fail with for the
-// switch's sake: it is missing, disagrees with define, or its uplink is not fit.
-// It changes nothing.
-func (e *Engine) CanAttach(ctx context.Context, name string, define *vswitch.Switch) error {
-	return fault("attach", "switch "+name, e.canAttach(ctx, name, define))
-}
-
-func (e *Engine) canAttach(ctx context.Context, name string, define *vswitch.Switch) error {
-	want := vswitch.Switch{Name: name}
-	r, err := e.record(name)
-	switch {
-	case err == nil && define != nil:
-		err = agrees(*define, r)
-		want = r.Switch
-	case err == nil:
-		want = r.Switch
-	case errors.Is(err, vswitch.NotFound) && define != nil:
-		want = *define
-		if err = define.Validate(); err == nil {
-			err = e.namesFree(ctx, name)
-		}
-	}
-	if err != nil {
-		return err
-	}
-	if _, err := e.capabilitiesFor(ctx, want); err != nil {
-		return err
-	}
-	if want.Uplink != "" {
-		if _, err := e.uplink(ctx, want); err != nil {
-			return err
-		}
-	}
-	asked := errors.New("asked, and nothing to write")
-	err = e.store.Update(func(tx *store.Tx) error { // that it can be written is a part of the question
-		if err := errors.Join(uplinkFree(tx, want), subnetsFree(tx, want)); err != nil {
-			return err
-		}
-		return asked
-	})
-	if errors.Is(err, asked) {
-		return nil
-	}
-	return err
 }
