@@ -347,6 +347,13 @@ func TestAdoptedNetdev(t *testing.T) {
 	if diff := cmp.Diff(before, l.kernel.String()); diff != "" {
 		t.Errorf("the tap is not as it was:\n%s", diff)
 	}
+	// What its owner has taken out of the bridge leaves our group all the same.
+	l.mustAttach(req)
+	must(t, l.kernel.Apply(context.Background(), releasing("tap0")))
+	l.mustDetach(0)
+	if diff := cmp.Diff(before, l.kernel.String()); diff != "" {
+		t.Errorf("the tap is not as it was:\n%s", diff)
+	}
 	// What its owner has moved to another bridge meanwhile stays there.
 	l.mustAttach(req)
 	l.kernel.AddNetdev(kernel.Netdev{Name: "br0", Kind: "bridge", MTU: 1500, Ethernet: true})

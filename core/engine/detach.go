@@ -81,7 +81,7 @@ func (e *Engine) withdraw(ctx context.Context, r reservation) error {
 		if err != nil {
 			return err
 		}
-		if seen.Ports[r.port.Netdev].Bridge != vswitch.BridgeName(r.record.Name) {
+		if at := seen.Ports[r.port.Netdev].Bridge; at != "" && at != vswitch.BridgeName(r.record.Name) {
 			delete(seen.Ports, r.port.Netdev)
 		}
 		had = seen
