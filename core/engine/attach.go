@@ -260,8 +260,9 @@ func (e *Engine) plug(ctx context.Context, r reservation) error {
 }
 
 // needsRules reports whether the port would be less than promised without the rules
-// of its switch: on one that is closed to the host, with masquerade, and where rules bind ports. On
-// the others they save the flooding of multicast, and the question its price.
+// of its switch: on one that is closed to the host, with masquerade, and where rules
+// bind ports. On the others they only save the flooding of multicast, and asking
+// for them has its price.
 func needsRules(r reservation) bool {
 	return r.caps.BridgeRules &&
 		(!r.record.HostPort() || !r.record.EffectiveMasquerade().IsZero() || !r.caps.PortLocked)
