@@ -35,10 +35,7 @@ func switchState(r store.SwitchRecord, caps kernel.Capabilities) plan.State {
 		state.Endpoint.Alias = vswitch.Alias("host", r.Name, "")
 		s.Ports[p.Netdev] = state
 	}
-	for _, g := range r.Gateway {
-		s.Forward.IPv4 = s.Forward.IPv4 || g.Addr().Is4()
-		s.Forward.IPv6 = s.Forward.IPv6 || g.Addr().Is6()
-	}
+	s.Forward.IPv4, s.Forward.IPv6 = r.GatewayFamilies()
 	return s
 }
 
@@ -120,12 +117,7 @@ func hostRules(records []store.SwitchRecord, caps kernel.Capabilities) plan.Rule
 		if r.Type != vswitch.External {
 			rules.Quiet[group] = true
 		}
-		var has plan.Families
-		for _, g := range r.Gateway {
-			has.IPv4 = has.IPv4 || g.Addr().Is4()
-			has.IPv6 = has.IPv6 || g.Addr().Is6()
-		}
-		if has.IPv6 {
+		if _, ipv6 := r.GatewayFamilies(); ipv6 {
 			rules.Router[group] = r.HostMAC
 		}
 		if m := r.EffectiveMasquerade(); !m.IsZero() {

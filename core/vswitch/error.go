@@ -92,14 +92,3 @@ func (e *Error) Unwrap() []error {
 	}
 	return []error{e.Kind, e.Err}
 }
-
-// Kinds lists all kinds of failure, for what has to know each of them.
-func Kinds() []Kind {
-	return []Kind{
-		Invalid, NotFound, AlreadyExists, Conflict, Immutable, InUse, VLANRange, VLANNotApplicable,
-		MACInvalid, MACDuplicate, MACStaticInPool, MACPoolRange, MACPoolExhausted,
-		IPRangeInvalid, IPInUse, IPPoolExhausted, UplinkNotFound, UplinkInUse, UplinkUnsupported,
-		NetnsNotFound, EndpointExists, CapabilityMissing, SwitchFull,
-		StoreCorrupt, StoreNewer, StoreUnavailable, Drifted, NoCarrier, KernelFailed,
-	}
-}

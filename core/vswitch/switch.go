@@ -72,13 +72,18 @@ func (s Switch) Normalized() Switch {
 	return s
 }
 
+// GatewayFamilies reports the families of which the switch has a gateway.
+func (s Switch) GatewayFamilies() (ipv4, ipv6 bool) {
+	for _, g := range s.Gateway {
+		ipv4, ipv6 = ipv4 || g.Addr().Is4(), ipv6 || g.Addr().Is6()
+	}
+	return ipv4, ipv6
+}
+
 // EffectiveMasquerade is Masquerade for the families that have a gateway.
 func (s Switch) EffectiveMasquerade() Masquerade {
-	var has Masquerade
-	for _, g := range s.Gateway {
-		has.IPv4, has.IPv6 = has.IPv4 || g.Addr().Is4(), has.IPv6 || g.Addr().Is6()
-	}
-	return Masquerade{IPv4: s.Masquerade.IPv4 && has.IPv4, IPv6: s.Masquerade.IPv6 && has.IPv6}
+	ipv4, ipv6 := s.GatewayFamilies()
+	return Masquerade{IPv4: s.Masquerade.IPv4 && ipv4, IPv6: s.Masquerade.IPv6 && ipv6}
 }
 
 // HostPort reports whether the host has a port on the switch.
@@ -179,10 +184,7 @@ func (s Switch) validateGateway(p *problems, object string) {
 	if len(s.Gateway) > maxGateways {
 		p.add(Invalid, object, "%d gateway addresses, the limit is %d", len(s.Gateway), maxGateways)
 	}
-	var has Masquerade
 	for i, g := range s.Gateway {
-		has.IPv4 = has.IPv4 || g.Addr().Is4()
-		has.IPv6 = has.IPv6 || g.Addr().Is6()
 		if err := validateHostAddress(g); err != nil {
 			p.add(Invalid, object, "gateway %s: %w", g, err)
 			continue
@@ -200,7 +202,7 @@ func (s Switch) validateGateway(p *problems, object string) {
 			p.add(Invalid, object, "masquerade needs a gateway address on the switch")
 		}
 	default:
-		if s.Masquerade.IPv4 && !has.IPv4 || s.Masquerade.IPv6 && !has.IPv6 {
+		if s.EffectiveMasquerade() != s.Masquerade {
 			p.add(Invalid, object, "masquerade %s needs a gateway address of that family on the switch", s.Masquerade)
 		}
 	}
