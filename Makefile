@@ -21,7 +21,7 @@ TOOLS   := bin/tools
 GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION) -X main.buildVersion=$(VERSION)'
 UNIT    := ./core/... ./cni/... ./cmd/...
 REPORT  := go run ./integration/testreport -skips bin/skipped -counts bin/counts
-FUZZTIME ?= 5s
+FUZZRUNS ?= 20000
 
 # Files that `make generate` writes and that are committed.
 GENERATED := docs/cli
@@ -104,8 +104,8 @@ generate-diff: ## Fail when a committed generated file is not what generate writ
 		&& ! git ls-files --others --exclude-standard -- $(GENERATED) | grep .)
 
 .PHONY: fuzz
-fuzz: ## Run every fuzz target for FUZZTIME (5s)
-	$(call stage,fuzz,integration/fuzz.sh $(FUZZTIME))
+fuzz: ## Run every fuzz target for FUZZRUNS executions
+	$(call stage,fuzz,integration/fuzz.sh $(FUZZRUNS))
 
 .PHONY: bench
 bench: build deps ## Measure against the reference plugin; table into docs/performance.md
