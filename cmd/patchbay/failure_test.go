@@ -64,8 +64,9 @@ func TestErrors(t *testing.T) {
 		},
 		{"no such NIC", "switch add x --uplink eth7", exitFailure, "patchbay: switch add x: there is no NIC eth7\n  hint: run `patchbay topology` to see the NICs of this host\n"},
 		{
-			"the type cannot change", "switch set lan --type private", exitFailure,
-			"patchbay: switch set lan: the type cannot change in place\n  hint: run `patchbay switch delete lan` and add it anew\n",
+			"what the new type cannot have", "switch set lan --type private", exitUsage,
+			"patchbay: switch set lan: gateway addresses belong to an internal switch; on an external one the gateway is the network's own router, a private one has none\n" +
+				"  hint: run `patchbay switch set lan --type private --gateway= --masquerade=off`\n",
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -86,14 +86,21 @@ func (c *cli) switchSetCommand() *cobra.Command {
 		Use:   "set NAME",
 		Short: "Change a switch while its ports stay attached",
 		Long: `Change what the flags name and nothing else, and print what changed. Ports stay
-attached. It is one transaction: where a part fails, the switch is what it was.
+attached and their traffic flows. It is one transaction: where a part fails, the switch
+is what it was.
 
-Host access, gateway, masquerade and notes can change; the type, the uplink, the VLAN
-and the MTU cannot yet. --gateway replaces all gateway addresses; --gateway= removes
-them.
+An --uplink makes the switch external, another --type gives the uplink up. A new type
+comes with its own host access unless --host-access says otherwise: the host is on
+external and internal switches and not on private ones. --mtu 0 goes back to the
+uplink's own MTU, or 1500; containers that have the switch's MTU follow it. --gateway
+replaces all gateway addresses; --gateway= removes them.
 
-Hyper-V twin: Set-VMSwitch NAME -AllowManagementOS, -Notes.`,
-		Example: `  patchbay switch set wan --host-access=false
+Hyper-V twin: Set-VMSwitch NAME -SwitchType, -NetAdapterName, -AllowManagementOS,
+-Notes.`,
+		Example: `  patchbay switch set wan --uplink eth2
+  patchbay switch set wan --host-access=false
+  patchbay switch set lab --type private
+  patchbay switch set lan --mtu 9000
   patchbay switch set lan --gateway 10.0.10.1/24 --gateway fd00:10::1/64
   patchbay switch set lan --masquerade=off`,
 		SuggestFor:        []string{"change", "edit", "update", "modify"},

@@ -44,13 +44,14 @@ func (e *Engine) canAttach(ctx context.Context, name string, define *vswitch.Swi
 		return err
 	}
 	if want.Uplink != "" {
-		if _, err := e.uplink(ctx, want); err != nil {
+		if _, err := e.uplink(ctx, want, nil); err != nil {
 			return err
 		}
 	}
 	asked := errors.New("asked, and nothing to write")
 	err = e.store.Update(func(tx *store.Tx) error { // that it can be written is a part of the question
-		if err := errors.Join(uplinkFree(tx, want), subnetsFree(tx, want)); err != nil {
+		others, err := tx.Switches()
+		if err := errors.Join(err, uplinkFree(others, want), subnetsFree(others, want)); err != nil {
 			return err
 		}
 		return asked
@@ -95,17 +96,10 @@ func masqueradesAs(want vswitch.Switch, have store.SwitchRecord) bool {
 	return want.EffectiveMasquerade() == have.EffectiveMasquerade()
 }
 
-// uplinkFree refuses a NIC that is another switch's uplink.
-func uplinkFree(tx *store.Tx, s vswitch.Switch) error {
-	if s.Uplink == "" {
-		return nil
-	}
-	records, err := tx.Switches()
-	if err != nil {
-		return err
-	}
-	for _, r := range records {
-		if r.Uplink == s.Uplink && r.Name != s.Name {
+// uplinkFree refuses a NIC that is the uplink of another of the switches.
+func uplinkFree(switches []store.SwitchRecord, s vswitch.Switch) error {
+	for _, r := range switches {
+		if s.Uplink != "" && r.Uplink == s.Uplink && r.Name != s.Name {
 			return &vswitch.Error{
 				Kind: vswitch.UplinkInUse, Err: fmt.Errorf("NIC %s is the uplink of switch %s", s.Uplink, r.Name),
 				Hint: fmt.Sprintf("name another NIC, or run `patchbay switch delete %s`", r.Name),
@@ -117,9 +111,8 @@ func uplinkFree(tx *store.Tx, s vswitch.Switch) error {
 
 // subnetsFree refuses a gateway whose subnet is another switch's: the host could
 // route to one of them alone.
-func subnetsFree(tx *store.Tx, s vswitch.Switch) error {
-	records, err := tx.Switches()
-	for _, r := range records {
+func subnetsFree(switches []store.SwitchRecord, s vswitch.Switch) error {
+	for _, r := range switches {
 		for _, theirs := range r.Gateway {
 			for _, ours := range s.Gateway {
 				if r.Name != s.Name && ours.Overlaps(theirs) {
@@ -131,7 +124,7 @@ func subnetsFree(tx *store.Tx, s vswitch.Switch) error {
 			}
 		}
 	}
-	return err
+	return nil
 }
 
 // namesFree refuses a switch whose netdevs' names somebody else has: another

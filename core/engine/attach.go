@@ -103,7 +103,7 @@ var errNotRealised = errors.New("the switch is not realised")
 
 // realise makes the request's switch, or makes it again.
 func (e *Engine) realise(ctx context.Context, req AttachRequest) error {
-	unlock, err := e.lockSwitch(req.Switch)
+	unlock, err := e.lockSwitches(req.Switch)
 	if err != nil {
 		return err
 	}

@@ -132,7 +132,7 @@ func (e *Engine) repairs(ctx context.Context, p vswitch.Port) ([]plan.Step, erro
 	if err != nil {
 		return nil, err
 	}
-	desired, err := e.desiredSwitch(r, caps)
+	desired, err := e.desired(&transaction{caps: caps, changes: []change{{new: &r}}})
 	if err != nil {
 		return nil, err
 	}

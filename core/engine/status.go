@@ -92,7 +92,7 @@ func (e *Engine) judgeSwitches(ctx context.Context, s *Status, records []store.S
 		}
 		desired := switchState(r, s.Capabilities)
 		err := e.store.View(func(tx *store.Tx) (err error) {
-			desired.Rules, err = allRules(tx, s.Capabilities, "")
+			desired.Rules, err = allRules(tx, s.Capabilities)
 			return err
 		})
 		if err != nil {

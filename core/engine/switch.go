@@ -1,9 +1,11 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 
 	"github.com/patchbay-net/patchbay/core/kernel"
@@ -25,7 +27,7 @@ func (e *Engine) AddSwitch(ctx context.Context, s vswitch.Switch) (SwitchStatus,
 	if err := s.Validate(); err != nil {
 		return SwitchStatus{}, fault("switch add", object, err)
 	}
-	unlock, err := e.lockSwitch(s.Name)
+	unlock, err := e.lockSwitches(s.Name)
 	if err != nil {
 		return SwitchStatus{}, fault("switch add", object, err)
 	}
@@ -34,21 +36,28 @@ func (e *Engine) AddSwitch(ctx context.Context, s vswitch.Switch) (SwitchStatus,
 	return status, fault("switch add", object, err)
 }
 
-// lockSwitch takes the locks of a verb that changes a switch.
-func (e *Engine) lockSwitch(name string) (unlock func(), err error) {
-	if err := vswitch.ValidateName(name); err != nil {
-		return nil, &vswitch.Error{Kind: vswitch.Invalid, Err: err}
+// lockSwitches takes the locks of a verb that changes switches.
+func (e *Engine) lockSwitches(names ...string) (unlock func(), err error) {
+	for _, name := range names {
+		if err := vswitch.ValidateName(name); err != nil {
+			return nil, &vswitch.Error{Kind: vswitch.Invalid, Err: err}
+		}
 	}
-	unlockAll, err := e.store.LockSwitch(allSwitches, store.Exclusive)
-	if err != nil {
-		return nil, err
+	var held []func()
+	unlock = func() {
+		for _, let := range slices.Backward(held) {
+			let()
+		}
 	}
-	unlockOne, err := e.store.LockSwitch(name, store.Exclusive)
-	if err != nil {
-		unlockAll()
-		return nil, err
+	for _, name := range append([]string{allSwitches}, slices.Sorted(slices.Values(names))...) {
+		let, err := e.store.LockSwitch(name, store.Exclusive)
+		if err != nil {
+			unlock()
+			return nil, err
+		}
+		held = append(held, let)
 	}
-	return func() { unlockOne(); unlockAll() }, nil
+	return unlock, nil
 }
 
 func (e *Engine) addSwitch(ctx context.Context, s vswitch.Switch) (SwitchStatus, error) {
@@ -70,53 +79,45 @@ func (e *Engine) addSwitch(ctx context.Context, s vswitch.Switch) (SwitchStatus,
 	if err != nil {
 		return SwitchStatus{}, err
 	}
-	record := store.SwitchRecord{Switch: s.Normalized(), EffectiveMTU: s.MTU, Created: e.now()}
-	if err := e.newRecord(ctx, &record); err != nil {
+	if err := e.namesFree(ctx, s.Name); err != nil {
 		return SwitchStatus{}, err
 	}
-	status, err := e.repairSwitch(ctx, record, caps)
-	if err != nil {
-		return status, undone(err, e.removeSwitch(ctx, record, caps))
+	record := store.SwitchRecord{
+		Switch: s.Normalized(), Created: e.now(),
+		BridgeMAC: vswitch.DerivedMAC("bridge", s.Name, strconv.FormatUint(rand.Uint64(), 36)),
 	}
-	return status, nil
+	if err := e.complete(ctx, &record, nil); err != nil {
+		return SwitchStatus{}, err
+	}
+	if err := e.transact(ctx, caps, change{new: &record}); err != nil {
+		return SwitchStatus{}, err
+	}
+	return e.switchStatus(record)
 }
 
-// newRecord decides what a switch's record adds to its definition, and writes it:
-// the intent, before anything is touched.
-func (e *Engine) newRecord(ctx context.Context, r *store.SwitchRecord) error {
-	if err := e.namesFree(ctx, r.Name); err != nil {
-		return err
-	}
-	if r.Type == vswitch.External {
-		nic, err := e.uplink(ctx, r.Switch)
+// complete decides what the host adds to a switch's definition: the MTU where it
+// names none, and that of the uplink to put back. leaving are the records, of this
+// switch and of others, that are given up for the new one.
+func (e *Engine) complete(ctx context.Context, r *store.SwitchRecord, leaving []store.SwitchRecord) error {
+	natural := vswitch.DefaultMTU
+	r.UplinkMTU = 0
+	if r.Uplink != "" {
+		nic, err := e.uplink(ctx, r.Switch, leaving)
 		if err != nil {
 			return err
 		}
-		if r.EffectiveMTU == 0 {
-			r.EffectiveMTU = nic.MTU
-		}
-		if r.EffectiveMTU != nic.MTU {
-			r.UplinkMTU = nic.MTU
-		}
-	}
-	if r.EffectiveMTU == 0 {
-		r.EffectiveMTU = vswitch.DefaultMTU
-	}
-	r.BridgeMAC = vswitch.DerivedMAC("bridge", r.Name, strconv.FormatUint(rand.Uint64(), 36))
-	return e.store.UpdateConfig(func(tx *store.Tx) (err error) {
-		if err := errors.Join(uplinkFree(tx, r.Switch), subnetsFree(tx, r.Switch)); err != nil {
-			return err
-		}
-		if r.Number, err = tx.FreeSwitchNumber(); err != nil {
-			return err
-		}
-		if r.HostPort() {
-			if r.HostMAC, err = tx.LeaseMAC(vswitch.HostPortSwitchEnd(r.Name)); err != nil {
-				return err
+		natural = nic.MTU
+		for _, was := range leaving {
+			if was.Uplink == r.Uplink && was.UplinkMTU != 0 {
+				natural = was.UplinkMTU
 			}
 		}
-		return tx.PutSwitch(*r)
-	})
+	}
+	r.EffectiveMTU = cmp.Or(r.MTU, natural)
+	if r.Uplink != "" && r.EffectiveMTU != natural {
+		r.UplinkMTU = natural
+	}
+	return nil
 }
 
 func (e *Engine) record(name string) (r store.SwitchRecord, err error) {
@@ -127,78 +128,33 @@ func (e *Engine) record(name string) (r store.SwitchRecord, err error) {
 	return r, err
 }
 
-// repairSwitch brings the kernel to what the record says: a new switch comes to
-// be, one that lost something gets it back.
+// repairSwitch brings the kernel to what the record says: a switch that lost something
+// gets it back, a change that a process was killed in is finished.
 func (e *Engine) repairSwitch(ctx context.Context, r store.SwitchRecord, caps kernel.Capabilities) (SwitchStatus, error) {
 	if err := supported(r.Switch, caps); err != nil {
 		return SwitchStatus{}, err
 	}
 	if r.Uplink != "" {
-		if _, err := e.uplink(ctx, r.Switch); err != nil {
+		if _, err := e.uplink(ctx, r.Switch, nil); err != nil {
 			return SwitchStatus{}, err
 		}
 	}
-	desired, err := e.desiredSwitch(r, caps)
-	if err != nil {
+	t := &transaction{caps: caps, changes: []change{{new: &r}}}
+	if err := e.begin(t); err != nil {
 		return SwitchStatus{}, err
 	}
-	had, err := e.changing(r.Name, caps)
-	if err != nil {
+	if err := e.shift(ctx, t); err != nil {
 		return SwitchStatus{}, err
 	}
-	if err := e.reach(ctx, desired, had); err != nil {
+	if len(t.from) > 0 && t.from[0].EffectiveMTU != r.EffectiveMTU {
+		if err := e.resumeResize(ctx, r, caps); err != nil {
+			return SwitchStatus{}, err
+		}
+	}
+	if err := e.conclude(t); err != nil {
 		return SwitchStatus{}, err
 	}
-	return e.realised(r, caps)
-}
-
-// realised notes that the kernel has all of a switch and no more: from now on
-// attachments need not look.
-func (e *Engine) realised(r store.SwitchRecord, caps kernel.Capabilities) (s SwitchStatus, err error) {
-	err = e.store.Update(func(tx *store.Tx) error {
-		if !r.HostPort() { // it had one, perhaps
-			if err := tx.DeletePort(vswitch.HostPortSwitchEnd(r.Name)); err != nil {
-				return err
-			}
-		}
-		if s, err = statusOf(tx, r); err != nil {
-			return err
-		}
-		return tx.PutRealised(store.Realised{SwitchRecord: r, LocksPorts: caps.PortLocked, HasRules: caps.BridgeRules})
-	})
-	return s, err
-}
-
-// changing goes before every change of a switch and returns what the kernel may
-// still have of what the switch was: if the process is killed in the middle, the
-// next verb finds the same again, and removes what is not wanted of it.
-func (e *Engine) changing(name string, caps kernel.Capabilities) (had plan.State, err error) {
-	err = e.store.Update(func(tx *store.Tx) error {
-		was, found, err := tx.Realised(name)
-		if err != nil || !found {
-			return err
-		}
-		had = switchState(was.SwitchRecord, caps)
-		had.Forward = plan.Families{}
-		had.Rules = hostRules([]store.SwitchRecord{was.SwitchRecord}, caps)
-		if was.Changing {
-			return nil
-		}
-		was.Changing = true
-		return tx.PutRealised(was)
-	})
-	return had, err
-}
-
-// desiredSwitch is a switch with the rules of the whole host.
-func (e *Engine) desiredSwitch(r store.SwitchRecord, caps kernel.Capabilities) (plan.State, error) {
-	desired := switchState(r, caps)
-	err := e.store.View(func(tx *store.Tx) error {
-		rules, err := allRules(tx, caps, "")
-		desired.Rules = rules
-		return err
-	})
-	return desired, err
+	return e.switchStatus(r)
 }
 
 // reach takes the kernel to desired; had names what was ours before and goes.

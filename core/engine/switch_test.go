@@ -192,7 +192,6 @@ func TestSetSwitch(t *testing.T) {
 			from: internal(), change: engine.SwitchChange{Notes: &notes},
 			want: func(s engine.SwitchStatus) bool { return s.Notes == notes },
 		},
-		"type":              {from: internal(), change: engine.SwitchChange{Type: ptr(vswitch.Private)}, fails: vswitch.Immutable},
 		"private to host":   {from: vswitch.Switch{Name: "prod", Type: vswitch.Private}, change: engine.SwitchChange{HostAccess: &on}, fails: vswitch.Invalid},
 		"internal, no host": {from: internal(), change: engine.SwitchChange{HostAccess: &off}, fails: vswitch.Invalid},
 	} {

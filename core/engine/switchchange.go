@@ -1,11 +1,11 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"strings"
 
 	"github.com/patchbay-net/patchbay/core/kernel"
@@ -14,12 +14,11 @@ import (
 	"github.com/patchbay-net/patchbay/core/vswitch"
 )
 
-// SetSwitch changes host access, gateway, masquerade and notes of a switch while
-// its ports stay attached. Type, uplink, VLAN and MTU are Immutable as yet. It is
-// one transaction: on failure the switch is what it was.
-// PowerShell twin: Set-VMSwitch.
+// SetSwitch changes a switch in place while its ports stay attached and their traffic
+// flows. It is one transaction: on failure the switch is what it was. Guests that have
+// the switch's MTU follow it. PowerShell twin: Set-VMSwitch.
 func (e *Engine) SetSwitch(ctx context.Context, name string, c SwitchChange) (SwitchStatus, error) {
-	unlock, err := e.lockSwitch(name)
+	unlock, err := e.lockSwitches(name)
 	if err != nil {
 		return SwitchStatus{}, fault("switch set", "switch "+name, err)
 	}
@@ -33,12 +32,9 @@ func (e *Engine) setSwitch(ctx context.Context, name string, c SwitchChange) (Sw
 	if err != nil {
 		return SwitchStatus{}, err
 	}
-	changed, err := c.apply(old.Switch)
-	if err != nil {
-		return SwitchStatus{}, err
-	}
+	changed := c.apply(old.Switch)
 	if err := changed.Validate(); err != nil {
-		return SwitchStatus{}, err
+		return SwitchStatus{}, withHint(err, old.Switch, changed)
 	}
 	caps, err := e.capabilitiesFor(ctx, changed)
 	if err != nil {
@@ -49,44 +45,34 @@ func (e *Engine) setSwitch(ctx context.Context, name string, c SwitchChange) (Sw
 	}
 	record := old
 	record.Switch = changed
-	if err := e.exchange(ctx, old, &record, caps); err != nil {
-		return SwitchStatus{}, undone(err, e.revert(context.WithoutCancel(ctx), record, old, caps))
+	if changed.MTU != old.MTU || changed.Uplink != old.Uplink {
+		err = e.complete(ctx, &record, []store.SwitchRecord{old})
+	} else if record.Uplink != "" {
+		_, err = e.uplink(ctx, changed, nil)
+	}
+	if err != nil {
+		return SwitchStatus{}, err
+	}
+	if err := e.transact(ctx, caps, change{old: &old, new: &record}); err != nil {
+		return SwitchStatus{}, err
 	}
 	return e.switchStatus(record)
 }
 
-// exchange writes the new record and takes the kernel from the old one to it. The
-// host port's address is given back only when the port is gone.
-func (e *Engine) exchange(ctx context.Context, old store.SwitchRecord, new *store.SwitchRecord, caps kernel.Capabilities) error {
-	had, err := e.changing(old.Name, caps)
-	if err != nil {
+// withHint tells how to change the type of a switch that has what the new type
+// cannot have.
+func withHint(err error, old, new vswitch.Switch) error {
+	if new.Type == old.Type || len(new.Gateway) == 0 {
 		return err
 	}
-	err = e.store.UpdateConfig(func(tx *store.Tx) (err error) {
-		if err := errors.Join(subnetsFree(tx, new.Switch), gatewaysFree(tx, new.Switch)); err != nil {
-			return err
-		}
-		if new.HostPort() && new.HostMAC.IsZero() {
-			new.HostMAC, err = tx.LeaseMAC(vswitch.HostPortSwitchEnd(new.Name))
-		} else if !new.HostPort() {
-			new.HostMAC = vswitch.MAC{}
-		}
-		return errors.Join(err, tx.PutSwitch(*new))
-	})
-	if err != nil {
-		return err
+	to := "--type " + string(new.Type)
+	if new.Type == vswitch.External {
+		to = "--uplink " + cmp.Or(new.Uplink, "NIC")
 	}
-	desired, err := e.desiredSwitch(*new, caps)
-	if err != nil {
-		return err
+	return &vswitch.Error{
+		Kind: vswitch.KindOf(err), Err: err,
+		Hint: fmt.Sprintf("run `patchbay switch set %s %s --gateway= --masquerade=off`", old.Name, to),
 	}
-	was := switchState(old, caps)
-	was.Rules = hostRules([]store.SwitchRecord{old}, caps)
-	if err := e.reach(ctx, desired, plan.Union(was, had)); err != nil {
-		return err
-	}
-	_, err = e.realised(*new, caps)
-	return err
 }
 
 // settle ends a change that a process was killed in: the store has room for what
@@ -99,31 +85,6 @@ func (e *Engine) settle(ctx context.Context, r store.SwitchRecord, caps kernel.C
 	})
 	if err == nil && was.Changing {
 		_, err = e.repairSwitch(ctx, r, caps)
-	} else if err == nil && r.Uplink != "" {
-		_, err = e.uplink(ctx, r.Switch)
-	}
-	return err
-}
-
-// revert takes the kernel back to the old record and then the store: until then
-// the two records name all that may be there.
-func (e *Engine) revert(ctx context.Context, failed, old store.SwitchRecord, caps kernel.Capabilities) error {
-	desired := switchState(old, caps)
-	err := e.store.View(func(tx *store.Tx) (err error) {
-		desired.Rules, err = allRules(tx, caps, old.Name, old)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	had := switchState(failed, caps)
-	had.Rules = hostRules([]store.SwitchRecord{failed}, caps)
-	if err := e.reach(ctx, desired, had); err != nil {
-		return err
-	}
-	err = e.store.UpdateConfig(func(tx *store.Tx) error { return tx.PutSwitch(old) })
-	if err == nil {
-		_, err = e.realised(old, caps)
 	}
 	return err
 }
@@ -144,26 +105,34 @@ func gatewaysFree(tx *store.Tx, s vswitch.Switch) error {
 	return err
 }
 
-// apply returns the definition with the changes made.
-func (c SwitchChange) apply(s vswitch.Switch) (vswitch.Switch, error) {
-	fixed := func(field string) (vswitch.Switch, error) {
-		return s, &vswitch.Error{
-			Kind: vswitch.Immutable, Err: fmt.Errorf("%s cannot change in place", field),
-			Hint: fmt.Sprintf("run `patchbay switch delete %s` and add it anew", s.Name),
+// apply returns the definition with the changes made. As in Hyper-V a NIC makes the
+// switch external and another type gives the NIC up, and a new type comes with its
+// own default of host access unless the change names one.
+func (c SwitchChange) apply(s vswitch.Switch) vswitch.Switch {
+	was := s.Type
+	if c.Uplink != nil {
+		s.Uplink = *c.Uplink
+		if s.Uplink != "" && c.Type == nil {
+			s.Type = vswitch.External
 		}
 	}
-	switch {
-	case c.Type != nil && *c.Type != s.Type:
-		return fixed("the type")
-	case c.Uplink != nil && *c.Uplink != s.Uplink:
-		return fixed("the uplink")
-	case c.VLAN != nil && *c.VLAN != s.VLAN:
-		return fixed("the VLAN")
-	case c.MTU != nil && *c.MTU != s.MTU:
-		return fixed("the MTU")
+	if c.Type != nil {
+		s.Type = *c.Type
+		if s.Type != vswitch.External && c.Uplink == nil {
+			s.Uplink = ""
+		}
+	}
+	if s.Type != was {
+		s.HostAccess = nil
 	}
 	if c.HostAccess != nil {
 		s.HostAccess = c.HostAccess
+	}
+	if c.VLAN != nil {
+		s.VLAN = *c.VLAN
+	}
+	if c.MTU != nil {
+		s.MTU = *c.MTU
 	}
 	if c.Gateway != nil {
 		s.Gateway = *c.Gateway
@@ -174,14 +143,14 @@ func (c SwitchChange) apply(s vswitch.Switch) (vswitch.Switch, error) {
 	if c.Notes != nil {
 		s.Notes = *c.Notes
 	}
-	return s, nil
+	return s.Normalized()
 }
 
 // DeleteSwitch removes a switch. One with guests' ports is InUse, naming them,
 // unless force detaches them first. Deleting what is not there is NotFound.
 // PowerShell twin: Remove-VMSwitch.
 func (e *Engine) DeleteSwitch(ctx context.Context, name string, force bool) error {
-	unlock, err := e.lockSwitch(name)
+	unlock, err := e.lockSwitches(name)
 	if err != nil {
 		return fault("switch delete", "switch "+name, err)
 	}
@@ -194,11 +163,7 @@ func (e *Engine) deleteSwitch(ctx context.Context, name string, force bool) erro
 	if err != nil {
 		return err
 	}
-	var ports []vswitch.Port
-	err = e.store.View(func(tx *store.Tx) error {
-		ports, err = tx.PortsOf(name)
-		return err
-	})
+	ports, err := e.portsOn(name)
 	if err != nil {
 		return err
 	}
@@ -215,7 +180,7 @@ func (e *Engine) deleteSwitch(ctx context.Context, name string, force bool) erro
 	if err != nil {
 		return err
 	}
-	return e.removeSwitch(ctx, r, caps)
+	return e.transact(ctx, caps, change{old: &r})
 }
 
 // holders is the error of a switch that still has ports.
@@ -234,51 +199,18 @@ func holders(name string, ports []vswitch.Port) error {
 	}
 }
 
-// removeSwitch takes the switch out of the kernel and then forgets it: a process
-// killed in between leaves a record, which the next delete or add finishes.
-func (e *Engine) removeSwitch(ctx context.Context, r store.SwitchRecord, caps kernel.Capabilities) error {
-	was, err := e.changing(r.Name, caps)
-	if err != nil {
-		return err
-	}
-	had := plan.Union(switchState(r, caps), was)
-	had.Forward = plan.Families{}
-	had.Rules = plan.Union(plan.State{Rules: hostRules([]store.SwitchRecord{r}, caps)}, was).Rules
-	desired := plan.State{}
-	err = e.store.View(func(tx *store.Tx) error {
-		desired.Rules, err = allRules(tx, caps, r.Name)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	if desired.Ports, err = e.releasedUplink(ctx, r); err != nil {
-		return err
-	}
-	if desired.Ports == nil {
-		delete(had.Ports, r.Uplink)
-	}
-	if err := e.reach(ctx, desired, had); err != nil {
-		return err
-	}
-	return e.store.UpdateConfig(func(tx *store.Tx) error {
-		return errors.Join(
-			tx.DeletePort(vswitch.HostPortSwitchEnd(r.Name)), // and the lease of its address
-			tx.DropRealised(r.Name),
-			tx.DeleteSwitch(r.Name),
-		)
-	})
-}
-
-// allRules are the rules of all switches but one, which may be "" and have others
-// in its place, with those of the guests' ports that the kernel cannot lock.
-func allRules(tx *store.Tx, caps kernel.Capabilities, but string, instead ...store.SwitchRecord) (plan.Rules, error) {
+// allRules are the rules of all switches of the host.
+func allRules(tx *store.Tx, caps kernel.Capabilities) (plan.Rules, error) {
 	records, err := tx.Switches()
 	if err != nil {
 		return plan.Rules{}, err
 	}
-	records = slices.DeleteFunc(records, func(r store.SwitchRecord) bool { return r.Name == but })
-	records = append(records, instead...)
+	return rulesOf(tx, caps, records)
+}
+
+// rulesOf are the rules of the switches, with those of the guests' ports that the
+// kernel cannot lock.
+func rulesOf(tx *store.Tx, caps kernel.Capabilities, records []store.SwitchRecord) (plan.Rules, error) {
 	rules := hostRules(records, caps)
 	if caps.PortLocked || !rules.Base {
 		return rules, nil
@@ -290,12 +222,29 @@ func allRules(tx *store.Tx, caps kernel.Capabilities, but string, instead ...sto
 	return rules, err
 }
 
-// releasedUplink is the uplink as it was before, or nothing if it is gone, or in
-// other hands by now.
-func (e *Engine) releasedUplink(ctx context.Context, r store.SwitchRecord) (map[string]plan.Port, error) {
-	if r.Uplink == "" {
-		return nil, nil
+// releaseUplinks puts into desired, as they were before, the uplinks that from has and
+// desired has not, and takes out of had those that are gone or in other hands by now.
+func (e *Engine) releaseUplinks(ctx context.Context, from []store.SwitchRecord, desired, had plan.State) error {
+	for _, r := range from {
+		if _, stays := desired.Ports[r.Uplink]; r.Uplink == "" || stays {
+			continue
+		}
+		released, err := e.releasedUplink(ctx, r)
+		if err != nil {
+			return err
+		}
+		if released == nil {
+			delete(had.Ports, r.Uplink)
+		} else {
+			desired.Ports[r.Uplink] = *released
+		}
 	}
+	return nil
+}
+
+// releasedUplink is the uplink as it was before, or nil if it is gone, or in other
+// hands by now.
+func (e *Engine) releasedUplink(ctx context.Context, r store.SwitchRecord) (*plan.Port, error) {
 	nic, err := e.kernel.Netdev(ctx, r.Uplink)
 	if errors.Is(err, vswitch.NotFound) || err == nil && nic.Master != "" && nic.Master != vswitch.BridgeName(r.Name) {
 		return nil, nil
@@ -303,9 +252,5 @@ func (e *Engine) releasedUplink(ctx context.Context, r store.SwitchRecord) (map[
 	if err != nil {
 		return nil, err
 	}
-	mtu := nic.MTU
-	if r.UplinkMTU != 0 {
-		mtu = r.UplinkMTU
-	}
-	return map[string]plan.Port{r.Uplink: {Name: r.Uplink, MTU: mtu, Up: nic.Up}}, nil
+	return &plan.Port{Name: r.Uplink, MTU: cmp.Or(r.UplinkMTU, nic.MTU), Up: nic.Up}, nil
 }

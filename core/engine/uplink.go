@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/patchbay-net/patchbay/core/kernel"
@@ -12,8 +13,8 @@ import (
 )
 
 // uplink looks at the NIC that an External switch names and refuses what cannot
-// carry one, with the reason.
-func (e *Engine) uplink(ctx context.Context, s vswitch.Switch) (kernel.Netdev, error) {
+// carry one, with the reason. A NIC may be that of a switch that is leaving it.
+func (e *Engine) uplink(ctx context.Context, s vswitch.Switch, leaving []store.SwitchRecord) (kernel.Netdev, error) {
 	nic, err := e.kernel.Netdev(ctx, s.Uplink)
 	if errors.Is(err, vswitch.NotFound) {
 		return nic, &vswitch.Error{
@@ -24,7 +25,11 @@ func (e *Engine) uplink(ctx context.Context, s vswitch.Switch) (kernel.Netdev, e
 	if err != nil {
 		return nic, err
 	}
-	if err := eligible(nic, vswitch.BridgeName(s.Name)); err != nil {
+	bridges := []string{vswitch.BridgeName(s.Name)}
+	for _, r := range leaving {
+		bridges = append(bridges, vswitch.BridgeName(r.Name))
+	}
+	if err := eligible(nic, bridges); err != nil {
 		return nic, err
 	}
 	if err := e.macFree(nic); err != nil {
@@ -56,9 +61,10 @@ func (e *Engine) macFree(nic kernel.Netdev) error {
 	return err
 }
 
-// eligible applies Hyper-V's and the bridge's rules for uplinks. bridge is the
-// switch's own: an uplink that is already its port is being put right again.
-func eligible(nic kernel.Netdev, bridge string) error {
+// eligible applies Hyper-V's and the bridge's rules for uplinks. A NIC may be a port
+// of bridges already: of the switch's own, which is being put right again, or of one
+// that gives the NIC up.
+func eligible(nic kernel.Netdev, bridges []string) error {
 	if reason := unsupported(nic); reason != "" {
 		return &vswitch.Error{
 			Kind: vswitch.UplinkUnsupported, Err: fmt.Errorf("%s cannot be an uplink: %s", nic.Name, reason),
@@ -68,7 +74,7 @@ func eligible(nic kernel.Netdev, bridge string) error {
 	switch {
 	case strings.HasPrefix(nic.Alias, vswitch.AliasPrefix):
 		return inUse(nic, "it is a port of Patchbay's own", "name a NIC that no switch uses")
-	case nic.Master != "" && nic.Master != bridge:
+	case nic.Master != "" && !slices.Contains(bridges, nic.Master):
 		return inUse(nic, fmt.Sprintf("it belongs to %s", nic.Master), fmt.Sprintf("take it out with `ip link set %s nomaster`, or name another NIC", nic.Name))
 	case len(nic.Addresses) > 0:
 		return inUse(nic, fmt.Sprintf("the host uses it as %s", nic.Addresses[0]),

@@ -66,7 +66,8 @@ func (l *fakeLink) draw(b *strings.Builder) {
 			line(b, l.master.fdb[mac] == l, "  bridge fdb %s static sticky", mac)
 		}
 	}
-	for _, a := range l.addresses {
+	byFamily := func(a, b plan.Address) int { return cmp.Compare(a.Prefix.Addr().BitLen(), b.Prefix.Addr().BitLen()) }
+	for _, a := range slices.SortedStableFunc(slices.Values(l.addresses), byFamily) { // as `ip addr` does
 		family := "inet"
 		if a.Prefix.Addr().Is6() {
 			family = "inet6"

@@ -1,0 +1,281 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/patchbay-net/patchbay/core/kernel"
+	"github.com/patchbay-net/patchbay/core/plan"
+	"github.com/patchbay-net/patchbay/core/store"
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+// change is a switch on its way from one record to another; nil is none.
+type change struct{ old, new *store.SwitchRecord }
+
+// transaction takes switches from what they are to what they shall be: all of
+// them, or none. Every verb that makes, changes or deletes switches is one.
+//
+// What the switches become is written first, then the kernel is taken there, and
+// last it is noted that it is there. On a failure the same is done the other way
+// round. A process killed in between leaves a record that says what shall be and
+// a note of what was: the next verb on the switch settles it.
+type transaction struct {
+	caps    kernel.Capabilities
+	changes []change
+	// from are the records of which the kernel may have something.
+	from []store.SwitchRecord
+	// before and after are guests' ports whose MTU changes with that of their switch.
+	before, after []vswitch.Port
+}
+
+// transact carries out changes whose new records are complete and valid. The
+// caller holds the locks of all the switches.
+func (e *Engine) transact(ctx context.Context, caps kernel.Capabilities, changes ...change) error {
+	t := &transaction{caps: caps, changes: changes}
+	if err := e.begin(t); err != nil {
+		return err
+	}
+	err := e.intend(t)
+	if err == nil {
+		err = e.shift(ctx, t)
+	}
+	if err == nil {
+		err = e.conclude(t)
+	}
+	if err == nil {
+		return nil
+	}
+	return undone(err, e.revert(context.WithoutCancel(ctx), t))
+}
+
+// begin goes before every change: it notes that the switches are not as realised any
+// more, and collects what the kernel may have of what they were. If the process is
+// killed in the middle, the next verb finds the same again, and removes what is not
+// wanted of it.
+func (e *Engine) begin(t *transaction) error {
+	return e.store.Update(func(tx *store.Tx) error {
+		t.from = t.olds()
+		for _, name := range t.names() {
+			was, found, err := tx.Realised(name)
+			if err != nil {
+				return err
+			}
+			if !found {
+				continue
+			}
+			t.from = append(t.from, was.SwitchRecord)
+			if was.Changing {
+				continue
+			}
+			was.Changing = true
+			if err := tx.PutRealised(was); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// names are the switches of the transaction.
+func (t *transaction) names() []string {
+	var names []string
+	for _, c := range t.changes {
+		if c.new != nil {
+			names = append(names, c.new.Name)
+		} else {
+			names = append(names, c.old.Name)
+		}
+	}
+	return names
+}
+
+func (t *transaction) olds() (records []store.SwitchRecord) {
+	for _, c := range t.changes {
+		if c.old != nil {
+			records = append(records, *c.old)
+		}
+	}
+	return records
+}
+
+func (t *transaction) news() (records []store.SwitchRecord) {
+	for _, c := range t.changes {
+		if c.new != nil {
+			records = append(records, *c.new)
+		}
+	}
+	return records
+}
+
+// reverse is the transaction back.
+func (t *transaction) reverse() *transaction {
+	back := &transaction{caps: t.caps, from: t.news(), before: t.after, after: t.before}
+	for _, c := range t.changes {
+		back.changes = append(back.changes, change{old: c.new, new: c.old})
+	}
+	return back
+}
+
+// intend writes what the switches become. One that goes stays written until it is
+// gone: what a killed process left of it has a name by which it can be deleted.
+func (e *Engine) intend(t *transaction) error {
+	return e.store.UpdateConfig(func(tx *store.Tx) error {
+		switches, err := t.outcome(tx)
+		if err != nil {
+			return err
+		}
+		for _, c := range t.changes {
+			if c.new == nil {
+				continue
+			}
+			if err := fits(tx, c.new.Switch, switches); err != nil {
+				return err
+			}
+			if c.new.Number == 0 {
+				if c.new.Number, err = tx.FreeSwitchNumber(); err != nil {
+					return err
+				}
+			}
+			if err := leaseHostMAC(tx, c.new); err != nil {
+				return err
+			}
+			if err := tx.PutSwitch(*c.new); err != nil {
+				return err
+			}
+			if c.old != nil && c.old.EffectiveMTU != c.new.EffectiveMTU {
+				if err := t.resize(tx, *c.old, *c.new); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// outcome is every switch of the host as it is after the transaction.
+func (t *transaction) outcome(tx *store.Tx) ([]store.SwitchRecord, error) {
+	records, err := tx.Switches()
+	names := t.names()
+	records = slices.DeleteFunc(records, func(r store.SwitchRecord) bool { return slices.Contains(names, r.Name) })
+	return append(records, t.news()...), err
+}
+
+// fits measures a switch against the others and against its guests.
+func fits(tx *store.Tx, s vswitch.Switch, others []store.SwitchRecord) error {
+	return errors.Join(uplinkFree(others, s), subnetsFree(others, s), gatewaysFree(tx, s))
+}
+
+// leaseHostMAC gives a host port an address. That of a port that goes is given back
+// only when it is gone.
+func leaseHostMAC(tx *store.Tx, r *store.SwitchRecord) (err error) {
+	if !r.HostPort() {
+		r.HostMAC = vswitch.MAC{}
+	} else if r.HostMAC.IsZero() {
+		r.HostMAC, err = tx.LeaseMAC(vswitch.HostPortSwitchEnd(r.Name))
+	}
+	return err
+}
+
+// shift takes the kernel to the new records.
+func (e *Engine) shift(ctx context.Context, t *transaction) error {
+	desired, err := e.desired(t)
+	if err != nil {
+		return err
+	}
+	had := plan.State{}
+	for _, r := range t.from {
+		had = plan.Union(had, switchState(r, t.caps))
+		had.Rules = plan.Union(had, plan.State{Rules: hostRules([]store.SwitchRecord{r}, t.caps)}).Rules
+	}
+	had.Forward = plan.Families{} // others may count on it by now
+	if err := e.releaseUplinks(ctx, t.from, desired, had); err != nil {
+		return err
+	}
+	if err := e.reach(ctx, desired, had); err != nil {
+		return err
+	}
+	return e.resizeGuests(ctx, t)
+}
+
+// desired is what the new records mean, with the rules of the whole host.
+func (e *Engine) desired(t *transaction) (desired plan.State, err error) {
+	for _, r := range t.news() {
+		desired = plan.Union(desired, switchState(r, t.caps))
+	}
+	if desired.Ports == nil { // to be put to: see releaseUplinks
+		desired.Ports = make(map[string]plan.Port)
+	}
+	err = e.store.View(func(tx *store.Tx) error {
+		switches, err := t.outcome(tx)
+		if err != nil {
+			return err
+		}
+		desired.Rules, err = rulesOf(tx, t.caps, switches)
+		return err
+	})
+	return desired, err
+}
+
+// conclude forgets the switches that are gone and notes that the others are there.
+func (e *Engine) conclude(t *transaction) error {
+	write := e.store.Update
+	if len(t.news()) < len(t.changes) {
+		write = e.store.UpdateConfig
+	}
+	return write(func(tx *store.Tx) error {
+		for _, c := range t.changes {
+			if c.new == nil {
+				if err := forgetSwitch(tx, c.old.Name); err != nil {
+					return err
+				}
+			} else if err := noteRealised(tx, *c.new, t.caps); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// revert takes the kernel back and then the store: until then the two records of a
+// switch name all that may be there.
+func (e *Engine) revert(ctx context.Context, t *transaction) error {
+	back := t.reverse()
+	if err := e.shift(ctx, back); err != nil {
+		return err
+	}
+	err := e.store.UpdateConfig(func(tx *store.Tx) error {
+		for _, r := range back.news() {
+			if err := tx.PutSwitch(r); err != nil {
+				return err
+			}
+		}
+		return putResized(tx, back.after)
+	})
+	if err != nil {
+		return err
+	}
+	return e.conclude(back)
+}
+
+// noteRealised notes that the kernel has all of a switch and no more: from now on
+// attachments need not look.
+func noteRealised(tx *store.Tx, r store.SwitchRecord, caps kernel.Capabilities) error {
+	if !r.HostPort() { // it had one, perhaps
+		if err := tx.DeletePort(vswitch.HostPortSwitchEnd(r.Name)); err != nil {
+			return err
+		}
+	}
+	return tx.PutRealised(store.Realised{SwitchRecord: r, LocksPorts: caps.PortLocked, HasRules: caps.BridgeRules})
+}
+
+// forgetSwitch drops a switch that the kernel has not any more, and with the host's
+// port the lease of its address.
+func forgetSwitch(tx *store.Tx, name string) error {
+	return errors.Join(
+		tx.DeletePort(vswitch.HostPortSwitchEnd(name)),
+		tx.DropRealised(name),
+		tx.DeleteSwitch(name),
+	)
+}
