@@ -6,72 +6,121 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"os"
+	"runtime"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
 	"github.com/patchbay-net/patchbay/core/engine"
+	"github.com/patchbay-net/patchbay/core/kernel"
+	"github.com/patchbay-net/patchbay/core/plan"
+	"github.com/patchbay-net/patchbay/core/store"
 	"github.com/patchbay-net/patchbay/core/vswitch"
 )
 
 // walker takes a host through verbs at random. Every third fails at some step in the
 // kernel, every fourth is killed at one.
 type walker struct {
-	*lab
+	*engine.Engine
+	t      *testing.T
 	random *rand.Rand
+	struck *struck
+	netns  []string // of the guests
 	trail  []string
 	halved bool // the last verb was killed, and may have left a port half made
 }
 
-// TestWalk is for orders of events that nobody has thought of: whatever happens, the
-// kernel is what the records say as soon as each switch has been settled, and in the
-// end nothing is left.
-func TestWalk(t *testing.T) {
-	for seed := range uint64(30) {
-		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			l := newLab(t)
-			pristine := l.kernel.String()
-			w := &walker{lab: l, random: rand.New(rand.NewPCG(seed, 1))}
-			defer func() {
-				if t.Failed() {
-					t.Logf("after %q", w.trail)
-				}
-			}()
-			for range 40 {
-				w.step()
-				if t.Failed() {
-					return
-				}
-			}
-			for _, name := range walkSwitches() {
-				if err := l.DeleteSwitch(context.Background(), name, true); err != nil && !errors.Is(err, vswitch.NotFound) {
-					t.Fatal(err)
-				}
-			}
-			l.wantClean(pristine)
-		})
+func newWalker(t *testing.T, k kernel.Kernel, seed uint64, netns []string) *walker {
+	t.Helper()
+	w := &walker{t: t, random: rand.New(rand.NewPCG(seed, 1)), struck: &struck{Kernel: k}, netns: netns}
+	w.Engine = engine.New(engine.Config{
+		Kernel: w.struck,
+		Store:  store.New(store.Config{Dirs: store.Dirs{State: t.TempDir(), Run: t.TempDir()}, MachineID: "machine"}),
+	})
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("after %q", w.trail)
+		}
+	})
+	return w
+}
+
+// struck is a kernel in which the n-th step fails, or the process is killed before it.
+type struck struct {
+	kernel.Kernel
+	failIn, dieIn int
+}
+
+// errKilled is what a killed verb panics with: nothing that it would do about an
+// error is done.
+var errKilled = errors.New("killed")
+
+func (k *struck) Apply(ctx context.Context, steps []plan.Step) error {
+	for i, s := range steps {
+		if k.dieIn--; k.dieIn == 0 {
+			panic(errKilled)
+		}
+		if k.failIn--; k.failIn == 0 {
+			return &kernel.StepError{Index: i, Step: s, Err: errors.New("broken")}
+		}
+		if err := k.Kernel.Apply(ctx, []plan.Step{s}); err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+// strike runs a verb with a failure or a kill in it; 0 is none.
+func (w *walker) strike(failIn, dieIn int, verb func() error) (killed bool) {
+	w.struck.failIn, w.struck.dieIn = failIn, dieIn
+	defer func() {
+		w.struck.failIn, w.struck.dieIn = 0, 0
+		if r := recover(); r == errKilled { //nolint:errorlint // what was thrown, as it was
+			killed = true
+		} else if r != nil {
+			panic(r)
+		}
+	}()
+	_ = verb() // a refusal is as good as a change
+	return false
 }
 
 func walkSwitches() []string { return []string{"a", "b", "c"} }
 
-// step does one thing, perhaps badly, and then looks.
+// walk does one thing after the other and looks after each, and deletes all in the end.
+func (w *walker) walk(steps int) {
+	w.t.Helper()
+	for range steps {
+		w.step()
+		if w.t.Failed() {
+			return
+		}
+	}
+	for _, name := range walkSwitches() {
+		if err := w.DeleteSwitch(context.Background(), name, true); err != nil && !errors.Is(err, vswitch.NotFound) {
+			w.t.Fatal(err)
+		}
+	}
+}
+
 func (w *walker) step() {
 	verb, do := w.verb()
-	w.halved = false
 	n := 1 + w.random.IntN(12)
+	w.halved = false
 	switch w.random.IntN(12) {
 	case 0, 1, 2, 3:
 		w.trail = append(w.trail, fmt.Sprintf("%s fails at %d", verb, n))
-		w.kernel.FailAt(n, errors.New("broken"))
-		_ = do()
-		w.kernel.FailAt(0, nil)
+		w.strike(n, 0, do)
 	case 4, 5, 6:
 		w.trail = append(w.trail, fmt.Sprintf("%s dies at %d", verb, n))
-		w.killed(n, do)
-		w.halved = !strings.HasPrefix(verb, "set ") && !strings.HasPrefix(verb, "add ")
+		w.halved = w.strike(0, n, do) && !strings.HasPrefix(verb, "set ") && !strings.HasPrefix(verb, "add ")
 	default:
 		w.trail = append(w.trail, verb)
-		_ = do()
+		w.strike(0, 0, do)
 	}
 	w.settled()
 }
@@ -79,16 +128,17 @@ func (w *walker) step() {
 // verb chooses what to do.
 func (w *walker) verb() (string, func() error) {
 	ctx := context.Background()
-	name, guest := walkSwitches()[w.random.IntN(3)], w.random.IntN(5)
+	name, guest := walkSwitches()[w.random.IntN(3)], w.random.IntN(len(w.netns))
 	switch w.random.IntN(8) {
 	case 0:
-		return "delete " + name, func() error { return w.DeleteSwitch(ctx, name, w.random.IntN(2) == 0) }
+		force := w.random.IntN(2) == 0
+		return "delete " + name, func() error { return w.DeleteSwitch(ctx, name, force) }
 	case 1:
-		return fmt.Sprint("detach ", guest), func() error { return w.Detach(ctx, owner(guest)) }
+		return fmt.Sprint("detach ", guest), func() error { return w.Detach(ctx, w.owner(guest)) }
 	case 2:
 		return "gc", func() error { _, err := w.GC(ctx, engine.GCRequest{Network: "net"}); return err }
 	case 3, 4:
-		req := engine.AttachRequest{Owner: owner(guest), Switch: name, MTU: []int{0, 0, 1300}[w.random.IntN(3)]}
+		req := engine.AttachRequest{Owner: w.owner(guest), Switch: name, MTU: []int{0, 0, 1300}[w.random.IntN(3)]}
 		return fmt.Sprintf("attach %d to %s", guest, name), func() error { _, err := w.Attach(ctx, req); return err }
 	case 5:
 		s := w.definition(name)
@@ -102,15 +152,18 @@ func (w *walker) verb() (string, func() error) {
 	}
 }
 
+func (w *walker) owner(i int) vswitch.Owner {
+	o := owner(i)
+	o.Netns = w.netns[i]
+	return o
+}
+
 // definition is a valid one; the uplinks are too few for all.
 func (w *walker) definition(name string) vswitch.Switch {
 	s := vswitch.Switch{Name: name, Type: vswitch.SwitchTypes()[w.random.IntN(3)], MTU: []int{0, 1400, 2000}[w.random.IntN(3)]}
 	switch s.Type {
 	case vswitch.External:
 		s.Uplink, s.HostAccess = []string{"nic0", "nic1"}[w.random.IntN(2)], ptr(w.random.IntN(2) == 0)
-		if s.Uplink == "nic1" {
-			s.MTU = min(s.MTU, 1500)
-		}
 	case vswitch.Internal:
 		if w.random.IntN(2) == 0 {
 			s.Gateway = []netip.Prefix{netip.MustParsePrefix(fmt.Sprintf("10.%d.0.1/24", name[0]))}
@@ -134,20 +187,106 @@ func (w *walker) settled() {
 	s, err := w.Status(ctx)
 	must(w.t, err)
 	for _, p := range s.Problems {
-		w.t.Errorf("status: %+v", p)
+		if p.Kind != vswitch.CapabilityMissing {
+			w.t.Errorf("status: %+v", p)
+		}
 	}
-	for i := range 5 {
-		if _, known, err := w.Attached(ctx, owner(i)); err != nil || !known {
+	for i := range w.netns {
+		if _, known, err := w.Attached(ctx, w.owner(i)); err != nil || !known {
 			continue
 		}
-		c, err := w.Check(ctx, owner(i))
+		c, err := w.Check(ctx, w.owner(i))
 		if whole := err == nil && len(c.Steps) == 0; whole {
 			continue
 		}
 		if !w.halved {
 			w.t.Errorf("port %d: %v, %v", i, c.Steps, err)
-		} else if err := w.Detach(ctx, owner(i)); err != nil {
+		} else if err := w.Detach(ctx, w.owner(i)); err != nil {
 			w.t.Errorf("port %d is neither whole nor can it be detached: %v", i, err)
 		}
 	}
+}
+
+// TestWalk is for orders of events that nobody has thought of: whatever happens, the
+// kernel is what the records say as soon as each switch has been settled, and in the
+// end nothing is left.
+func TestWalk(t *testing.T) {
+	for seed := range uint64(30) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			l := newLab(t)
+			pristine := l.kernel.String()
+			newWalker(t, l.kernel, seed, []string{netns(0), netns(1), netns(2), netns(3), netns(4)}).walk(40)
+			if diff := cmp.Diff(pristine, l.kernel.String()); diff != "" && !t.Failed() {
+				t.Errorf("left:\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestWalkOnLinux takes the walk through network namespaces of its own.
+func TestWalkOnLinux(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root: makes network namespaces")
+	}
+	for seed := range uint64(4) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			runtime.LockOSThread() // the thread is in another namespace from now on and ends with the test
+			must(t, unix.Unshare(unix.CLONE_NEWNET))
+			for _, nic := range []string{"nic0", "nic1"} {
+				makePair(t, nic)
+			}
+			pristine := linksHere(t)
+			newWalker(t, kernel.NewLinux(), seed, []string{newNetns(t), newNetns(t), newNetns(t)}).walk(60)
+			if diff := cmp.Diff(pristine, linksHere(t)); diff != "" && !t.Failed() {
+				t.Errorf("left:\n%s", diff)
+			}
+		})
+	}
+}
+
+// newNetns makes a namespace that lasts as long as the test and returns its path.
+func newNetns(t *testing.T) string {
+	t.Helper()
+	made := make(chan *os.File)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			t.Error(err)
+		}
+		ns, err := os.Open("/proc/thread-self/ns/net")
+		if err != nil {
+			t.Error(err)
+		}
+		made <- ns
+	}()
+	ns := <-made
+	t.Cleanup(func() { _ = ns.Close() })
+	return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), ns.Fd())
+}
+
+// makePair stands in for a NIC with somebody at its other end.
+func makePair(t *testing.T, name string) {
+	t.Helper()
+	h, err := netlink.NewHandle()
+	must(t, err)
+	defer h.Close()
+	must(t, h.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name, MTU: 1500}, PeerName: name + "-peer"}))
+	peer, err := h.LinkByName(name + "-peer")
+	must(t, err)
+	must(t, h.LinkSetUp(peer))
+}
+
+// linksHere lists the netdevs with what a switch may have changed of them.
+func linksHere(t *testing.T) (list []string) {
+	t.Helper()
+	h, err := netlink.NewHandle()
+	must(t, err)
+	defer h.Close()
+	links, err := h.LinkList()
+	must(t, err)
+	for _, l := range links {
+		a := l.Attrs()
+		list = append(list, fmt.Sprintf("%s mtu %d master %d group %#x alias %q %s", a.Name, a.MTU, a.MasterIndex, a.Group, a.Alias, a.HardwareAddr))
+	}
+	return list
 }
