@@ -31,8 +31,13 @@ func HintOf(err error) string {
 // problems collects what a Validate finds, so that a user mends a file once.
 type problems []error
 
-func (p *problems) add(kind Kind, object, format string, args ...any) {
-	*p = append(*p, &Error{Kind: kind, Object: object, Err: fmt.Errorf(format, args...)})
+func (p *problems) add(kind Kind, object, format string, args ...any) *Error {
+	e := &Error{Kind: kind, Object: object, Err: fmt.Errorf(format, args...)}
+	*p = append(*p, e)
+	return e
 }
+
+// in says which field of the definition is at fault.
+func (e *Error) in(field string) { e.Field = field }
 
 func (p problems) join() error { return errors.Join(p...) }
