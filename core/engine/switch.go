@@ -129,29 +129,14 @@ func (e *Engine) record(name string) (r store.SwitchRecord, err error) {
 }
 
 // repairSwitch brings the kernel to what the record says: a switch that lost something
-// gets it back, a change that a process was killed in is finished.
+// gets it back, a change that a process was killed in is finished. The caller holds the
+// lock of all switches and that of this one.
 func (e *Engine) repairSwitch(ctx context.Context, r store.SwitchRecord, caps kernel.Capabilities) (SwitchStatus, error) {
-	if err := supported(r.Switch, caps); err != nil {
-		return SwitchStatus{}, err
+	err := e.repairSwitches(ctx, caps, r)
+	if errors.Is(err, vswitch.UplinkInUse) {
+		err = e.repairTogether(ctx, caps, r, err)
 	}
-	if r.Uplink != "" {
-		if _, err := e.uplink(ctx, r.Switch, nil); err != nil {
-			return SwitchStatus{}, err
-		}
-	}
-	t := &transaction{caps: caps, changes: []change{{new: &r}}}
-	if err := e.begin(t); err != nil {
-		return SwitchStatus{}, err
-	}
-	if err := e.shift(ctx, t); err != nil {
-		return SwitchStatus{}, err
-	}
-	if len(t.from) > 0 && t.from[0].EffectiveMTU != r.EffectiveMTU {
-		if err := e.resumeResize(ctx, r, caps); err != nil {
-			return SwitchStatus{}, err
-		}
-	}
-	if err := e.conclude(t); err != nil {
+	if err != nil {
 		return SwitchStatus{}, err
 	}
 	return e.switchStatus(r)

@@ -28,16 +28,22 @@ type transaction struct {
 	from []store.SwitchRecord
 	// before and after are guests' ports whose MTU changes with that of their switch.
 	before, after []vswitch.Port
+	// oldPool and newPool are the range of the MAC pool; two nils leave it alone, and
+	// one stands for the default of this machine.
+	oldPool, newPool *vswitch.MACRange
 }
 
 // transact carries out changes whose new records are complete and valid. The
 // caller holds the locks of all the switches.
 func (e *Engine) transact(ctx context.Context, caps kernel.Capabilities, changes ...change) error {
-	t := &transaction{caps: caps, changes: changes}
+	return e.carryOut(ctx, &transaction{caps: caps, changes: changes})
+}
+
+func (e *Engine) carryOut(ctx context.Context, t *transaction) error {
 	if err := e.begin(t); err != nil {
 		return err
 	}
-	err := e.intend(t)
+	err := e.store.UpdateConfig(t.intend)
 	if err == nil {
 		err = e.shift(ctx, t)
 	}
@@ -56,17 +62,15 @@ func (e *Engine) transact(ctx context.Context, caps kernel.Capabilities, changes
 // wanted of it.
 func (e *Engine) begin(t *transaction) error {
 	return e.store.Update(func(tx *store.Tx) error {
-		t.from = t.olds()
+		if err := t.collect(tx); err != nil {
+			return err
+		}
 		for _, name := range t.names() {
 			was, found, err := tx.Realised(name)
 			if err != nil {
 				return err
 			}
-			if !found {
-				continue
-			}
-			t.from = append(t.from, was.SwitchRecord)
-			if was.Changing {
+			if !found || was.Changing {
 				continue
 			}
 			was.Changing = true
@@ -76,6 +80,21 @@ func (e *Engine) begin(t *transaction) error {
 		}
 		return nil
 	})
+}
+
+// collect looks up what the kernel may have of the switches.
+func (t *transaction) collect(tx *store.Tx) error {
+	t.from = t.olds()
+	for _, name := range t.names() {
+		was, found, err := tx.Realised(name)
+		if err != nil {
+			return err
+		}
+		if found {
+			t.from = append(t.from, was.SwitchRecord)
+		}
+	}
+	return nil
 }
 
 // names are the switches of the transaction.
@@ -111,7 +130,7 @@ func (t *transaction) news() (records []store.SwitchRecord) {
 
 // reverse is the transaction back.
 func (t *transaction) reverse() *transaction {
-	back := &transaction{caps: t.caps, from: t.news(), before: t.after, after: t.before}
+	back := &transaction{caps: t.caps, from: t.news(), before: t.after, after: t.before, oldPool: t.newPool, newPool: t.oldPool}
 	for _, c := range t.changes {
 		back.changes = append(back.changes, change{old: c.new, new: c.old})
 	}
@@ -120,38 +139,55 @@ func (t *transaction) reverse() *transaction {
 
 // intend writes what the switches become. One that goes stays written until it is
 // gone: what a killed process left of it has a name by which it can be deleted.
-func (e *Engine) intend(t *transaction) error {
-	return e.store.UpdateConfig(func(tx *store.Tx) error {
-		switches, err := t.outcome(tx)
-		if err != nil {
+func (t *transaction) intend(tx *store.Tx) error {
+	if err := t.putPool(tx); err != nil {
+		return err
+	}
+	switches, err := t.outcome(tx)
+	if err != nil {
+		return err
+	}
+	for _, c := range t.changes {
+		if c.new == nil {
+			continue
+		}
+		if err := fits(tx, c.new.Switch, switches); err != nil {
+			return fault("", "switch "+c.new.Name, err)
+		}
+		if err := t.put(tx, c); err != nil {
 			return err
 		}
-		for _, c := range t.changes {
-			if c.new == nil {
-				continue
-			}
-			if err := fits(tx, c.new.Switch, switches); err != nil {
-				return err
-			}
-			if c.new.Number == 0 {
-				if c.new.Number, err = tx.FreeSwitchNumber(); err != nil {
-					return err
-				}
-			}
-			if err := leaseHostMAC(tx, c.new); err != nil {
-				return err
-			}
-			if err := tx.PutSwitch(*c.new); err != nil {
-				return err
-			}
-			if c.old != nil && c.old.EffectiveMTU != c.new.EffectiveMTU {
-				if err := t.resize(tx, *c.old, *c.new); err != nil {
-					return err
-				}
-			}
+	}
+	return nil
+}
+
+func (t *transaction) put(tx *store.Tx, c change) (err error) {
+	if c.new.Number == 0 {
+		if c.new.Number, err = tx.FreeSwitchNumber(); err != nil {
+			return err
 		}
-		return nil
-	})
+	}
+	if err := leaseHostMAC(tx, c.new); err != nil {
+		return err
+	}
+	if err := tx.PutSwitch(*c.new); err != nil {
+		return err
+	}
+	if c.old != nil && c.old.EffectiveMTU != c.new.EffectiveMTU {
+		return t.resize(tx, *c.old, *c.new)
+	}
+	return nil
+}
+
+// putPool comes before any address is leased.
+func (t *transaction) putPool(tx *store.Tx) error {
+	switch {
+	case t.newPool != nil:
+		return tx.SetMACRange(*t.newPool)
+	case t.oldPool != nil:
+		return tx.ResetMACRange()
+	}
+	return nil
 }
 
 // outcome is every switch of the host as it is after the transaction.
@@ -180,9 +216,21 @@ func leaseHostMAC(tx *store.Tx, r *store.SwitchRecord) (err error) {
 
 // shift takes the kernel to the new records.
 func (e *Engine) shift(ctx context.Context, t *transaction) error {
-	desired, err := e.desired(t)
+	steps, err := e.stepsOf(ctx, t)
 	if err != nil {
 		return err
+	}
+	if err := e.kernel.Apply(ctx, steps); err != nil {
+		return err
+	}
+	return e.resizeGuests(ctx, t)
+}
+
+// stepsOf looks at the kernel and plans the way to the new records.
+func (e *Engine) stepsOf(ctx context.Context, t *transaction) ([]plan.Step, error) {
+	desired, err := e.desired(t)
+	if err != nil {
+		return nil, err
 	}
 	had := plan.State{}
 	for _, r := range t.from {
@@ -191,12 +239,13 @@ func (e *Engine) shift(ctx context.Context, t *transaction) error {
 	}
 	had.Forward = plan.Families{} // others may count on it by now
 	if err := e.releaseUplinks(ctx, t.from, desired, had); err != nil {
-		return err
+		return nil, err
 	}
-	if err := e.reach(ctx, desired, had); err != nil {
-		return err
+	observed, err := e.kernel.Observe(ctx, plan.Union(desired, had))
+	if err != nil {
+		return nil, err
 	}
-	return e.resizeGuests(ctx, t)
+	return plan.Diff(desired, observed), nil
 }
 
 // desired is what the new records mean, with the rules of the whole host.
@@ -251,7 +300,7 @@ func (e *Engine) revert(ctx context.Context, t *transaction) error {
 				return err
 			}
 		}
-		return putResized(tx, back.after)
+		return errors.Join(back.putPool(tx), putResized(tx, back.after))
 	})
 	if err != nil {
 		return err
