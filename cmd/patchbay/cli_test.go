@@ -28,6 +28,7 @@ type fakeHost struct {
 	kernel *kernel.Fake
 	client *api.Client
 	root   bool
+	stdin  string
 }
 
 func newFakeHost(t *testing.T) *fakeHost {
@@ -66,7 +67,7 @@ func (h *fakeHost) run(args ...string) (stdout, stderr string, code int) {
 	h.t.Helper()
 	var out, errs strings.Builder
 	c := cli{
-		open: func() *api.Client { return h.client }, stdout: &out, stderr: &errs,
+		open: func() *api.Client { return h.client }, stdin: strings.NewReader(h.stdin), stdout: &out, stderr: &errs,
 		root: h.root, terminal: terminal{unicode: true},
 	}
 	code = c.run(context.Background(), args)

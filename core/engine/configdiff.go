@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/patchbay-net/patchbay/core/store"
@@ -122,7 +123,7 @@ func fieldsOf(old, new store.SwitchRecord) (fields []FieldChange) {
 	if !added || !new.Masquerade.IsZero() {
 		compare("masquerade", old.Masquerade.String(), new.Masquerade.String())
 	}
-	compare("notes", old.Notes, new.Notes)
+	compare("notes", quotedText(old.Notes), quotedText(new.Notes))
 	return fields
 }
 
@@ -146,4 +147,11 @@ func gatewayWords(s vswitch.Switch) string {
 		words = append(words, g.String())
 	}
 	return strings.Join(words, " and ")
+}
+
+func quotedText(s string) string {
+	if s == "" {
+		return ""
+	}
+	return strconv.Quote(s)
 }
