@@ -59,7 +59,7 @@ host itself. Everything works as root, with no service running.`,
 	root.PersistentFlags().VarP(&c.output, "output", "o", "how to print: table, json or yaml")
 	complete(root, "output", formats()...)
 	root.SetHelpCommand(helpCommand())
-	root.AddCommand(c.applyCommand(), c.diffCommand(), c.exportCommand(), c.restoreCommand())
+	root.AddCommand(c.applyCommand(), c.diffCommand(), c.exportCommand(), c.restoreCommand(), c.doctorCommand(), c.explainCommand())
 	root.AddCommand(c.switchCommand(), c.portCommand(), c.macCommand(), c.gcCommand(), c.statusCommand(),
 		c.topologyCommand(), c.versionCommand(), c.docsCommand(), exitCodesTopic())
 	group(root)

@@ -146,6 +146,12 @@ func TestOutput(t *testing.T) {
 		"topology":             "topology",
 		"topology-ascii":       "topology --ascii",
 		"exit-codes":           "help exit-codes",
+		"explain-external":     "explain wan",
+		"explain-internal":     "explain lan",
+		"explain-private":      "explain lab",
+		"explain-port":         "explain web-1",
+		"explain-host-port":    "explain pbp-lan",
+		"help-apply":           "help apply",
 		"help":                 "--help",
 		"help-switch-add":      "help switch add",
 	} {

@@ -54,10 +54,9 @@ type FieldChange struct {
 func (c ConfigChange) String() string {
 	var words []string
 	for _, f := range c.Fields {
-		switch {
-		case c.Action == ActionAdd:
+		if c.Action == ActionAdd {
 			words = append(words, f.Field+" "+f.New)
-		default:
+		} else {
 			words = append(words, fmt.Sprintf("%s %s -> %s", f.Field, orNone(f.Old), orNone(f.New)))
 		}
 	}

@@ -25,6 +25,7 @@ type Fake struct {
 	caps   Capabilities
 	rules  plan.Rules
 	onward plan.Families // IP forwarding
+	around Host          // what Host finds
 	fault  fakeFault
 	log    []string
 }

@@ -33,6 +33,9 @@ type Kernel interface {
 	// namespace made for the purpose. It takes milliseconds: keep the answer.
 	Capabilities(ctx context.Context) (Capabilities, error)
 
+	// Host looks around: what the kernel is set to, and what else runs here.
+	Host(ctx context.Context) (Host, error)
+
 	// CheckNetns fails with vswitch.NetnsNotFound unless path is a network
 	// namespace.
 	CheckNetns(path string) error

@@ -29,15 +29,15 @@ func (c Config) Validate() error {
 	var p problems
 	switch {
 	case c.Version == 0:
-		p.add(Invalid, "", "the version is missing; begin with \"version: %d\"", ConfigVersion).in("version")
+		p.found(Invalid, "", "the version is missing; begin with \"version: %d\"", ConfigVersion).in("version")
 	case c.Version != ConfigVersion:
-		p.add(Invalid, "", "version %d is unknown; this Patchbay reads version %d", c.Version, ConfigVersion).in("version")
+		p.found(Invalid, "", "version %d is unknown; this Patchbay reads version %d", c.Version, ConfigVersion).in("version")
 	}
 	if c.MACPool != nil {
 		p.within("macPool", c.MACPool.Validate())
 	}
 	if n := len(c.Switches); n > MaxConfigSwitches {
-		p.add(Invalid, "", "%d switches, the limit is %d", n, MaxConfigSwitches).in("switches")
+		p.found(Invalid, "", "%d switches, the limit is %d", n, MaxConfigSwitches).in("switches")
 		return p.join()
 	}
 	for i, s := range c.Switches {
@@ -78,12 +78,12 @@ func (c Config) validateShared(p *problems) {
 	for i, s := range c.Switches {
 		object := "switch " + s.Name
 		if names[s.Name] && s.Name != "" {
-			p.add(AlreadyExists, object, "is defined twice").in(fmt.Sprintf("switches[%d].name", i))
+			p.found(AlreadyExists, object, "is defined twice").in(fmt.Sprintf("switches[%d].name", i))
 			continue
 		}
 		names[s.Name] = true
 		if other, taken := uplinks[s.Uplink]; taken && s.Uplink != "" {
-			p.add(UplinkInUse, object, "NIC %s is the uplink of switch %s too; one NIC carries one switch", s.Uplink, other).in(fmt.Sprintf("switches[%d].uplink", i))
+			p.found(UplinkInUse, object, "NIC %s is the uplink of switch %s too; one NIC carries one switch", s.Uplink, other).in(fmt.Sprintf("switches[%d].uplink", i))
 		} else {
 			uplinks[s.Uplink] = s.Name
 		}
@@ -98,7 +98,7 @@ func (c Config) validateSubnets(p *problems, i int) {
 		for _, other := range c.Switches[:i] {
 			for _, theirs := range other.Gateway {
 				if other.Name != s.Name && ours.Overlaps(theirs) {
-					p.add(Conflict, "switch "+s.Name, "gateway %s overlaps %s of switch %s; the host could route to one of them alone", ours, theirs, other.Name).
+					p.found(Conflict, "switch "+s.Name, "gateway %s overlaps %s of switch %s; the host could route to one of them alone", ours, theirs, other.Name).
 						in(fmt.Sprintf("switches[%d].gateway[%d]", i, k))
 				}
 			}

@@ -31,7 +31,12 @@ func HintOf(err error) string {
 // problems collects what a Validate finds, so that a user mends a file once.
 type problems []error
 
-func (p *problems) add(kind Kind, object, format string, args ...any) *Error {
+func (p *problems) add(kind Kind, object, format string, args ...any) {
+	_ = p.found(kind, object, format, args...)
+}
+
+// found is add for what is in one field: p.found(...).in("mtu").
+func (p *problems) found(kind Kind, object, format string, args ...any) *Error {
 	e := &Error{Kind: kind, Object: object, Err: fmt.Errorf(format, args...)}
 	*p = append(*p, e)
 	return e
