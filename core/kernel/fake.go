@@ -27,6 +27,10 @@ type Fake struct {
 	onward plan.Families // IP forwarding
 	fault  fakeFault
 	log    []string
+
+	born     NetnsID // namespaces made so far
+	watches  int     // calls of Watch so far
+	watchers map[int]func(Event)
 }
 
 var _ Kernel = (*Fake)(nil)
@@ -55,6 +59,7 @@ func NewFake(cfg FakeConfig) *Fake {
 func (f *Fake) AddNetdev(n Netdev) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	defer f.tellSince(f.scene())
 	if old := f.host.links[n.Name]; old != nil {
 		old.remove()
 	}
@@ -71,6 +76,7 @@ func (f *Fake) AddNetdev(n Netdev) {
 func (f *Fake) RemoveNetdev(name string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	defer f.tellSince(f.scene())
 	if link := f.host.links[name]; link != nil {
 		link.remove()
 	}
@@ -81,7 +87,9 @@ func (f *Fake) AddNetns(path string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.netns[path] == nil {
+		f.born++
 		f.netns[path] = newFakeNetns(path)
+		f.netns[path].id = f.born
 	}
 }
 
@@ -90,6 +98,7 @@ func (f *Fake) AddNetns(path string) {
 func (f *Fake) RemoveNetns(path string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	defer f.tellSince(f.scene())
 	ns := f.netns[path]
 	if ns == nil {
 		return
@@ -113,6 +122,7 @@ func (f *Fake) UnmountNetns(path string) {
 func (f *Fake) RenameNetdev(netns, from, to string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	defer f.tellSince(f.scene())
 	ns, err := f.namespace(netns)
 	if err != nil || ns.links[from] == nil || ns.links[to] != nil {
 		return
@@ -128,6 +138,7 @@ func (f *Fake) RenameNetdev(netns, from, to string) {
 func (f *Fake) SetNetdevDown(netns, name string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	defer f.tellSince(f.scene())
 	if ns, err := f.namespace(netns); err == nil && ns.links[name] != nil {
 		ns.links[name].down()
 	}
@@ -165,6 +176,7 @@ func (f *Fake) Apply(ctx context.Context, steps []plan.Step) error {
 func (f *Fake) apply(ctx context.Context, step plan.Step) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	defer f.tellSince(f.scene())
 	if err := f.answers(ctx); err != nil {
 		return err
 	}
