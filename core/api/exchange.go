@@ -19,7 +19,7 @@ func (e *refusedError) Error() string { return "patchbayd: " + e.Reason }
 
 // acceptance bounds the wait for patchbayd to take a request: one that is stopped
 // must not keep containers from starting. What it took it may work on for longer.
-const acceptance = 5 * time.Second
+const acceptance = 2 * time.Second
 
 // exchange sends a verb to patchbayd and waits for the answer. Any error but
 // errDied means that nothing was done. The socket is used without package net's

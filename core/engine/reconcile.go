@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"maps"
-	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -123,26 +122,32 @@ func (r *reconciler) settle(p pending, names ...string) {
 // loop looks at what changed, and again at what could not be repaired.
 func (r *reconciler) loop(ctx context.Context, ended <-chan error) error {
 	for {
-		// A timer that never fires wakes nobody up.
-		retry := time.NewTimer(math.MaxInt64)
-		if at, any := r.ledger.next(); any {
-			retry.Reset(at.Sub(r.now()))
-		}
+		retry, stop := r.retry()
 		select {
 		case <-ctx.Done():
 		case err := <-ended:
-			retry.Stop()
+			stop()
 			return err
-		case <-retry.C:
+		case <-retry:
 		case <-r.wake:
 			gather(ctx)
 		}
-		retry.Stop()
+		stop()
 		if ctx.Err() != nil {
 			return <-ended
 		}
 		r.round(ctx)
 	}
+}
+
+// retry is the timer of drift that could not be repaired. Without any there is none.
+func (r *reconciler) retry() (<-chan time.Time, func() bool) {
+	at, any := r.ledger.next()
+	if !any {
+		return nil, func() bool { return false }
+	}
+	timer := time.NewTimer(at.Sub(r.now()))
+	return timer.C, timer.Stop
 }
 
 // gather lets what belongs together come.
