@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,9 +18,12 @@ type refusedError struct{ refusal }
 
 func (e *refusedError) Error() string { return "patchbayd: " + e.Reason }
 
-// acceptance bounds the wait for patchbayd to take a request: one that is stopped
-// must not keep containers from starting. What it took it may work on for longer.
-const acceptance = 2 * time.Second
+// patience bounds the wait for a sign of patchbayd: one that is stopped must not keep
+// containers from starting. A request that takes longer is told to be taken.
+const (
+	patience = 2 * time.Second
+	lateness = 500 * time.Millisecond
+)
 
 // exchange sends a verb to patchbayd and waits for the answer. Any error but
 // errDied means that nothing was done. The socket is used without package net's
@@ -43,17 +47,8 @@ func (c *remote) exchange(ctx context.Context, name string, a args) (answer, err
 	if _, err := s.Write(out); err != nil {
 		return reply, err
 	}
-	if err := s.accepted(); err != nil {
-		return reply, err
-	}
-	body, err := readFrame(s, maxAnswer)
-	if err == nil {
-		err = json.Unmarshal(body, &reply)
-	}
-	if err != nil {
-		return reply, errors.Join(errDied, err)
-	}
-	return reply, nil
+	err = s.await(&reply)
+	return reply, err
 }
 
 func (c *remote) request(name string, a args) ([]byte, error) {
@@ -67,7 +62,7 @@ func (c *remote) request(name string, a args) ([]byte, error) {
 	if r.Place, err = here(c.dirs); err != nil {
 		return nil, err
 	}
-	return frame(r, maxRequest)
+	return frame(0, r, maxRequest)
 }
 
 // skewed asks a patchbayd of another build who it is; nil if there is none.
@@ -88,9 +83,9 @@ func connect(path string) (wire, error) {
 	if err != nil {
 		return -1, err
 	}
-	patience := syscall.NsecToTimeval(acceptance.Nanoseconds())
-	_ = syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_SNDTIMEO, &patience) // of connect too
-	_ = syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &patience)
+	wait := syscall.NsecToTimeval(patience.Nanoseconds())
+	_ = syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_SNDTIMEO, &wait) // of connect too
+	_ = syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &wait)
 	for {
 		err = syscall.Connect(fd, &syscall.SockaddrUnix{Name: path})
 		if err == nil {
@@ -140,24 +135,37 @@ func (w wire) Read(b []byte) (int, error) {
 	}
 }
 
-// accepted waits until patchbayd has taken the request. From then on there is no
-// limit: it ends, or its process does. A patchbayd that comes to it too late finds
-// the line dead and does not begin.
-func (w wire) accepted() error {
-	var first [1]byte
-	if _, err := w.Read(first[:]); err != nil {
-		return err
+// await reads the answer, or a refusal as a *refusedError. Once the request is taken
+// there is no limit: it ends, or patchbayd does. A patchbayd that comes to it too late
+// finds the line dead and does not begin.
+func (w wire) await(reply *answer) error {
+	r := bufio.NewReaderSize(w, 8<<10)
+	kind, err := r.ReadByte()
+	if err == nil && kind == taken {
+		if err := syscall.SetsockoptTimeval(int(w), syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &syscall.Timeval{}); err != nil {
+			return err
+		}
+		kind, err = r.ReadByte()
 	}
-	if first[0] == taken {
-		return syscall.SetsockoptTimeval(int(w), syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &syscall.Timeval{})
+	if errors.Is(err, syscall.EAGAIN) {
+		return err // it has not begun
 	}
-	var r refusal
-	body, err := readFrame(w, maxRequest)
+	var body []byte
 	if err == nil {
-		err = json.Unmarshal(body, &r)
+		body, err = readFrame(r, maxAnswer)
+	}
+	var no refusal
+	switch {
+	case err != nil:
+	case kind == refused:
+		if err = json.Unmarshal(body, &no); err == nil {
+			return &refusedError{no}
+		}
+	default:
+		err = json.Unmarshal(body, reply)
 	}
 	if err != nil {
-		return err
+		return errors.Join(errDied, err)
 	}
-	return &refusedError{r}
+	return nil
 }

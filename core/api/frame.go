@@ -18,11 +18,11 @@ const (
 	maxAnswer = 64 << 20
 )
 
-// The first byte that patchbayd answers, before it begins: it takes the request
-// and nobody else must carry it out, or a frame follows that says why not.
+// A frame of patchbayd's is preceded by what it is.
 const (
-	taken   byte = 1
-	refused byte = 2
+	taken    byte = 1 // no frame: the request is worked on, and that may last
+	refused  byte = 2 // a refusal: nobody has done anything
+	answered byte = 3 // an answer
 )
 
 // request is what a client sends.
@@ -52,8 +52,9 @@ type refusal struct {
 	PID    int    `json:"pid"`
 }
 
-// frame is v as it travels. It fails where it would be longer than limit.
-func frame(v any, limit int) ([]byte, error) {
+// frame is v as it travels, behind the byte that says what it is, if any. It fails
+// where it would be longer than limit.
+func frame(kind byte, v any, limit int) ([]byte, error) {
 	body, err := json.Marshal(v)
 	if err != nil {
 		return nil, err
@@ -61,7 +62,11 @@ func frame(v any, limit int) ([]byte, error) {
 	if len(body) > limit {
 		return nil, fmt.Errorf("%d bytes are more than the %d of a frame", len(body), limit)
 	}
-	return append(binary.BigEndian.AppendUint32(make([]byte, 0, frameHeader+len(body)), uint32(len(body))), body...), nil
+	out := make([]byte, 0, 1+frameHeader+len(body))
+	if kind != 0 {
+		out = append(out, kind)
+	}
+	return append(binary.BigEndian.AppendUint32(out, uint32(len(body))), body...), nil
 }
 
 // readFrame reads one frame. Memory is taken as bytes come, not as they are

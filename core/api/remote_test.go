@@ -191,7 +191,7 @@ func (l *lab) hangUp(takes bool) {
 			}
 			_, _ = readFrame(c, maxRequest)
 			if takes {
-				_, _ = c.Write([]byte{taken, 0, 0, 1, 0, '{'})
+				_, _ = c.Write([]byte{taken, answered, 0, 0, 1, 0, '{'})
 			}
 			_ = c.Close()
 		}

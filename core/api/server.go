@@ -1,10 +1,13 @@
 package api
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -76,10 +79,7 @@ func (s *Server) serve(ctx context.Context, c *net.UnixConn) error {
 	if err := root(c); err != nil {
 		return err
 	}
-	if err := c.SetDeadline(time.Now().Add(requestPatience)); err != nil {
-		return err
-	}
-	body, err := readFrame(c, maxRequest)
+	body, err := readRequest(c)
 	if err != nil {
 		return fmt.Errorf("read: %w", err)
 	}
@@ -87,11 +87,8 @@ func (s *Server) serve(ctx context.Context, c *net.UnixConn) error {
 	if err != nil {
 		return s.refuse(c, err)
 	}
-	if _, err := c.Write([]byte{taken}); err != nil {
-		return fmt.Errorf("the client is gone: %w", err)
-	}
-	if err := c.SetDeadline(time.Time{}); err != nil {
-		return err
+	if gone(c) {
+		return errors.New("the client is gone already")
 	}
 	ctx = context.WithoutCancel(ctx)
 	if !run.changes {
@@ -100,10 +97,61 @@ func (s *Server) serve(ctx context.Context, c *net.UnixConn) error {
 		defer cancel()
 		go awaitEnd(c, cancel)
 	}
+	said := make(chan struct{})
+	late := time.AfterFunc(lateness, func() {
+		_, _ = c.Write([]byte{taken}) // if that fails, the client is gone
+		close(said)
+	})
 	start := time.Now()
 	result, err := run.do(ctx, s.verbs)
 	s.tell(run, err, time.Since(start))
+	if !late.Stop() {
+		<-said
+	}
 	return s.reply(c, result, err)
+}
+
+// readRequest reads a request. Most are there already when their client is accepted,
+// and need no timer.
+func readRequest(c *net.UnixConn) ([]byte, error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	first := make([]byte, 8<<10)
+	n := 0
+	err = raw.Read(func(fd uintptr) bool {
+		n, _ = syscall.Read(int(fd), first) // an error comes again below
+		return true
+	})
+	if err != nil {
+		return nil, err
+	}
+	r := bytes.NewReader(first[:max(n, 0)])
+	if n >= frameHeader && n-frameHeader >= int(binary.BigEndian.Uint32(first)) {
+		return readFrame(r, maxRequest)
+	}
+	if err := c.SetReadDeadline(time.Now().Add(requestPatience)); err != nil {
+		return nil, err
+	}
+	body, err := readFrame(io.MultiReader(r, c), maxRequest)
+	return body, errors.Join(err, c.SetReadDeadline(time.Time{}))
+}
+
+// gone reports that the client has hung up: it does by itself what it asked for.
+func gone(c *net.UnixConn) bool {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return true
+	}
+	hungUp := false
+	err = raw.Read(func(fd uintptr) bool {
+		var b [1]byte
+		n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		hungUp = err == nil && n == 0
+		return true
+	})
+	return err != nil || hungUp
 }
 
 // awaitEnd calls cancel when the client hangs up; it sends nothing any more.
@@ -145,9 +193,9 @@ type (
 func (s *Server) refuse(c *net.UnixConn, reason error) error {
 	_, skewed := reason.(skewError)         //nolint:errorlint // admit returns it bare
 	_, elsewhere := reason.(elsewhereError) //nolint:errorlint // likewise
-	out, err := frame(refusal{Reason: reason.Error(), Skewed: skewed, Build: s.build, PID: os.Getpid()}, maxRequest)
+	out, err := frame(refused, refusal{Reason: reason.Error(), Skewed: skewed, Build: s.build, PID: os.Getpid()}, maxRequest)
 	if err == nil {
-		_, err = c.Write(append([]byte{refused}, out...))
+		_, err = c.Write(out)
 	}
 	if elsewhere {
 		return err
@@ -161,15 +209,18 @@ func (s *Server) reply(c *net.UnixConn, result any, failed error) error {
 	if err != nil {
 		failed = errors.Join(failed, fmt.Errorf("answer: %w", err))
 	}
-	out, err := frame(answer{Result: raw, Error: encodeError(failed, 0)}, maxAnswer)
+	out, err := frame(answered, answer{Result: raw, Error: encodeError(failed, 0)}, maxAnswer)
 	if err != nil {
-		out, err = frame(answer{Error: encodeError(errors.Join(failed, err), 0)}, maxAnswer)
+		out, err = frame(answered, answer{Error: encodeError(errors.Join(failed, err), 0)}, maxAnswer)
 	}
 	if err != nil {
 		return err
 	}
-	if err := c.SetWriteDeadline(time.Now().Add(requestPatience)); err != nil {
-		return err
+	const buffered = 64 << 10 // a write of so much does not wait
+	if len(out) > buffered {
+		if err := c.SetWriteDeadline(time.Now().Add(requestPatience)); err != nil {
+			return err
+		}
 	}
 	_, err = c.Write(out)
 	return err

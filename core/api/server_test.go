@@ -258,7 +258,7 @@ func FuzzRequest(f *testing.F) {
 
 // FuzzAnswer feeds the client's reader of answers and errors.
 func FuzzAnswer(f *testing.F) {
-	raw, err := frame(answer{Result: json.RawMessage(`{"a":1}`), Error: encodeError(errors.Join(vswitch.InUse, syscall.EBUSY), 0)}, maxAnswer)
+	raw, err := frame(0, answer{Result: json.RawMessage(`{"a":1}`), Error: encodeError(errors.Join(vswitch.InUse, syscall.EBUSY), 0)}, maxAnswer)
 	if err != nil {
 		f.Fatal(err)
 	}
