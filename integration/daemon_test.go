@@ -42,40 +42,135 @@ func newDaemonHost(t *testing.T) *testHost {
 }
 
 // TestDaemonDiesOverRequest kills patchbayd, as by kill -9, before each step in the
-// kernel that an ADD takes in turn. The plugin finishes what it began.
+// kernel that a verb takes in turn. Its client, be it the plugin or the command,
+// finishes what it began.
 func TestDaemonDiesOverRequest(t *testing.T) {
-	h := newHost(t)
-	h.stopDaemon()
+	for _, x := range []struct {
+		name    string
+		before  func(h *testHost, n *host.Network, c *host.Container)
+		verb    func(h *testHost, n *host.Network, c *host.Container) error
+		logged  string
+		holds   func(h *testHost, n *host.Network, c *host.Container)
+		atLeast int
+	}{
+		{
+			name: "ADD", logged: "msg=attach", atLeast: 10,
+			verb: func(_ *testHost, n *host.Network, c *host.Container) error { _, err := n.Add(c); return err },
+			holds: func(h *testHost, n *host.Network, c *host.Container) {
+				ok(h.t, n.Check(c))
+				reaches(h.t, c.Netns, "10.0.0.1")
+			},
+		},
+		{
+			name: "DEL", logged: "msg=detach", atLeast: 1,
+			before: func(h *testHost, n *host.Network, c *host.Container) { _, err := n.Add(c); ok(h.t, err) },
+			verb:   func(_ *testHost, n *host.Network, c *host.Container) error { return n.Del(c) },
+			holds: func(h *testHost, _ *host.Network, _ *host.Container) {
+				if left := h.ports(); len(left) > 0 {
+					h.t.Errorf("left: %v", left)
+				}
+			},
+		},
+		{
+			name: "switch set", logged: `msg="switch set"`, atLeast: 2,
+			before: func(h *testHost, n *host.Network, c *host.Container) { _, err := n.Add(c); ok(h.t, err) },
+			verb: func(h *testHost, _ *host.Network, _ *host.Container) error {
+				_, err := h.Patchbay("switch", "set", "prod", "--gateway", "10.0.0.1/24", "--masquerade")
+				return err
+			},
+			holds: func(h *testHost, _ *host.Network, c *host.Container) {
+				reaches(h.t, c.Netns, "10.0.0.1")
+				if out, err := h.Patchbay("status"); err != nil || strings.Contains(out, "DRIFTED") {
+					h.t.Errorf("status: %v: %s", err, out)
+				}
+			},
+		},
+		{
+			name: "switch delete", logged: `msg="switch delete"`, atLeast: 2,
+			before: func(h *testHost, n *host.Network, c *host.Container) { _, err := n.Add(c); ok(h.t, err) },
+			verb: func(h *testHost, _ *host.Network, _ *host.Container) error {
+				_, err := h.Patchbay("switch", "delete", "prod", "--force")
+				return err
+			},
+			holds: func(h *testHost, _ *host.Network, _ *host.Container) {
+				if out := h.run(h.Netns, "ip", "-o", "link"); strings.Contains(out, ": pb") {
+					h.t.Errorf("left: %s", out)
+				}
+			},
+		},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			h := newHost(t)
+			h.stopDaemon()
+			n := h.network(internal("1.1.0"))
+			killed, alive := 0, false
+			for step := 1; !alive; step++ {
+				c := h.container(fmt.Sprintf("c%d", step))
+				if x.before != nil {
+					x.before(h, n, c)
+				}
+				d := h.mortal(step)
+				if err := x.verb(h, n, c); err != nil {
+					t.Fatalf("patchbayd dies before step %d: %v", step, err)
+				}
+				if alive = strings.Contains(d.Log(), x.logged); alive {
+					ok(t, d.Stop())
+				} else {
+					ok(t, d.Dead())
+					killed++
+				}
+				x.holds(h, n, c)
+				ok(t, n.Del(c))
+				_, _ = h.Patchbay("switch", "delete", "prod") // it may be gone
+			}
+			if killed < x.atLeast {
+				t.Errorf("killed %d times only: the build has no faults", killed)
+			}
+			t.Logf("killed before each of %d steps", killed)
+		})
+	}
+}
+
+// mortal starts a daemon that dies before the n-th step.
+func (h *testHost) mortal(n int) *host.Patchbayd {
+	h.t.Helper()
 	if _, err := os.Stat(filepath.Join(h.Root, "bin/faults/patchbayd")); err != nil {
-		t.Fatalf("%v; run `make build-faults`", err)
+		h.t.Fatalf("%v; run `make build-faults`", err)
 	}
-	n := h.network(internal("1.1.0"))
-	killed := 0
-	for step := 1; ; step++ {
-		d, err := h.Patchbayd("faults/patchbayd", fmt.Sprintf("PATCHBAY_DIE_AT=%d", step))
+	d, err := h.Patchbayd("faults/patchbayd", fmt.Sprintf("PATCHBAY_DIE_AT=%d", n))
+	ok(h.t, err)
+	return d
+}
+
+// TestDaemonAtRest: nothing wakes patchbayd up while nothing happens, and it needs
+// little memory. It is idleness that is measured, by windows of time.
+func TestDaemonAtRest(t *testing.T) {
+	h := newDaemonHost(t)
+	n := h.network(crowded)
+	var all []*host.Container
+	for i := range 20 {
+		c, _ := h.attached(n, fmt.Sprintf("c%d", i))
+		all = append(all, c)
+	}
+	const window, windows = 2 * time.Second, 15
+	woken := -1
+	for i := 0; i < windows && woken != 0; i++ { // memory is handed back for a while
+		before, err := h.daemon.Wakeups()
 		ok(t, err)
-		c, _ := h.attached(n, fmt.Sprintf("c%d", step))
-		alive := d.Process.Signal(syscall.Signal(0)) == nil && strings.Contains(d.Log(), "msg=attach")
-		if alive {
-			ok(t, d.Stop())
-		} else {
-			ok(t, d.Dead())
-			killed++
-		}
-		ok(t, n.Check(c))
-		reaches(t, c.Netns, "10.0.0.1")
+		<-time.After(window)
+		after, err := h.daemon.Wakeups()
+		ok(t, err)
+		woken = after - before
+	}
+	if woken != 0 {
+		t.Errorf("woken up %d times in %s with nothing to do", woken, window)
+	}
+	if mb, err := h.daemon.ResidentMB(); err != nil || mb > 60 {
+		t.Errorf("%.1f MB of memory, %v", mb, err)
+	}
+	for _, c := range all {
 		ok(t, n.Del(c))
-		if _, err := h.Patchbay("switch", "delete", "prod"); err != nil {
-			t.Fatalf("killed before step %d: %v", step, err)
-		}
-		if alive {
-			break
-		}
 	}
-	if killed < 5 {
-		t.Errorf("killed %d times only: the build has no faults", killed)
-	}
-	t.Logf("killed before each of %d steps", killed)
 }
 
 // TestDaemonRestarts: connections outlive patchbayd, however it ends, and the next

@@ -123,6 +123,7 @@ func TestDrift(t *testing.T) {
 		{"port unlocked", []string{"bridge link set dev " + prod.Netdev + " locked off"}, "port=" + prod.ID, "flag locked off"},
 		{"port isolated", []string{"bridge link set dev " + prod.Netdev + " isolated on"}, "port=" + prod.ID, "flag isolated on"},
 		{"forwarding entry deleted", []string{"bridge fdb del " + prod.MAC + " dev " + prod.Netdev + " master static"}, "port=" + prod.ID, "forwarding entry"},
+		{"forwarding entry moved", []string{"bridge fdb replace " + prod.MAC + " dev pbp-prod master static sticky"}, "port=" + prod.ID, "forwarding entry"},
 		{"port's alias", []string{"ip link set " + prod.Netdev + " alias mine"}, "port=" + prod.ID, "alias"},
 		{"port's group", []string{"ip link set " + prod.Netdev + " group 7"}, "port=" + prod.ID, "group"},
 		{"bridge down", []string{"ip link set pb-prod down"}, "switch=prod", "was down"},

@@ -53,8 +53,13 @@ func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {
 	defer group.Wait()
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
 	defer stop()
+	defer func() { _ = l.Close() }() // twice is as good as once
 	for {
-		s.slots <- struct{}{}
+		select {
+		case s.slots <- struct{}{}:
+		case <-ctx.Done():
+			return nil
+		}
 		c, err := l.AcceptUnix()
 		if err != nil {
 			<-s.slots
@@ -79,7 +84,7 @@ func (s *Server) serve(ctx context.Context, c *net.UnixConn) error {
 	if err := root(c); err != nil {
 		return err
 	}
-	body, err := readRequest(c)
+	body, err := readRequest(ctx, c)
 	if err != nil {
 		return fmt.Errorf("read: %w", err)
 	}
@@ -113,7 +118,7 @@ func (s *Server) serve(ctx context.Context, c *net.UnixConn) error {
 
 // readRequest reads a request. Most are there already when their client is accepted,
 // and need no timer.
-func readRequest(c *net.UnixConn) ([]byte, error) {
+func readRequest(ctx context.Context, c *net.UnixConn) ([]byte, error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return nil, err
@@ -134,6 +139,8 @@ func readRequest(c *net.UnixConn) ([]byte, error) {
 	if err := c.SetReadDeadline(time.Now().Add(requestPatience)); err != nil {
 		return nil, err
 	}
+	stop := context.AfterFunc(ctx, func() { _ = c.CloseRead() }) // nobody is waited for at the end
+	defer stop()
 	body, err := readFrame(io.MultiReader(r, c), maxRequest)
 	return body, errors.Join(err, c.SetReadDeadline(time.Time{}))
 }

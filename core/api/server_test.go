@@ -90,7 +90,33 @@ func TestSilentClients(t *testing.T) {
 	if _, err := l.client.Switches(context.Background()); err != nil || l.locals > 0 {
 		t.Errorf("%v; by itself %d", err, l.locals)
 	}
-	t.Cleanup(func() { l.server = nil })
+	l.stop() // and they keep nobody from stopping
+}
+
+// TestLongVerb: a client is told that its request is taken when it lasts, and then
+// waits for as long as it takes.
+func TestLongVerb(t *testing.T) {
+	l := newLab(t)
+	l.stop()
+	s := slow{Verbs: l.engine, began: make(chan context.Context), end: make(chan struct{})}
+	l.serve(s)
+	raw, err := l.client.request(nameAddSwitch, args{prod()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := l.dial()
+	if _, err := c.Write(raw); err != nil {
+		t.Fatal(err)
+	}
+	<-s.began
+	var first [1]byte
+	if _, err := io.ReadFull(c, first[:]); err != nil || first[0] != taken {
+		t.Fatalf("%v, %v, want to be told that it is taken", first, err)
+	}
+	close(s.end)
+	if _, err := io.ReadFull(c, first[:]); err != nil || first[0] != answered {
+		t.Errorf("%v, %v, want an answer", first, err)
+	}
 }
 
 // slow is an engine whose verbs last until they are told to end.

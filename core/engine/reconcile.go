@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/patchbay-net/patchbay/core/kernel"
+	"github.com/patchbay-net/patchbay/core/plan"
 	"github.com/patchbay-net/patchbay/core/store"
 	"github.com/patchbay-net/patchbay/core/vswitch"
 )
@@ -24,7 +25,7 @@ import (
 func (e *Engine) Keep(ctx context.Context, log *slog.Logger, ready func()) error {
 	r := &reconciler{
 		Engine: e, log: log, ledger: newLedger(e.now), wake: make(chan struct{}, 1),
-		settled: make(map[string]uint64), netns: make(map[string]kernel.NetnsID),
+		settled: make(map[string]uint64), met: make(map[string]acquaintance), macs: make(map[vswitch.MAC]string),
 	}
 	e.resident.Store(r.ledger)
 	ctx, cancel := context.WithCancel(ctx)
@@ -51,16 +52,26 @@ type reconciler struct {
 
 	mu      sync.Mutex // of all below, which note changes
 	pending pending
-	settled map[string]uint64 // a netdev's print when it was found as it should be
-	foreign map[string]string // names without a mark of ours that matter: uplinks (""), adopted netdevs (their port)
+	settled map[string]uint64      // a netdev's print when it was found as it should be
+	macs    map[vswitch.MAC]string // the netdev that an address belongs to
+	foreign map[string]string      // names without a mark of ours that matter: uplinks (""), adopted netdevs (their port)
 
-	netns map[string]kernel.NetnsID // of ports when they were whole
+	met map[string]acquaintance // by port
 }
 
 // pending is what has to be looked at.
 type pending struct {
 	all, rules bool
 	netdevs    map[string]uint64 // with their last print
+}
+
+func (p *pending) add(netdev string, e kernel.Event) {
+	if p.netdevs == nil {
+		p.netdevs = make(map[string]uint64)
+	}
+	if e.Print != 0 || p.netdevs[netdev] == 0 || e.Change == kernel.NetdevGone {
+		p.netdevs[netdev] = e.Print
+	}
 }
 
 // settling is how long changes are gathered before they are looked at: a verb makes
@@ -78,6 +89,10 @@ func (r *reconciler) note(e kernel.Event) {
 		r.pending.rules = true
 	default:
 		_, matters := r.foreign[e.Netdev]
+		if owner := r.macs[e.MAC]; owner != "" && owner != e.Netdev {
+			r.pending.add(owner, kernel.Event{}) // its entry has moved to another port
+			matters = true
+		}
 		if !e.Ours && !matters && !strings.HasPrefix(e.Netdev, "pb") {
 			return
 		}
@@ -87,12 +102,7 @@ func (r *reconciler) note(e kernel.Event) {
 		if e.Print != 0 && r.settled[e.Netdev] == e.Print {
 			return // it was looked at when it was like that
 		}
-		if r.pending.netdevs == nil {
-			r.pending.netdevs = make(map[string]uint64)
-		}
-		if e.Print != 0 || r.pending.netdevs[e.Netdev] == 0 || e.Change == kernel.NetdevGone {
-			r.pending.netdevs[e.Netdev] = e.Print
-		}
+		r.pending.add(e.Netdev, e)
 	}
 	select {
 	case r.wake <- struct{}{}:
@@ -170,7 +180,7 @@ func (r *reconciler) round(ctx context.Context) {
 		r.everything(ctx)
 		return
 	}
-	t, err := r.targets(p)
+	t, err := r.targets(ctx, p)
 	if err != nil {
 		r.unreadable(err)
 		return
@@ -218,6 +228,24 @@ func (r *reconciler) everything(ctx context.Context) {
 	}
 }
 
+// belongs notes whose a MAC address is.
+func (r *reconciler) belongs(mac vswitch.MAC, netdev string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !mac.IsZero() {
+		r.macs[mac] = netdev
+	}
+}
+
+// disown forgets whose a MAC address was, unless it is another's by now.
+func (r *reconciler) disown(mac vswitch.MAC, netdev string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.macs[mac] == netdev {
+		delete(r.macs, mac)
+	}
+}
+
 // remember keeps the names of netdevs that bear no mark of ours.
 func (r *reconciler) remember(records []store.SwitchRecord, ports []vswitch.Port) {
 	r.mu.Lock()
@@ -244,7 +272,11 @@ func (r *reconciler) remember(records []store.SwitchRecord, ports []vswitch.Port
 type targets struct{ switches, ports []string }
 
 // targets finds whose the netdevs are. What belongs to nobody is left for GC.
-func (r *reconciler) targets(p pending) (t targets, err error) {
+func (r *reconciler) targets(ctx context.Context, p pending) (t targets, err error) {
+	caps, err := r.capabilities(ctx)
+	if err != nil {
+		return t, err
+	}
 	names := maps.Clone(p.netdevs)
 	var records []store.SwitchRecord
 	var ports []vswitch.Port
@@ -263,7 +295,7 @@ func (r *reconciler) targets(p pending) (t targets, err error) {
 		}
 		for _, s := range records {
 			touched := p.rules
-			for _, name := range []string{vswitch.BridgeName(s.Name), vswitch.HostPortName(s.Name), vswitch.HostPortSwitchEnd(s.Name), s.Uplink} {
+			for _, name := range netdevsOf(switchState(s, caps)) {
 				_, hit := names[name]
 				touched = touched || hit
 				delete(names, name)
@@ -298,6 +330,18 @@ func (r *reconciler) targets(p pending) (t targets, err error) {
 	slices.Sort(t.switches)
 	slices.Sort(t.ports)
 	return targets{slices.Compact(t.switches), slices.Compact(t.ports)}, nil
+}
+
+// netdevsOf are the names of all that a state has in the host's namespace.
+func netdevsOf(s plan.State) []string {
+	names := slices.Collect(maps.Keys(s.Bridges))
+	for name, p := range s.Ports {
+		names = append(names, name)
+		if p.Endpoint != nil && p.Endpoint.Netns == "" {
+			names = append(names, p.Endpoint.Name)
+		}
+	}
+	return names
 }
 
 func (r *reconciler) foreignPort(netdev string) string {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/patchbay-net/patchbay/core/kernel"
 	"github.com/patchbay-net/patchbay/core/plan"
 	"github.com/patchbay-net/patchbay/core/store"
 	"github.com/patchbay-net/patchbay/core/vswitch"
@@ -21,6 +22,9 @@ type portDrift struct {
 
 // portChanged puts a guest's port right, if it has to be and its owner is alive.
 func (r *reconciler) portChanged(ctx context.Context, id string, p pending) {
+	if ctx.Err() != nil {
+		return
+	}
 	d, err := r.lookAtPort(ctx, id)
 	if errors.Is(err, vswitch.NotFound) {
 		r.forgetPort(id)
@@ -50,7 +54,8 @@ func (r *reconciler) portChanged(ctx context.Context, id string, p pending) {
 }
 
 func (r *reconciler) forgetPort(id string) {
-	delete(r.netns, id)
+	r.disown(r.met[id].mac, id)
+	delete(r.met, id)
 	r.ledger.forgetPort(id)
 }
 
@@ -84,7 +89,7 @@ func (r *reconciler) tryRepairPort(ctx context.Context, id string) (done bool, d
 	if d, err = r.lookAtPort(ctx, id); err != nil || len(d.steps) == 0 {
 		return false, d, ignoreNotFound(err)
 	}
-	err = needsRepair(r.kernel.Apply(ctx, d.steps))
+	err = needsRepair(r.kernel.Apply(context.WithoutCancel(ctx), d.steps)) // what is begun is finished
 	return err == nil, d, err
 }
 
@@ -144,17 +149,27 @@ func (r *reconciler) lookAtPort(ctx context.Context, id string) (d portDrift, er
 	return d, nil
 }
 
-// meet remembers which namespace a port's owner is in while the port is whole.
+// acquaintance is what is remembered of a port that was seen whole.
+type acquaintance struct {
+	mac   vswitch.MAC
+	netns kernel.NetnsID
+}
+
+// meet remembers whose a port's address is, and which namespace its owner is in,
+// while the port is there.
 func (r *reconciler) meet(p vswitch.Port) {
-	if p.Adopted {
+	r.belongs(p.MAC, p.Netdev)
+	if _, known := r.met[p.ID]; known {
 		return
 	}
-	if _, known := r.netns[p.ID]; known {
-		return
+	who := acquaintance{mac: p.MAC}
+	if !p.Adopted {
+		var err error
+		if who.netns, err = r.kernel.NetnsID(p.Owner.Netns); err != nil {
+			return
+		}
 	}
-	if id, err := r.kernel.NetnsID(p.Owner.Netns); err == nil {
-		r.netns[p.ID] = id
-	}
+	r.met[p.ID] = who
 }
 
 // alive reports whether a port's owner is still in its namespace: the path leads
@@ -167,7 +182,7 @@ func (r *reconciler) alive(p vswitch.Port) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	was, known := r.netns[p.ID]
+	was, known := r.met[p.ID]
 	if !known && strings.HasPrefix(p.Owner.Netns, "/proc/") {
 		// A process may have got the number of one that has ended.
 		return false, &vswitch.Error{
@@ -175,5 +190,5 @@ func (r *reconciler) alive(p vswitch.Port) (bool, error) {
 			Hint: fmt.Sprintf("have the runtime add the attachment again, or run `patchbay port delete %s`", p.ID),
 		}
 	}
-	return !known || was == now, nil
+	return !known || was.netns == now, nil
 }

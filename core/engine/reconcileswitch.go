@@ -25,6 +25,9 @@ func (d switchDrift) none() bool { return len(d.steps) == 0 && !d.unmade }
 // switchChanged puts a switch right, if it has to be. It looks without a lock
 // first: most changes are a verb's own, and are whole when it is done.
 func (r *reconciler) switchChanged(ctx context.Context, name string, p pending) {
+	if ctx.Err() != nil {
+		return
+	}
 	object, about := "switch "+name, []any{"switch", name}
 	d, err := r.lookAtSwitch(ctx, name)
 	if errors.Is(err, vswitch.NotFound) {
@@ -33,7 +36,8 @@ func (r *reconciler) switchChanged(ctx context.Context, name string, p pending) 
 	}
 	if err == nil && d.none() {
 		r.ledger.fine(object)
-		r.settle(p, vswitch.BridgeName(name), vswitch.HostPortName(name), vswitch.HostPortSwitchEnd(name), d.record.Uplink)
+		r.settle(p, netdevsOf(switchState(d.record, d.caps))...)
+		r.belongs(d.record.HostMAC, vswitch.HostPortSwitchEnd(name))
 		return
 	}
 	if !r.mayTry(object, about, d.words) {
@@ -88,7 +92,7 @@ func (r *reconciler) repairDrift(ctx context.Context, name string) (done bool, d
 	if err != nil || d.none() {
 		return false, d, err
 	}
-	_, err = r.repairSwitch(ctx, d.record, d.caps)
+	_, err = r.repairSwitch(context.WithoutCancel(ctx), d.record, d.caps)
 	return err == nil, d, err
 }
 

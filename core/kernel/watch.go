@@ -1,5 +1,7 @@
 package kernel
 
+import "github.com/patchbay-net/patchbay/core/vswitch"
+
 // Event says that something of the host's namespace has changed, by whomever. It
 // says where to look, not what is there now.
 type Event struct {
@@ -12,6 +14,8 @@ type Event struct {
 	// Print is the same for two changes of a netdev after which it is the same in
 	// all that a plan compares; 0 where the message does not tell.
 	Print uint64
+	// MAC is the address of a forwarding entry.
+	MAC vswitch.MAC
 }
 
 // Change is a kind of Event.

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -134,7 +135,8 @@ func readWatch(ctx context.Context, f *os.File, events chan<- []syscall.NetlinkM
 		case err != nil:
 			return err
 		default:
-			if messages, err = syscall.ParseNetlinkMessage(buf[:n]); err != nil {
+			// The messages lie in the buffer, which is written to again.
+			if messages, err = syscall.ParseNetlinkMessage(bytes.Clone(buf[:n])); err != nil {
 				messages = nil // as good as lost
 			}
 		}
@@ -253,9 +255,17 @@ func (w *watcher) forwarding(data []byte) {
 	if len(data) < header || data[0] != unix.AF_BRIDGE {
 		return
 	}
-	if state := binary.NativeEndian.Uint16(data[8:]); state&(unix.NUD_NOARP|unix.NUD_PERMANENT) != 0 {
-		w.of(ForwardingChanged, int(binary.NativeEndian.Uint32(data[4:])))
+	n, known := w.netdevs[int(binary.NativeEndian.Uint32(data[4:]))]
+	if state := binary.NativeEndian.Uint16(data[8:]); !known || state&(unix.NUD_NOARP|unix.NUD_PERMANENT) == 0 {
+		return
 	}
+	e := Event{Change: ForwardingChanged, Netdev: n.name, Ours: n.ours}
+	for kind, v := range attributes(data[header:]) {
+		if kind == unix.NDA_LLADDR && len(v) == len(e.MAC) {
+			e.MAC = vswitch.MAC(v)
+		}
+	}
+	w.tell(e)
 }
 
 func (w *watcher) route(data []byte) {
