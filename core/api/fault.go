@@ -57,10 +57,10 @@ func encodeError(err error, depth int) *wireError {
 	if depth > maxErrorDepth {
 		return w
 	}
-	switch {
-	case err == context.Canceled: //nolint:errorlint // this layer alone
+	switch err { //nolint:errorlint // this layer alone
+	case context.Canceled:
 		w.Done = doneCanceled
-	case err == context.DeadlineExceeded: //nolint:errorlint // this layer alone
+	case context.DeadlineExceeded:
 		w.Done = doneDeadline
 	}
 	switch e := err.(type) { //nolint:errorlint // every layer is taken off in turn

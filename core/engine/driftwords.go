@@ -121,9 +121,12 @@ func portWords(want, have plan.Port) []string {
 		name       string
 		want, have bool
 	}{
-		{"learning", want.Learning, have.Learning}, {"flood", want.Flood, have.Flood}, {"locked", want.Locked, have.Locked},
+		{"learning", want.Learning, have.Learning},
+		{"flood", want.Flood, have.Flood},
+		{"locked", want.Locked, have.Locked},
 		{"isolated", want.Isolated, have.Isolated},
-		{"broadcast flood", !want.NoBroadcast, !have.NoBroadcast}, {"multicast flood", !want.NoMulticast, !have.NoMulticast},
+		{"broadcast flood", !want.NoBroadcast, !have.NoBroadcast},
+		{"multicast flood", !want.NoMulticast, !have.NoMulticast},
 	} {
 		state := "off"
 		if f.have {

@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -91,7 +92,7 @@ func (l *Linux) Watch(ctx context.Context, ready func(), tell func(Event)) error
 		case err := <-ended:
 			cancel()
 			for range readers - 1 {
-				<-ended
+				err = cmp.Or(err, <-ended) // the first one says why
 			}
 			if errors.Is(err, os.ErrClosed) {
 				return nil
