@@ -9,6 +9,7 @@ PREFIX    ?= /usr/local
 CNIBINDIR ?= /opt/cni/bin
 DESTDIR   ?=
 MANDIR     = $(PREFIX)/share/man/man1
+UNITDIR    = $(PREFIX)/lib/systemd/system
 COMPDIR    = $(PREFIX)/share/bash-completion/completions
 VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
@@ -18,7 +19,7 @@ CNITOOL_VERSION  := v1.3.0
 export GOLANGCI_VERSION PLUGINS_VERSION CNITOOL_VERSION
 
 TOOLS   := bin/tools
-GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION) -X main.buildVersion=$(VERSION)'
+GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION) -X main.buildVersion=$(VERSION) -X github.com/patchbay-net/patchbay/core/api.build=$(VERSION)'
 UNIT    := ./core/... ./cni/... ./cmd/...
 REPORT  := go run ./integration/testreport -skips bin/skipped -counts bin/counts
 FUZZRUNS ?= 20000
@@ -44,14 +45,19 @@ help: ## Print this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
-build: ## Build bin/patchbay and bin/cni/patchbay, static
+build: ## Build bin/patchbay, bin/patchbayd and bin/cni/patchbay, static
 	@mkdir -p bin/cni
 	$(GOBUILD) -o bin/patchbay ./cmd/patchbay
+	$(GOBUILD) -o bin/patchbayd ./cmd/patchbayd
 	$(GOBUILD) -o bin/cni/patchbay ./cni
 
 .PHONY: install
-install: build ## Install under DESTDIR: PREFIX (/usr/local) and CNIBINDIR (/opt/cni/bin)
+install: build ## Install under DESTDIR: PREFIX (/usr/local), CNIBINDIR (/opt/cni/bin), UNITDIR
 	install -D -m 0755 bin/patchbay '$(DESTDIR)$(PREFIX)/bin/patchbay'
+	install -D -m 0755 bin/patchbayd '$(DESTDIR)$(PREFIX)/bin/patchbayd'
+	install -D -m 0644 packaging/systemd/patchbayd.socket '$(DESTDIR)$(UNITDIR)/patchbayd.socket'
+	sed 's|@BINDIR@|$(PREFIX)/bin|' packaging/systemd/patchbayd.service >bin/patchbayd.service
+	install -D -m 0644 bin/patchbayd.service '$(DESTDIR)$(UNITDIR)/patchbayd.service'
 	install -D -m 0755 bin/cni/patchbay '$(DESTDIR)$(CNIBINDIR)/patchbay'
 	install -d '$(DESTDIR)$(MANDIR)' '$(DESTDIR)$(COMPDIR)'
 	bin/patchbay docs man '$(DESTDIR)$(MANDIR)'
@@ -59,6 +65,7 @@ install: build ## Install under DESTDIR: PREFIX (/usr/local) and CNIBINDIR (/opt
 
 .PHONY: uninstall
 uninstall: ## Remove what install put there; switches and their state stay
+	rm -f '$(DESTDIR)$(PREFIX)/bin/patchbayd' '$(DESTDIR)$(UNITDIR)'/patchbayd.{socket,service}
 	rm -f '$(DESTDIR)$(PREFIX)/bin/patchbay' '$(DESTDIR)$(CNIBINDIR)/patchbay' '$(DESTDIR)$(COMPDIR)/patchbay'
 	rm -f '$(DESTDIR)$(MANDIR)'/patchbay.1 '$(DESTDIR)$(MANDIR)'/patchbay-*.1
 
@@ -74,10 +81,11 @@ test: ## All tests; as root, or the integration tests are skipped
 test-unit: ## Unit tests with the race detector, shuffled
 	$(call stage,test-unit,go test -json -race -shuffle=on -count=1 $(UNIT) | $(REPORT))
 
-# The CNI plugin that can be made to die between two steps in the kernel.
+# The CNI plugin and the daemon that can be made to die between two steps in the kernel.
 .PHONY: build-faults
 build-faults:
 	@CGO_ENABLED=0 go build -tags patchbay_faults -trimpath -o bin/faults/patchbay ./cni
+	@$(GOBUILD) -tags patchbay_faults -o bin/faults/patchbayd ./cmd/patchbayd
 
 .PHONY: test-integration
 test-integration: build build-faults deps ## Real kernel, real plugins, real runtimes, in private namespaces

@@ -47,7 +47,7 @@ func newFakeHost(t *testing.T) *fakeHost {
 		Dirs:   store.Dirs{State: filepath.Join(dir, "state"), Run: filepath.Join(dir, "run")},
 		BootID: "boot-1", MachineID: "machine-1", Now: now,
 	})
-	client := &api.Client{Engine: engine.New(engine.Config{Kernel: fake, Store: s, Now: now})}
+	client := &api.Client{Verbs: engine.New(engine.Config{Kernel: fake, Store: s, Now: now})}
 	return &fakeHost{t: t, kernel: fake, client: client, root: true}
 }
 

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/patchbay-net/patchbay/core/kernel"
@@ -12,6 +13,8 @@ type Engine struct {
 	kernel kernel.Kernel
 	store  *store.Store
 	now    func() time.Time
+	// resident is what Keep has done; nil in a process that comes and goes.
+	resident atomic.Pointer[ledger]
 }
 
 // Config is what an engine works with. Now is the clock; nil means time.Now.

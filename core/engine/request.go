@@ -118,6 +118,8 @@ type Status struct {
 	Ports        int                 `json:"ports"`
 	Pool         PoolStatus          `json:"macPool"`
 	Capabilities kernel.Capabilities `json:"capabilities"`
+	// Daemon tells of patchbayd; nil where none carried the verb out.
+	Daemon *DaemonStatus `json:"daemon,omitempty"`
 }
 
 // Problem is something that a user should know of, with what to do about it.
@@ -144,5 +146,5 @@ type TopologySwitch struct {
 // Check is what CNI CHECK asks: the steps that would repair the port.
 type Check struct {
 	Port  vswitch.Port `json:"port"`
-	Steps []plan.Step  `json:"-"`
+	Steps plan.Steps   `json:"steps,omitempty"`
 }

@@ -18,7 +18,7 @@ func (e *Engine) Status(ctx context.Context) (Status, error) {
 	if err != nil {
 		return Status{Problems: []Problem{problem(err)}}, nil
 	}
-	s := Status{Ready: true, Capabilities: caps}
+	s := Status{Ready: true, Capabilities: caps, Daemon: e.resident.Load().status()}
 	var records []store.SwitchRecord
 	err = e.store.View(func(tx *store.Tx) (err error) {
 		if records, err = tx.Switches(); err != nil {

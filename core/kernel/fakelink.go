@@ -13,6 +13,7 @@ import (
 // fakeNetns is a network namespace: its netdevs and its routes.
 type fakeNetns struct {
 	path   string
+	id     NetnsID
 	links  map[string]*fakeLink
 	routes map[plan.RouteID]fakeRoute // a namespace has one route of a key, whatever its netdev
 }

@@ -39,6 +39,13 @@ type Kernel interface {
 	// CheckNetns fails with vswitch.NetnsNotFound unless path is a network
 	// namespace.
 	CheckNetns(path string) error
+
+	// NetnsID identifies the network namespace at path, or fails as CheckNetns does.
+	NetnsID(path string) (NetnsID, error)
+
+	// Watch calls tell for every Event, one at a time, from when it calls ready
+	// until ctx ends, which is no error. tell must not wait for long.
+	Watch(ctx context.Context, ready func(), tell func(Event)) error
 }
 
 // Netdev is a network device of the host as an uplink, a holder of a MAC address
