@@ -282,7 +282,7 @@ func (e *Engine) unplug(ctx context.Context, r reservation) error {
 	if r.known {
 		return nil
 	}
-	if err := e.withdraw(context.WithoutCancel(ctx), r); err != nil {
+	if _, err := e.withdraw(context.WithoutCancel(ctx), []reservation{r}); err != nil {
 		return err
 	}
 	return e.forget(r)

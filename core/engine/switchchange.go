@@ -170,10 +170,11 @@ func (e *Engine) deleteSwitch(ctx context.Context, name string, force bool) erro
 	if len(ports) > 0 && !force {
 		return holders(name, ports)
 	}
+	var ids []string
 	for _, p := range ports {
-		err = errors.Join(err, e.detach(ctx, p.Owner))
+		ids = append(ids, p.ID)
 	}
-	if err != nil {
+	if _, err := e.remove(ctx, ids, removal{goes: anyPort}); err != nil {
 		return err
 	}
 	caps, err := e.capabilities(ctx)

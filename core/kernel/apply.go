@@ -187,6 +187,8 @@ func (a *applier) step(i int, s plan.Step) error {
 		return a.remove(i, "", byName(unix.RTM_DELLINK, 0, s.Name, noHeader()))
 	case plan.DeleteNetdev:
 		return a.deleteNetdev(i, s.Name)
+	case plan.DeleteNetdevs:
+		return a.deleteNetdevs(i, s.Names)
 	case plan.CreateVeth:
 		return a.createVeth(i, s.Port)
 	case plan.SetPort:
@@ -366,15 +368,4 @@ func (a *applier) deleteFDB(step int, s plan.DeleteFDB) error {
 		return err
 	}
 	return a.remove(step, "", fdbEntry(unix.RTM_DELNEIGH, 0, index, s.MAC))
-}
-
-// deleteNetdev forgets the pair's numbers: a netdev of that name made later in
-// the same plan has others.
-func (a *applier) deleteNetdev(step int, name string) error {
-	if err := a.outside(func() error { return nil }); err != nil {
-		return err
-	}
-	clear(a.links)
-	clear(a.born)
-	return a.remove(step, "", byName(unix.RTM_DELLINK, 0, name, noHeader()))
 }

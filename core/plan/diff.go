@@ -21,11 +21,12 @@ func Diff(desired, observed State) []Step {
 		case !keep:
 			d.removePort(have)
 		case elsewhere(want, have):
-			d.add(DeleteNetdev{Name: name}) // before any new pair wants the name that its owner's end has
+			d.doomed = append(d.doomed, name)
 		default:
 			d.staleRoutes(want, have)
 		}
 	}
+	d.deleteDoomed() // before any new pair wants the name that an owner's end has
 	for _, name := range sorted(desired.Ports) {
 		have, exists := observed.Ports[name]
 		d.port(desired.Ports[name], have, exists)
@@ -42,7 +43,10 @@ func Diff(desired, observed State) []Step {
 	return d.steps
 }
 
-type differ struct{ steps []Step }
+type differ struct {
+	steps  []Step
+	doomed []string // netdevs of ours that go
+}
 
 func (d *differ) add(s Step) { d.steps = append(d.steps, s) }
 
@@ -116,7 +120,7 @@ func (d *differ) bridges(want, have map[string]Bridge) {
 // and releases a netdev of somebody else, which bears no mark of ours.
 func (d *differ) removePort(p Port) {
 	if p.Endpoint != nil || strings.HasPrefix(p.Alias, vswitch.AliasPrefix) {
-		d.add(DeleteNetdev{Name: p.Name})
+		d.doomed = append(d.doomed, p.Name)
 		return
 	}
 	for _, mac := range p.FDB {
@@ -124,6 +128,17 @@ func (d *differ) removePort(p Port) {
 	}
 	if p.Bridge != "" || p.grouped() {
 		d.release(p)
+	}
+}
+
+// deleteDoomed removes all that goes at once. One alone is spared the marking.
+func (d *differ) deleteDoomed() {
+	switch len(d.doomed) {
+	case 0:
+	case 1:
+		d.add(DeleteNetdev{Name: d.doomed[0]})
+	default:
+		d.add(DeleteNetdevs{Names: d.doomed})
 	}
 }
 

@@ -96,10 +96,10 @@ func (tx *Tx) FreeSwitchNumber() (uint16, error) {
 	for _, s := range all {
 		taken[s.Number] = true
 	}
-	for n := uint16(1); n != 0; n++ {
+	for n := uint16(1); n <= vswitch.MaxSwitchNumber; n++ {
 		if !taken[n] {
 			return n, nil
 		}
 	}
-	return 0, &vswitch.Error{Kind: vswitch.Conflict, Object: "switches", Err: fmt.Errorf("all 65535 numbers are taken")}
+	return 0, &vswitch.Error{Kind: vswitch.Conflict, Object: "switches", Err: fmt.Errorf("all %d numbers are taken", vswitch.MaxSwitchNumber)}
 }
