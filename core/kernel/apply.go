@@ -20,6 +20,7 @@ type applier struct {
 	steps   []plan.Step
 	pending []request
 	at      string // the namespace that pending is for; "" is the host's
+	made    bool   // an item of the host has been added whose answer is pending
 
 	links map[linkKey]link
 	born  map[linkKey]bool // both ends of pairs made by this plan: MAC, MTU and group are set
@@ -58,7 +59,7 @@ func (a *applier) stepError(fallback int, err error) error {
 
 // queue adds a message in a namespace, after sending what is pending for another.
 func (a *applier) queue(netns string, r request) error {
-	if netns != a.at {
+	if netns != a.at || len(a.pending) >= maxPending {
 		if err := a.flush(); err != nil {
 			return err
 		}
@@ -221,7 +222,12 @@ func (a *applier) endpointStep(i int, s plan.Step) error {
 	switch s := s.(type) {
 	case plan.SetEndpoint:
 		fresh := a.born[linkKey{s.Endpoint.Netns, s.Endpoint.Name}]
-		return a.queue(s.Endpoint.Netns, request{NetlinkRequest: setEndpoint(s.Endpoint, fresh), step: i})
+		for _, m := range setEndpoint(s.Endpoint, fresh) {
+			if err := a.queue(s.Endpoint.Netns, request{NetlinkRequest: m, step: i}); err != nil {
+				return err
+			}
+		}
+		return nil
 	case plan.AddAddress:
 		return a.atEndpoint(i, s.At, func(index int) *nl.NetlinkRequest {
 			return addressMessage(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, index, s.Address)
@@ -239,7 +245,7 @@ func (a *applier) endpointStep(i int, s plan.Step) error {
 			return routeMessage(unix.RTM_DELROUTE, 0, index, s.Route)
 		})
 	}
-	return fmt.Errorf("step %T is unknown to this kernel", s)
+	return a.hostStep(i, s)
 }
 
 // outside runs what is no rtnetlink message, in its place among them.

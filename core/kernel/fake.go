@@ -66,7 +66,7 @@ func (f *Fake) AddNetdev(n Netdev) {
 	}
 	link := f.host.add(n)
 	for _, a := range n.Addresses {
-		link.addresses = append(link.addresses, plan.Address{Prefix: a})
+		link.items = append(link.items, AddressItem(a))
 	}
 	if master := f.host.links[n.Master]; n.Master != "" && master != nil {
 		link.enslave(master)

@@ -29,6 +29,10 @@ type Kernel interface {
 	// Netdev returns one netdev, or an error of kind vswitch.NotFound.
 	Netdev(ctx context.Context, name string) (Netdev, error)
 
+	// Addressing returns what the host has on one netdev, in the order in which it can be
+	// added to another, or an error of kind vswitch.NotFound.
+	Addressing(ctx context.Context, netdev string) (plan.Addressing, error)
+
 	// Capabilities finds out what this kernel can do, by trying it in a network
 	// namespace made for the purpose. It takes milliseconds: keep the answer.
 	Capabilities(ctx context.Context) (Capabilities, error)
@@ -52,11 +56,13 @@ type Kernel interface {
 // or a box in the topology.
 type Netdev struct {
 	Name     string        `json:"name"`
+	Index    int           `json:"index,omitempty"`
 	Kind     string        `json:"kind,omitempty"` // rtnl link kind: "", "bridge", "veth", "bond", ...
 	MAC      vswitch.MAC   `json:"mac"`
 	MTU      int           `json:"mtu"`
 	MaxMTU   int           `json:"maxMTU,omitempty"` // 0: unknown
 	Master   string        `json:"master,omitempty"`
+	Lower    string        `json:"lower,omitempty"` // the netdev that a VLAN, macvlan or ipvlan lies on
 	Alias    string        `json:"alias,omitempty"`
 	Up       bool          `json:"up"`
 	Carrier  bool          `json:"carrier"`

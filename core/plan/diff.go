@@ -12,9 +12,10 @@ import (
 // observed must hold only what the caller answers for. Diff(s, s) is empty, and
 // after the steps have been applied Diff of the two is empty.
 func Diff(desired, observed State) []Step {
-	var d differ
+	d := differ{desired: desired, observed: observed, done: make(map[string]bool)}
 	d.rulesFirst(desired.Rules, observed.Rules)
 	d.bridges(desired.Bridges, observed.Bridges)
+	coming := d.goings(moves(desired.Hosts, observed.Hosts))
 	for _, name := range sorted(observed.Ports) {
 		want, keep := desired.Ports[name]
 		switch have := observed.Ports[name]; {
@@ -28,9 +29,11 @@ func Diff(desired, observed State) []Step {
 	}
 	d.deleteDoomed() // before any new pair wants the name that an owner's end has
 	for _, name := range sorted(desired.Ports) {
-		have, exists := observed.Ports[name]
-		d.port(desired.Ports[name], have, exists)
+		if have, exists := observed.Ports[name]; !d.joins(name) {
+			d.port(desired.Ports[name], have, exists)
+		}
 	}
+	d.comings(coming)
 	for _, name := range sorted(observed.Bridges) {
 		if _, keep := desired.Bridges[name]; !keep {
 			d.add(DeleteBridge{Name: name})
@@ -44,8 +47,11 @@ func Diff(desired, observed State) []Step {
 }
 
 type differ struct {
-	steps  []Step
-	doomed []string // netdevs of ours that go
+	desired, observed State
+	steps             []Step
+	done              map[string]bool // ports that have been dealt with
+	moving            map[string]bool // netdevs that the host moves from or to
+	doomed            []string        // netdevs of ours that go
 }
 
 func (d *differ) add(s Step) { d.steps = append(d.steps, s) }
@@ -159,6 +165,10 @@ func elsewhere(want, have Port) bool {
 // port brings one port to what is wanted. The owner's end comes up last, with
 // its addresses on it: what it sends first finds the way back already there.
 func (d *differ) port(want, have Port, exists bool) {
+	if d.done[want.Name] {
+		return
+	}
+	d.done[want.Name] = true
 	if !exists || elsewhere(want, have) {
 		have = Port{}
 		if want.Endpoint != nil {
@@ -178,11 +188,14 @@ func (d *differ) port(want, have Port, exists bool) {
 		d.add(SetPort{Port: want})
 	}
 	for _, mac := range want.FDB {
-		if !slices.Contains(have.FDB, mac) || want.Bridge != have.Bridge {
+		if (!slices.Contains(have.FDB, mac) || want.Bridge != have.Bridge) && !d.joining(mac) {
 			d.add(AddFDB{Port: want.Name, MAC: mac})
 		}
 	}
 	if want.Endpoint != nil {
+		if want.Endpoint.Netns == "" {
+			d.settings(want.Endpoint.Name)
+		}
 		d.endpoint(want.Name, *want.Endpoint, *have.Endpoint)
 		if want.Up && want.Endpoint.Up && (!have.Up || !have.Endpoint.Up) {
 			d.add(AwaitPort{Name: want.Name})
@@ -250,7 +263,7 @@ func (d *differ) endpoint(port string, want, have Endpoint) {
 			d.add(AddAddress{At: at, Address: a})
 		}
 	}
-	if want.MAC != have.MAC || want.Alias != have.Alias || want.Up != have.Up {
+	if want.MAC != have.MAC || want.Alias != have.Alias || want.Up != have.Up || want.NoLinkLocal && !have.NoLinkLocal {
 		d.add(SetEndpoint{Port: port, Endpoint: want})
 	}
 	for _, r := range want.Routes {

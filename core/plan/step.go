@@ -201,6 +201,9 @@ func (s SetEndpoint) String() string {
 	if e.Alias != "" {
 		alias = fmt.Sprintf("alias %q ", e.Alias)
 	}
+	if e.NoLinkLocal {
+		alias += "addrgenmode none "
+	}
 	return fmt.Sprintf("%s link set %s address %s mtu %d %s%s", ipIn(e.Netns), e.Name, e.MAC, e.MTU, alias, upWord(e.Up))
 }
 
