@@ -227,20 +227,26 @@ func (e *Engine) measureSwitch(ctx context.Context, a *application, s vswitch.Sw
 			BridgeMAC: vswitch.DerivedMAC("bridge", s.Name, strconv.FormatUint(rand.Uint64(), 36)),
 		}
 		a.changes = append(a.changes, change{new: &record})
-		return e.complete(ctx, &record, leaving)
+		if err := e.complete(ctx, &record, leaving); err != nil {
+			return err
+		}
+		_, err := e.consent(ctx, nil, record, false)
+		return err
 	}
 	old := a.existing[at]
 	record := old
 	record.Switch = s
 	a.changes = append(a.changes, change{old: &old, new: &record})
+	var err error
 	if s.MTU != old.MTU || s.Uplink != old.Uplink {
-		return e.complete(ctx, &record, leaving)
+		err = e.complete(ctx, &record, leaving)
+	} else if s.Uplink != "" {
+		_, err = e.uplink(ctx, s, leaving)
 	}
-	if s.Uplink != "" {
-		_, err := e.uplink(ctx, s, leaving)
-		return err
+	if err == nil {
+		_, err = e.consent(ctx, &old, record, false)
 	}
-	return nil
+	return err
 }
 
 // finish ends changes that a process was killed in, where the switch is to become a
@@ -292,6 +298,9 @@ var errPreview = errors.New("preview")
 // be and not written, the kernel is looked at and not touched.
 func (e *Engine) preview(ctx context.Context, a *application) (ConfigDiff, error) {
 	t := a.transaction()
+	if err := e.claim(ctx, t); err != nil {
+		return ConfigDiff{}, err
+	}
 	err := e.store.UpdateConfig(func(tx *store.Tx) error {
 		if err := t.collect(tx); err != nil {
 			return err
@@ -304,10 +313,11 @@ func (e *Engine) preview(ctx context.Context, a *application) (ConfigDiff, error
 	if !errors.Is(err, errPreview) {
 		return ConfigDiff{}, err
 	}
-	steps, err := e.stepsOf(ctx, t)
+	w, err := e.way(ctx, t)
 	if err != nil {
 		return ConfigDiff{}, err
 	}
+	steps := w.steps
 	for _, p := range t.after {
 		resized, err := e.resizeSteps(ctx, p, recordOf(t.news(), p.Switch), a.caps)
 		if err != nil {

@@ -21,6 +21,9 @@ func (e *Engine) repairSwitches(ctx context.Context, caps kernel.Capabilities, r
 		if err := e.possible(ctx, r, caps, leaving); err != nil {
 			return err
 		}
+		if err := e.reclaim(ctx, caps, &records[i]); err != nil {
+			return err
+		}
 		t.changes = append(t.changes, change{new: &records[i]})
 	}
 	if err := e.begin(t); err != nil {
@@ -39,6 +42,21 @@ func (e *Engine) repairSwitches(ctx context.Context, caps kernel.Capabilities, r
 		}
 	}
 	return e.conclude(t)
+}
+
+// reclaim lets a host port take over what the host has got on the uplink since the
+// switch was made.
+func (e *Engine) reclaim(ctx context.Context, caps kernel.Capabilities, r *store.SwitchRecord) error {
+	claimed := *r
+	if err := e.claimFor(ctx, nil, &claimed); err != nil {
+		return err
+	}
+	if claimed.CarriesHost == r.CarriesHost && claimed.HostMAC == r.HostMAC {
+		return nil
+	}
+	was := *r
+	*r = claimed
+	return e.transact(ctx, caps, change{old: &was, new: r})
 }
 
 // possible refuses a switch that this host cannot make now.

@@ -67,6 +67,9 @@ type SwitchChange struct {
 	Gateway    *[]netip.Prefix     `json:"gateway,omitempty"`
 	Masquerade *vswitch.Masquerade `json:"masquerade,omitempty"`
 	Notes      *string             `json:"notes,omitempty"`
+	// Yes consents to what the change takes from the host: its way out, or the peace with
+	// whoever manages the NIC.
+	Yes bool `json:"yes,omitempty"`
 }
 
 // PortStatus is a port with what the kernel shows of it: Drift is what would

@@ -43,6 +43,9 @@ func (e *Engine) setSwitch(ctx context.Context, name string, c SwitchChange) (Sw
 	if err := e.settle(ctx, old, caps); err != nil {
 		return SwitchStatus{}, err
 	}
+	if old, err = e.record(name); err != nil {
+		return SwitchStatus{}, err
+	}
 	record := old
 	record.Switch = changed
 	if changed.MTU != old.MTU || changed.Uplink != old.Uplink {

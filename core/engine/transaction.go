@@ -40,6 +40,9 @@ func (e *Engine) transact(ctx context.Context, caps kernel.Capabilities, changes
 }
 
 func (e *Engine) carryOut(ctx context.Context, t *transaction) error {
+	if err := e.claim(ctx, t); err != nil {
+		return err
+	}
 	if err := e.begin(t); err != nil {
 		return err
 	}
@@ -216,18 +219,31 @@ func leaseHostMAC(tx *store.Tx, r *store.SwitchRecord) (err error) {
 
 // shift takes the kernel to the new records.
 func (e *Engine) shift(ctx context.Context, t *transaction) error {
-	steps, err := e.stepsOf(ctx, t)
+	w, err := e.way(ctx, t)
 	if err != nil {
 		return err
 	}
-	if err := e.kernel.Apply(ctx, steps); err != nil {
+	if err := e.depart(w); err != nil {
+		return err
+	}
+	if err := e.kernel.Apply(ctx, w.steps); err != nil {
+		return err
+	}
+	if err := e.arrived(ctx, w); err != nil {
 		return err
 	}
 	return e.resizeGuests(ctx, t)
 }
 
-// stepsOf looks at the kernel and plans the way to the new records.
-func (e *Engine) stepsOf(ctx context.Context, t *transaction) ([]plan.Step, error) {
+// way is the way to the new records: the steps, and the passages of the host's things.
+type way struct {
+	steps        []plan.Step
+	desired, had plan.State
+	passages     []passage
+}
+
+// way looks at the kernel and plans.
+func (e *Engine) way(ctx context.Context, t *transaction) (*way, error) {
 	desired, err := e.desired(t)
 	if err != nil {
 		return nil, err
@@ -241,11 +257,15 @@ func (e *Engine) stepsOf(ctx context.Context, t *transaction) ([]plan.Step, erro
 	if err := e.releaseUplinks(ctx, t.from, desired, had); err != nil {
 		return nil, err
 	}
+	passages, err := e.placeHost(ctx, t, &desired, &had)
+	if err != nil {
+		return nil, err
+	}
 	observed, err := e.kernel.Observe(ctx, plan.Union(desired, had))
 	if err != nil {
 		return nil, err
 	}
-	return plan.Diff(desired, observed), nil
+	return &way{steps: plan.Diff(desired, observed), desired: desired, had: had, passages: passages}, nil
 }
 
 // desired is what the new records mean, with the rules of the whole host.
@@ -311,7 +331,7 @@ func (e *Engine) revert(ctx context.Context, t *transaction) error {
 // noteRealised notes that the kernel has all of a switch and no more: from now on
 // attachments need not look.
 func noteRealised(tx *store.Tx, r store.SwitchRecord, caps kernel.Capabilities) error {
-	if !r.HostPort() { // it had one, perhaps
+	if !r.HostPort() || r.CarriesHost { // it had one with an address of the pool, perhaps
 		if err := tx.DeletePort(vswitch.HostPortSwitchEnd(r.Name)); err != nil {
 			return err
 		}

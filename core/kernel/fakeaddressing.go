@@ -18,6 +18,7 @@ func (f *Fake) SetAddressing(netdev string, a plan.Addressing) {
 	defer f.mu.Unlock()
 	if link := f.host.links[netdev]; link != nil {
 		link.items, link.settings = slices.Clone(a.Items), maps.Clone(a.Settings)
+		link.sortItems()
 	}
 }
 
@@ -36,7 +37,8 @@ func (f *Fake) Addressing(ctx context.Context, netdev string) (plan.Addressing, 
 }
 
 func (l *fakeLink) addressing() plan.Addressing {
-	a := plan.Addressing{Settings: maps.Clone(l.settings)}
+	a := plan.Addressing{Settings: map[string]string{"ipv4/rp_filter": "0", "ipv4/arp_ignore": "0", "ipv6/addr_gen_mode": "0"}}
+	maps.Copy(a.Settings, l.settings)
 	for _, i := range l.items {
 		i.Dev = l.Name
 		i.Shared = i.Kind == plan.ItemRoute && l.ns.has(i, l)
@@ -111,11 +113,13 @@ func (l *fakeLink) carry(i plan.Item) error {
 	if !slices.ContainsFunc(l.items, func(have plan.Item) bool { return have.ID() == i.ID() }) {
 		i.Secondary = i.Kind == plan.ItemAddress && l.first(i.Prefix).IsValid()
 		l.items = append(l.items, i)
-		slices.SortStableFunc(l.items, func(a, b plan.Item) int {
-			return cmp.Compare(addressRank(a), addressRank(b))
-		})
+		l.sortItems()
 	}
 	return nil
+}
+
+func (l *fakeLink) sortItems() {
+	slices.SortStableFunc(l.items, func(a, b plan.Item) int { return cmp.Compare(addressRank(a), addressRank(b)) })
 }
 
 // addressRank keeps the order of addresses, which tells the primary of a subnet.

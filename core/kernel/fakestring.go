@@ -78,7 +78,7 @@ func (l *fakeLink) draw(b *strings.Builder) {
 		line(b, true, "  %s %s", i.Kind, i.On(l.Name))
 	}
 	for _, name := range slices.Sorted(maps.Keys(l.settings)) {
-		line(b, true, "  sysctl %s = %s", name, l.settings[name])
+		line(b, l.settings[name] != "0", "  sysctl %s = %s", name, l.settings[name])
 	}
 	for _, id := range slices.SortedFunc(maps.Keys(l.ns.routes), compareRoutes) {
 		if r := l.ns.routes[id]; r.link == l {

@@ -63,6 +63,7 @@ func (r *Realised) encode() []byte {
 	p.time(r.Created)
 	p.flag(r.HasRules)
 	p.flag(r.Changing)
+	p.flag(r.CarriesHost)
 	return p
 }
 
@@ -83,7 +84,7 @@ func (r *Realised) decode(body []byte) error {
 	r.HostMAC, r.BridgeMAC = u.mac(), u.mac()
 	r.EffectiveMTU, r.UplinkMTU = u.integer(), u.integer()
 	r.Created = u.time()
-	r.HasRules, r.Changing = u.flag(), u.flag()
+	r.HasRules, r.Changing, r.CarriesHost = u.flag(), u.flag(), u.flag()
 	return u.err()
 }
 

@@ -13,8 +13,11 @@ type SwitchRecord struct {
 	vswitch.Switch
 	// Number is unique among switches and fixed: it makes the netdev group.
 	Number uint16 `json:"number"`
-	// HostMAC is the host port's address, leased from the pool; zero without one.
+	// HostMAC is the host port's address, leased from the pool or, if CarriesHost, that of
+	// the uplink; zero without a host port.
 	HostMAC vswitch.MAC `json:"hostMAC,omitzero"`
+	// CarriesHost says that the host port has what the host had on the uplink.
+	CarriesHost bool `json:"carriesHost,omitempty"`
 	// BridgeMAC is the bridge's own, made once so that it never flaps.
 	BridgeMAC vswitch.MAC `json:"bridgeMAC"`
 	// EffectiveMTU is MTU or what it became where the definition leaves it out.
