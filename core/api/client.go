@@ -15,6 +15,9 @@ import (
 const (
 	StateDirEnv = "PATCHBAY_STATE_DIR" // instead of /var/lib/patchbay
 	RunDirEnv   = "PATCHBAY_RUN_DIR"   // instead of /run/patchbay
+	// HostRootEnv is where the host's own files are, for a Patchbay that runs in a
+	// container: those by which network managers tell what they manage.
+	HostRootEnv = "PATCHBAY_HOST_ROOT"
 )
 
 // Client is a face's way to the verbs.
@@ -36,6 +39,8 @@ func OpenEngine(dirs store.Dirs) *engine.Engine {
 	return engine.New(engine.Config{
 		Kernel: kernel.WithFaults(kernel.NewLinux()),
 		Store:  store.New(store.Config{Dirs: dirs}),
+
+		HostRoot: os.Getenv(HostRootEnv),
 	})
 }
 

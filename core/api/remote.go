@@ -125,6 +125,11 @@ func (c *remote) AddSwitch(ctx context.Context, s vswitch.Switch) (engine.Switch
 	return ask(ctx, c, nameAddSwitch, args{s}, func(v Verbs) (engine.SwitchStatus, error) { return v.AddSwitch(ctx, s) })
 }
 
+// AddSwitchWith is engine.Engine's.
+func (c *remote) AddSwitchWith(ctx context.Context, req engine.AddSwitchRequest) (engine.SwitchStatus, error) {
+	return ask(ctx, c, nameAddSwitchBy, args{req}, func(v Verbs) (engine.SwitchStatus, error) { return v.AddSwitchWith(ctx, req) })
+}
+
 // SetSwitch is engine.Engine's.
 func (c *remote) SetSwitch(ctx context.Context, name string, change engine.SwitchChange) (engine.SwitchStatus, error) {
 	if change.Gateway != nil && *change.Gateway == nil { // JSON would take "none" for "as it is"

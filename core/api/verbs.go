@@ -20,6 +20,7 @@ type Verbs interface {
 	GC(context.Context, engine.GCRequest) (engine.GCReport, error)
 
 	AddSwitch(context.Context, vswitch.Switch) (engine.SwitchStatus, error)
+	AddSwitchWith(context.Context, engine.AddSwitchRequest) (engine.SwitchStatus, error)
 	SetSwitch(ctx context.Context, name string, c engine.SwitchChange) (engine.SwitchStatus, error)
 	DeleteSwitch(ctx context.Context, name string, force bool) error
 	Switch(ctx context.Context, name string) (engine.SwitchStatus, error)
@@ -54,6 +55,7 @@ const (
 	nameAttached     = "attached"
 	nameGC           = "gc"
 	nameAddSwitch    = "switch add"
+	nameAddSwitchBy  = "switch add with consent"
 	nameSetSwitch    = "switch set"
 	nameDeleteSwitch = "switch delete"
 	nameSwitch       = "switch show"
@@ -84,6 +86,7 @@ func served() map[string]verb {
 		nameAttached:     one(attached),
 		nameGC:           changes(one(Verbs.GC)),
 		nameAddSwitch:    changes(one(Verbs.AddSwitch)),
+		nameAddSwitchBy:  changes(one(Verbs.AddSwitchWith)),
 		nameSetSwitch:    changes(two(Verbs.SetSwitch)),
 		nameDeleteSwitch: changes(twoQuiet(Verbs.DeleteSwitch)),
 		nameSwitch:       one(Verbs.Switch),

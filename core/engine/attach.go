@@ -112,7 +112,7 @@ func (e *Engine) realise(ctx context.Context, req AttachRequest) error {
 		if err := req.Define.Validate(); err != nil {
 			return err
 		}
-		_, err := e.addSwitch(ctx, *req.Define)
+		_, err := e.addSwitch(ctx, AddSwitchRequest{Switch: *req.Define})
 		return err
 	}
 	r, err := e.record(req.Switch)

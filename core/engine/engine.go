@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"sync/atomic"
 	"time"
 
@@ -13,6 +14,7 @@ type Engine struct {
 	kernel kernel.Kernel
 	store  *store.Store
 	now    func() time.Time
+	root   string
 	// resident is what Keep has done; nil in a process that comes and goes.
 	resident atomic.Pointer[ledger]
 }
@@ -22,6 +24,8 @@ type Config struct {
 	Kernel kernel.Kernel
 	Store  *store.Store
 	Now    func() time.Time
+	// HostRoot is where the files of the host's network managers are; "" is /.
+	HostRoot string
 }
 
 // New returns an engine. It touches neither kernel nor store.
@@ -29,5 +33,5 @@ func New(c Config) *Engine {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	return &Engine{kernel: c.Kernel, store: c.Store, now: c.Now}
+	return &Engine{kernel: c.Kernel, store: c.Store, now: c.Now, root: cmp.Or(c.HostRoot, "/")}
 }

@@ -55,6 +55,16 @@ type SwitchStatus struct {
 	// HostPortNetdev is the netdev by which the host reaches the switch, or "".
 	HostPortNetdev string `json:"hostPort,omitempty"`
 	Ports          int    `json:"ports"`
+	// Warnings are what the user should know of what the verb has done.
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+// AddSwitchRequest is a switch's definition with consent to what it takes from the host.
+type AddSwitchRequest struct {
+	Switch vswitch.Switch `json:"switch"`
+	// Yes consents that the host loses its way out, where the switch leaves it none, and
+	// that the switch takes a NIC from a network manager that is running.
+	Yes bool `json:"yes,omitempty"`
 }
 
 // SwitchChange is what `switch set` changes; nil fields stay as they are.

@@ -56,10 +56,16 @@ func (e *Engine) setSwitch(ctx context.Context, name string, c SwitchChange) (Sw
 	if err != nil {
 		return SwitchStatus{}, err
 	}
+	warnings, err := e.consent(ctx, &old, record, c.Yes)
+	if err != nil {
+		return SwitchStatus{}, err
+	}
 	if err := e.transact(ctx, caps, change{old: &old, new: &record}); err != nil {
 		return SwitchStatus{}, err
 	}
-	return e.switchStatus(record)
+	status, err := e.switchStatus(record)
+	status.Warnings = warnings
+	return status, err
 }
 
 // withHint tells how to change the type of a switch that has what the new type

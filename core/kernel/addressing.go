@@ -188,6 +188,7 @@ func (s *survey) address(b []byte) (plan.Item, bool) {
 	}
 	i.Secondary = local.Is4() && addressFlags(b, all)&unix.IFA_F_SECONDARY != 0
 	if local.Is6() {
+		i.Temporary = addressFlags(b, all)&unix.IFA_F_TEMPORARY != 0
 		words = append(words, "nodad")
 	}
 	if v := valueOf(all, unix.IFA_CACHEINFO); len(v) >= 8 && number32(v[4:]) != forever {

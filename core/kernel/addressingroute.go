@@ -69,7 +69,7 @@ func (s *survey) route(b []byte, all []part) (plan.Item, bool) {
 		return plan.Item{}, false
 	}
 	i := plan.Item{Kind: plan.ItemRoute, Gateway: addrOf(valueOf(all, unix.RTA_GATEWAY)), Source: addrOf(valueOf(all, unix.RTA_PREFSRC))}
-	i.Prefix = routePrefix(b, all)
+	i.Prefix, i.Advertised = routePrefix(b, all), b[5] == unix.RTPROT_RA
 	table := routeTable(b, all)
 	if b[5] == unix.RTPROT_KERNEL {
 		if b[0] != unix.AF_INET6 || b[7] != unix.RTN_UNICAST || table == unix.RT_TABLE_LOCAL || i.Prefix.Addr().IsMulticast() {

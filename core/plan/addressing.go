@@ -50,6 +50,10 @@ type Item struct {
 	// Gateway and Source are those of a route, where it has one.
 	Gateway netip.Addr `json:"gateway,omitzero"`
 	Source  netip.Addr `json:"source,omitzero"`
+	// Advertised tells that a router told the host of a route, and Temporary that the
+	// kernel made an IPv6 address up for privacy: both move as if somebody had set them.
+	Advertised bool `json:"advertised,omitempty"`
+	Temporary  bool `json:"temporary,omitempty"`
 	// Onlink tells that a route's gateway need be in no subnet.
 	Onlink bool `json:"onlink,omitempty"`
 	// Shared tells that another netdev has a route to the same, of the same metric: one
