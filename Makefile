@@ -86,6 +86,7 @@ test-unit: ## Unit tests with the race detector, shuffled
 build-faults:
 	@CGO_ENABLED=0 go build -tags patchbay_faults -trimpath -o bin/faults/patchbay ./cni
 	@$(GOBUILD) -tags patchbay_faults -o bin/faults/patchbayd ./cmd/patchbayd
+	@CGO_ENABLED=0 go build -tags patchbay_faults -trimpath -o bin/faults/cli/patchbay ./cmd/patchbay
 
 .PHONY: test-integration
 test-integration: build build-faults deps ## Real kernel, real plugins, real runtimes, in private namespaces

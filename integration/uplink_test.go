@@ -1,7 +1,9 @@
 package integration_test
 
 import (
+	"fmt"
 	"net/netip"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -53,7 +55,7 @@ func (h *testHost) things() []string {
 		all = append(all, strings.Split(h.run(h.Netns, append([]string{"ip"}, argv...)...), "\n")...)
 	}
 	for i, l := range all {
-		for _, x := range [][2]string{{`(valid_lft|preferred_lft|expires) \d+sec`, "$1"}, {`^\d+: `, ""}, {` qdisc .*`, ""}, {`^ +(link/|veth|bridge).*`, ""}, {` +$`, ""}} {
+		for _, x := range [][2]string{{`(valid_lft|preferred_lft|expires) \d+sec`, "$1"}, {`^\d+: `, ""}, {` qdisc .*`, ""}, {`^ +(link/|veth|bridge).*`, ""}, {` tentative$`, ""}, {` +$`, ""}} {
 			l = regexp.MustCompile(x[0]).ReplaceAllString(l, x[1])
 		}
 		all[i] = l
@@ -146,4 +148,69 @@ func TestConnectionsSurviveTheSwitch(t *testing.T) {
 			t.Errorf("the host is not what it was (-before +after):\n%s", diff)
 		}
 	}
+}
+
+// TestKilledUnderTheHost kills the CLI, as by kill -9, before each step that it takes
+// to move the host to a switch, or back. The next `switch delete` brings all back.
+func TestKilledUnderTheHost(t *testing.T) {
+	for _, x := range []struct {
+		victim []string
+		next   []string // then delete, if this is not it
+	}{
+		{[]string{"switch", "add", "lan", "--uplink", "eth0"}, []string{"switch", "delete", "lan"}},
+		{[]string{"switch", "add", "lan", "--uplink", "eth0"}, []string{"switch", "add", "lan", "--uplink", "eth0"}},
+		{[]string{"switch", "delete", "lan"}, []string{"switch", "delete", "lan"}},
+		{[]string{"switch", "delete", "lan"}, []string{"switch", "add", "lan", "--uplink", "eth0"}},
+	} {
+		t.Run(x.victim[1]+", then "+x.next[1], func(t *testing.T) {
+			h, outside := homed(t)
+			before := h.things()
+			finished := false
+			step := 1
+			stride := 1
+			if x.victim[1] != "add" || x.next[1] != "delete" {
+				stride = 4 // the first of these goes through all
+			}
+			for ; !finished; step += stride {
+				if x.victim[1] == "delete" {
+					if out, err := h.Patchbay("switch", "add", "lan", "--uplink", "eth0"); err != nil {
+						t.Fatal(err, out)
+					}
+				}
+				finished = h.dieCLI(step, x.victim)
+				if finished && x.victim[1] == "delete" {
+					break
+				}
+				if out, err := h.Patchbay(x.next...); err != nil {
+					t.Fatalf("killed before step %d, then %v: %v: %s", step, x.next, err, out)
+				}
+				reaches(t, outside, "192.0.2.5")
+				if x.next[1] != "delete" {
+					out, err := h.Patchbay("switch", "delete", "lan")
+					if err != nil {
+						t.Fatalf("killed before step %d: %v: %s", step, err, out)
+					}
+				}
+				if diff := cmp.Diff(before, h.things()); diff != "" {
+					t.Fatalf("killed before step %d: the host is not what it was (-before +after):\n%s", step, diff)
+				}
+			}
+			if step < 20 {
+				t.Errorf("killed before %d steps only: the build has no faults", step)
+			}
+			t.Logf("killed before each of %d steps", step-1)
+		})
+	}
+}
+
+// dieCLI runs the CLI so that it dies before the step given, and reports whether it was
+// done before that.
+func (h *testHost) dieCLI(step int, args []string) bool {
+	h.t.Helper()
+	cli := filepath.Join(h.Root, "bin/faults/cli/patchbay")
+	out, err := h.RunEnv(append(h.Env(), fmt.Sprintf("PATCHBAY_DIE_AT=%d", step)), append([]string{cli}, args...)...)
+	if err != nil && !strings.Contains(err.Error(), "killed") {
+		h.t.Fatalf("%v before step %d: %v: %s", args, step, err, out)
+	}
+	return err == nil
 }

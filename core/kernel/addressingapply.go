@@ -3,6 +3,7 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -36,7 +37,10 @@ func (a *applier) carry(step int, s plan.CarryItem) error {
 	if err != nil {
 		return err
 	}
-	a.made = true
+	if a.made == nil {
+		a.made = make(map[int][]netip.Addr)
+	}
+	a.made[index] = append(a.made[index], newIPv6(s.Item)...)
 	for _, m := range carryMessages(s.Item, s.Netdev, index) {
 		r := request{NetlinkRequest: m, step: step, explain: func(err error) error {
 			if errors.Is(err, unix.EEXIST) {
@@ -53,11 +57,8 @@ func (a *applier) carry(step int, s plan.CarryItem) error {
 
 // drop waits for the answers to what has been made, before it breaks anything.
 func (a *applier) drop(step int, s plan.DropItem) error {
-	if a.made {
-		if err := a.flush(); err != nil {
-			return err
-		}
-		a.made = false
+	if err := a.settle(); err != nil {
+		return err
 	}
 	if s.Item.Kind == plan.ItemNexthop {
 		return nil // taken over already: its number would hit the new one
@@ -72,6 +73,33 @@ func (a *applier) drop(step int, s plan.DropItem) error {
 		}
 	}
 	return a.remove(step, "", dropMessage(s.Item, s.Netdev, index))
+}
+
+// settle waits until all that has been added to netdevs works there.
+func (a *applier) settle() error {
+	if len(a.made) == 0 {
+		return nil
+	}
+	if err := a.flush(); err != nil {
+		return err
+	}
+	for index, addresses := range a.made {
+		if len(addresses) > 0 {
+			if err := awaitLocal(a.host, index, addresses); err != nil {
+				return err
+			}
+		}
+	}
+	a.made = nil
+	return nil
+}
+
+// newIPv6 is the address that an item is, if the kernel takes its time with it.
+func newIPv6(i plan.Item) []netip.Addr {
+	if i.Kind != plan.ItemAddress || i.Prefix.Addr().Is4() {
+		return nil
+	}
+	return []netip.Addr{i.Prefix.Addr()}
 }
 
 // rawMessage is a request whose payload is given.

@@ -3,6 +3,7 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 
 	"github.com/vishvananda/netlink/nl"
@@ -19,8 +20,8 @@ type applier struct {
 	host    *rtnl
 	steps   []plan.Step
 	pending []request
-	at      string // the namespace that pending is for; "" is the host's
-	made    bool   // an item of the host has been added whose answer is pending
+	at      string               // the namespace that pending is for; "" is the host's
+	made    map[int][]netip.Addr // the host's, by netdev, whose answers are pending
 
 	links map[linkKey]link
 	born  map[linkKey]bool // both ends of pairs made by this plan: MAC, MTU and group are set

@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"context"
+	"errors"
 
 	"github.com/patchbay-net/patchbay/core/plan"
 )
@@ -79,7 +80,7 @@ func (l *Linux) Apply(ctx context.Context, steps []plan.Step) error {
 				return a.stepError(i, err)
 			}
 		}
-		if err := a.flush(); err != nil {
+		if err := errors.Join(a.flush(), a.settle()); err != nil {
 			return a.stepError(len(steps)-1, err)
 		}
 		return nil
