@@ -102,6 +102,55 @@ func streams(t *testing.T, h *testHost, outside *host.Netns) map[string]*host.St
 	return all
 }
 
+// probes are datagrams to and from the host, of both families.
+func probes(t *testing.T, h *testHost, outside *host.Netns) map[string]*host.Stream {
+	t.Helper()
+	all := make(map[string]*host.Stream)
+	for name, x := range map[string]struct {
+		from, to *host.Netns
+		dst      string
+	}{
+		"in": {outside, h.Netns, "192.0.2.5"}, "in by IPv6": {outside, h.Netns, "2001:db8:1::5"},
+		"out": {h.Netns, outside, "203.0.113.1"}, "out by IPv6": {h.Netns, outside, "2001:db8:9::1"},
+	} {
+		s, err := x.from.Probe(x.to, netip.MustParseAddr(x.dst))
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		t.Cleanup(func() { ok(t, s.Close()) })
+		all[name] = s
+	}
+	return all
+}
+
+// TestInterruption measures for how long the network is silent for the host while a
+// switch takes its NIC, and gives it back.
+func TestInterruption(t *testing.T) {
+	h, outside := homed(t)
+	all := probes(t, h, outside)
+	var none, add, del []time.Duration
+	for range 7 {
+		interruption(t, "nothing", all)
+		_, _ = h.Patchbay("switch", "show", "lan") // there is none: what starting the program costs
+		none = append(none, interruption(t, "nothing", all))
+		out, err := h.Patchbay("switch", "add", "lan", "--uplink", "eth0")
+		if err != nil {
+			t.Fatal(err, out)
+		}
+		add = append(add, interruption(t, "add", all))
+		out, err = h.Patchbay("switch", "delete", "lan")
+		if err != nil {
+			t.Fatal(err, out)
+		}
+		del = append(del, interruption(t, "delete", all))
+	}
+	slices.Sort(none)
+	slices.Sort(add)
+	slices.Sort(del)
+	t.Logf("longest silence, median and worst of %d: while nothing happens %v, %v; add %v, %v; delete %v, %v", len(add),
+		none[len(none)/2], none[len(none)-1], add[len(add)/2], add[len(add)-1], del[len(del)/2], del[len(del)-1])
+}
+
 // interruption is the longest silence on any stream. All of them must live.
 func interruption(t *testing.T, after string, all map[string]*host.Stream) (longest time.Duration) {
 	t.Helper()

@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"context"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
@@ -122,4 +123,21 @@ func TestHostMovesAndComesBack(t *testing.T) {
 func global(dump []string) []string {
 	own := regexp.MustCompile(`^\S+@|ff00::/8|fe80::/64|fe80::[^ ]*ff:fe`)
 	return slices.DeleteFunc(slices.Clone(dump), own.MatchString)
+}
+
+// FuzzItemMessage puts a netdev into messages as a broken run file may hold them.
+func FuzzItemMessage(f *testing.F) {
+	f.Add(uint8(0), []byte{}, "eth0")
+	f.Add(uint8(1), make([]byte, 64), "pbh-lan")
+	f.Add(uint8(3), append(make([]byte, 12), 12, 0, 9, 0, 8, 0, 0, 0, 0, 0, 0, 0), "eth0")
+	kinds := []plan.ItemKind{plan.ItemNeighbour, plan.ItemAddress, plan.ItemNexthop, plan.ItemRoute, plan.ItemRule, plan.ItemResidue}
+	prefixes := []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24"), netip.MustParsePrefix("2001:db8::1/64")}
+	f.Fuzz(func(_ *testing.T, n uint8, message []byte, netdev string) {
+		for _, p := range prefixes {
+			i := plan.Item{Kind: kinds[int(n)%len(kinds)], Prefix: p, Dev: "eth0", Message: message}
+			for _, r := range append(carryMessages(i, netdev, 7), dropMessage(i, netdev, 7)) {
+				_ = r.Serialize()
+			}
+		}
+	})
 }

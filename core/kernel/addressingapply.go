@@ -141,6 +141,9 @@ func carryMessages(i plan.Item, netdev string, index int) []*nl.NetlinkRequest {
 // carryIPv6 adds an address without the detection of duplicates, which would find the
 // netdev that it comes from, and then takes the flag back that said so.
 func carryIPv6(m []byte) []*nl.NetlinkRequest {
+	if len(m) < unix.SizeofIfAddrmsg {
+		return []*nl.NetlinkRequest{raw(unix.RTM_NEWADDR, replace, m)} // the kernel says what it thinks of it
+	}
 	all := parts(m, unix.SizeofIfAddrmsg)
 	flags := addressFlags(m, all)
 	all = without(all, unix.IFA_FLAGS)

@@ -13,7 +13,9 @@ import (
 // Stream is a TCP connection on which a byte goes there and back without a pause.
 type Stream struct {
 	conn     net.Conn
-	listener net.Listener
+	listener net.Listener   // of TCP
+	echoes   net.PacketConn // of UDP
+	again    time.Duration  // after which a datagram is sent again; 0: never
 	running  sync.WaitGroup
 	ready    chan struct{} // closed when the first byte has come back
 
@@ -71,11 +73,7 @@ func (s *Stream) pump() {
 	b := []byte{0}
 	for {
 		start := time.Now()
-		_ = s.conn.SetDeadline(start.Add(streamPatience))
-		_, err := s.conn.Write(b)
-		if err == nil {
-			_, err = io.ReadFull(s.conn, b)
-		}
+		err := s.round(b, start.Add(streamPatience))
 		s.mu.Lock()
 		if s.err = err; err == nil {
 			s.rounds++
@@ -87,6 +85,24 @@ func (s *Stream) pump() {
 			return
 		}
 		first()
+	}
+}
+
+// round takes a byte there and back.
+func (s *Stream) round(b []byte, deadline time.Time) error {
+	for {
+		try := deadline
+		if s.again > 0 {
+			try = time.Now().Add(s.again)
+		}
+		_ = s.conn.SetDeadline(try)
+		_, err := s.conn.Write(b)
+		if err == nil {
+			_, err = io.ReadFull(s.conn, b)
+		}
+		if err == nil || s.again == 0 || time.Now().After(deadline) || errors.Is(err, net.ErrClosed) {
+			return err
+		}
 	}
 }
 
@@ -114,7 +130,45 @@ func (s *Stream) Longest() (time.Duration, error) {
 
 // Close ends the stream.
 func (s *Stream) Close() error {
-	err := errors.Join(s.listener.Close(), s.conn.Close())
+	err := s.conn.Close()
+	if s.listener != nil {
+		err = errors.Join(err, s.listener.Close())
+	}
+	if s.echoes != nil {
+		err = errors.Join(err, s.echoes.Close())
+	}
 	s.running.Wait()
 	return err
+}
+
+// Probe is Connect by UDP: a datagram that is lost is sent again after a millisecond,
+// so that the longest silence is that of the network, not that of TCP, which waits for
+// 200 ms and more until it repeats what was lost.
+func (n *Netns) Probe(server *Netns, dst netip.Addr) (*Stream, error) {
+	s := &Stream{ready: make(chan struct{}), again: time.Millisecond}
+	s.came = sync.NewCond(&s.mu)
+	err := server.Do(func() (err error) {
+		s.echoes, err = net.ListenPacket("udp", netip.AddrPortFrom(dst, 0).String())
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.running.Go(func() {
+		b := make([]byte, 1)
+		for {
+			_, from, err := s.echoes.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			_, _ = s.echoes.WriteTo(b, from)
+		}
+	})
+	err = n.Do(func() (err error) { s.conn, err = net.Dial("udp", s.echoes.LocalAddr().String()); return err })
+	if err != nil {
+		return nil, errors.Join(err, s.echoes.Close())
+	}
+	s.running.Go(s.pump)
+	<-s.ready
+	return s, s.failure()
 }
