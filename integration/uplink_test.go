@@ -49,8 +49,14 @@ func (h *testHost) things() []string {
 	h.t.Helper()
 	var all []string
 	for _, argv := range [][]string{
-		{"-4", "-d", "addr"}, {"-6", "-d", "addr"}, {"-d", "route", "show", "table", "all"}, {"-6", "-d", "route", "show", "table", "all"},
-		{"rule"}, {"-6", "rule"}, {"nexthop"}, {"neigh", "show", "nud", "permanent"},
+		{"-4", "-d", "addr"},
+		{"-6", "-d", "addr"},
+		{"-d", "route", "show", "table", "all"},
+		{"-6", "-d", "route", "show", "table", "all"},
+		{"rule"},
+		{"-6", "rule"},
+		{"nexthop"},
+		{"neigh", "show", "nud", "permanent"},
 	} {
 		all = append(all, strings.Split(h.run(h.Netns, append([]string{"ip"}, argv...)...), "\n")...)
 	}

@@ -64,8 +64,12 @@ func (l *linuxLab) dump() []string {
 	out := sh(l.t, l.host, `ip -4 -d addr show; ip -6 -d addr show; ip -d route show table all; ip -6 -d route show table all
 ip rule; ip -6 rule; ip nexthop; ip neigh show nud permanent; ip neigh show proxy; ip -6 neigh show proxy`)
 	for _, r := range [][2]string{
-		{`(valid_lft|preferred_lft|expires) [0-9]+sec`, "$1 T"}, {`qdisc.*`, ""}, {`(?m)^[0-9]+: `, ""}, {` +\n`, "\n"},
-		{`(?m)^ *link/.*\n`, ""}, {`(?m)^ *(veth|bridge).*\n`, ""},
+		{`(valid_lft|preferred_lft|expires) [0-9]+sec`, "$1 T"},
+		{`qdisc.*`, ""},
+		{`(?m)^[0-9]+: `, ""},
+		{` +\n`, "\n"},
+		{`(?m)^ *link/.*\n`, ""},
+		{`(?m)^ *(veth|bridge).*\n`, ""},
 	} {
 		out = regexp.MustCompile(r[0]).ReplaceAllString(out, r[1])
 	}

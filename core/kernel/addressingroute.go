@@ -52,7 +52,7 @@ func (s *survey) routes() error {
 
 // routeIdentity is by what `ip route replace` finds the route that it replaces.
 func routeIdentity(b []byte, all []part) string {
-	return fmt.Sprint(b[0], b[1], b[2], b[3], routeTable(b, all), valueOf(all, unix.RTA_DST), valueOf(all, unix.RTA_SRC), valueOf(all, unix.RTA_PRIORITY))
+	return fmt.Sprint(b[0], b[1], b[2], b[3], routeTable(b, all)) + digest(slices.Concat(valueOf(all, unix.RTA_DST), []byte{0}, valueOf(all, unix.RTA_SRC), []byte{0}, valueOf(all, unix.RTA_PRIORITY)))
 }
 
 func flagsOf(route []byte) uint32 { return nl.NativeEndian().Uint32(route[8:]) }
