@@ -269,3 +269,40 @@ func (h *testHost) dieCLI(step int, args []string) bool {
 	}
 	return err == nil
 }
+
+// TestConnectionsSurviveAnotherUplink gives a switch that carries the host another NIC
+// of the same network: the host stays on its port, with the other NIC's MAC address.
+func TestConnectionsSurviveAnotherUplink(t *testing.T) {
+	h := newHost(t)
+	outside, err := h.Neighbour("outside")
+	ok(t, err)
+	h.script(outside, "link add wan address 02:00:00:00:00:01 type bridge forward_delay 0\nlink set wan up")
+	for _, nic := range []string{"eth0", "eth1"} {
+		ok(t, host.Cable(h.Netns, nic, outside, "to-"+nic))
+		h.keeps = append(h.keeps, nic)
+		h.run(outside, "ip", "link", "set", "to-"+nic, "master", "wan")
+	}
+	h.script(outside, router)
+	h.script(h.Netns, hostNIC)
+	if out, err := h.Patchbay("switch", "add", "lan", "--uplink", "eth0"); err != nil {
+		t.Fatal(err, out)
+	}
+	all := streams(t, h, outside)
+	for _, nic := range []string{"eth1", "eth0"} {
+		interruption(t, "nothing", all)
+		if out, err := h.Patchbay("switch", "set", "lan", "--uplink", nic); err != nil {
+			t.Fatal(err, out)
+		}
+		reaches(t, outside, "192.0.2.5")
+		reaches(t, outside, "2001:db8:1::5")
+		t.Logf("to %s: longest gap %v", nic, interruption(t, "set --uplink "+nic, all))
+	}
+	if out, err := h.Patchbay("switch", "delete", "lan"); err != nil {
+		t.Fatal(err, out)
+	}
+	reaches(t, outside, "192.0.2.5")
+	interruption(t, "delete", all)
+	if there := h.run(h.Netns, "ip", "addr", "show", "dev", "eth0"); !strings.Contains(there, "192.0.2.6/24") {
+		t.Errorf("the host is not back on eth0: %s", there)
+	}
+}

@@ -77,6 +77,9 @@ func (f *Fake) setEndpoint(s plan.SetEndpoint) error {
 		return err
 	}
 	if !e.MAC.IsZero() {
+		if link.MAC != e.MAC { // neigh_changeaddr: permanent ones too
+			link.items = slices.DeleteFunc(link.items, func(i plan.Item) bool { return i.Kind == plan.ItemNeighbour })
+		}
 		link.MAC = e.MAC
 	}
 	if e.Alias != "" {

@@ -246,6 +246,7 @@ func samePort(want, have Port) bool {
 // below IPv6's minimum there is no IPv6 to configure, and going up comes late.
 func (d *differ) endpoint(port string, want, have Endpoint) {
 	at := At{Port: port, Netns: want.Netns, Name: want.Name}
+	renewed := want.MAC != have.MAC
 	if want.MTU != have.MTU {
 		early := want
 		early.Up = have.Up
@@ -265,6 +266,9 @@ func (d *differ) endpoint(port string, want, have Endpoint) {
 	}
 	if want.MAC != have.MAC || want.Alias != have.Alias || want.Up != have.Up || want.NoLinkLocal && !have.NoLinkLocal {
 		d.add(SetEndpoint{Port: port, Endpoint: want})
+	}
+	if renewed {
+		d.neighbours(want)
 	}
 	for _, r := range want.Routes {
 		if !slices.ContainsFunc(have.Routes, func(h vswitch.Route) bool { return sameRoute(r, h) }) {

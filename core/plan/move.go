@@ -178,6 +178,19 @@ func (d *differ) host(m move, nic func()) {
 	}
 }
 
+// neighbours adds again what a netdev of the host forgets with its MAC address, even
+// what somebody has configured.
+func (d *differ) neighbours(e Endpoint) {
+	if e.Netns != "" {
+		return
+	}
+	for _, i := range d.desired.Hosts[e.Name].Items {
+		if i.Kind == ItemNeighbour && d.observed.Hosts[e.Name].has(i) {
+			d.add(CarryItem{Netdev: e.Name, Item: i})
+		}
+	}
+}
+
 func (d *differ) announce(netdev string) {
 	var addresses []netip.Addr
 	for _, i := range d.desired.Hosts[netdev].Items {
