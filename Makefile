@@ -58,6 +58,8 @@ install: build ## Install under DESTDIR: PREFIX (/usr/local), CNIBINDIR (/opt/cn
 	install -D -m 0644 packaging/systemd/patchbayd.socket '$(DESTDIR)$(UNITDIR)/patchbayd.socket'
 	sed 's|@BINDIR@|$(PREFIX)/bin|' packaging/systemd/patchbayd.service >bin/patchbayd.service
 	install -D -m 0644 bin/patchbayd.service '$(DESTDIR)$(UNITDIR)/patchbayd.service'
+	sed 's|@BINDIR@|$(PREFIX)/bin|' packaging/systemd/patchbay-restore.service >bin/patchbay-restore.service
+	install -D -m 0644 bin/patchbay-restore.service '$(DESTDIR)$(UNITDIR)/patchbay-restore.service'
 	install -D -m 0755 bin/cni/patchbay '$(DESTDIR)$(CNIBINDIR)/patchbay'
 	install -d '$(DESTDIR)$(MANDIR)' '$(DESTDIR)$(COMPDIR)'
 	bin/patchbay docs man '$(DESTDIR)$(MANDIR)'
@@ -65,7 +67,7 @@ install: build ## Install under DESTDIR: PREFIX (/usr/local), CNIBINDIR (/opt/cn
 
 .PHONY: uninstall
 uninstall: ## Remove what install put there; switches and their state stay
-	rm -f '$(DESTDIR)$(PREFIX)/bin/patchbayd' '$(DESTDIR)$(UNITDIR)'/patchbayd.{socket,service}
+	rm -f '$(DESTDIR)$(PREFIX)/bin/patchbayd' '$(DESTDIR)$(UNITDIR)'/patchbayd.{socket,service} '$(DESTDIR)$(UNITDIR)/patchbay-restore.service'
 	rm -f '$(DESTDIR)$(PREFIX)/bin/patchbay' '$(DESTDIR)$(CNIBINDIR)/patchbay' '$(DESTDIR)$(COMPDIR)/patchbay'
 	rm -f '$(DESTDIR)$(MANDIR)'/patchbay.1 '$(DESTDIR)$(MANDIR)'/patchbay-*.1
 
@@ -85,6 +87,7 @@ test-unit: ## Unit tests with the race detector, shuffled
 .PHONY: build-faults
 build-faults:
 	@CGO_ENABLED=0 go build -tags patchbay_faults -trimpath -o bin/faults/patchbay ./cni
+	@CGO_ENABLED=0 go build -tags patchbay_faults -trimpath -o bin/faults/cli ./cmd/patchbay
 	@$(GOBUILD) -tags patchbay_faults -o bin/faults/patchbayd ./cmd/patchbayd
 	@CGO_ENABLED=0 go build -tags patchbay_faults -trimpath -o bin/faults/cli/patchbay ./cmd/patchbay
 

@@ -180,3 +180,39 @@ func TestApplyIsAllOrNothing(t *testing.T) {
 		t.Errorf("the kernel has\n%s, want\n%s", after, links)
 	}
 }
+
+// TestKilledApplyOnLinux kills the CLI, as by kill -9, before each step in the kernel of
+// an apply that exchanges uplinks, makes a switch and deletes one. The same apply again
+// reaches what was asked for.
+func TestKilledApplyOnLinux(t *testing.T) {
+	h := newHost(t)
+	h.outside("eth1")
+	h.outside("eth2")
+	cli := filepath.Join(h.Root, "bin/faults/cli")
+	if _, err := os.Stat(cli); err != nil {
+		t.Fatalf("%v; run `make build-faults`", err)
+	}
+	before := h.file("version: 1\nswitches:\n- {name: a, uplink: eth1}\n- {name: b, uplink: eth2, mtu: 1400}\n- {name: old, type: private}\n")
+	after := h.file("version: 1\nswitches:\n- {name: a, uplink: eth2}\n- {name: b, uplink: eth1}\n- {name: new, type: internal, gateway: [10.3.0.1/24], masquerade: true}\n")
+	killed := 0
+	for step := 1; ; step++ {
+		h.patchbay("apply", "--prune", "-f", before)
+		_, err := h.RunEnv(append(h.Env(), fmt.Sprintf("PATCHBAY_DIE_AT=%d", step)), cli, "apply", "--prune", "-f", after)
+		if err == nil {
+			break
+		}
+		if !strings.Contains(err.Error(), "killed") {
+			t.Fatalf("before step %d: %v", step, err)
+		}
+		killed++
+		h.patchbay("apply", "--prune", "-f", after)
+		if out := h.patchbay("diff", "--prune", "-f", after); out != "nothing to change\n" {
+			t.Errorf("killed before step %d, then: %s", step, out)
+		}
+		h.wantWhole()
+	}
+	if killed == 0 {
+		t.Error("the CLI was never killed: the build has no faults")
+	}
+	t.Logf("killed before each of %d steps", killed)
+}

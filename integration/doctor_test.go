@@ -75,6 +75,7 @@ func TestDoctorMends(t *testing.T) {
 	if blocking := h.doctor(); len(blocking) > 0 {
 		t.Errorf("after restore: %+v", blocking)
 	}
+	h.run(h.Netns, "nft", "delete table inet wall")
 	ok(t, net.Del(a))
 	ok(t, net.Del(b))
 }

@@ -17,6 +17,7 @@ type wireError struct {
 	Op     string       `json:"op,omitempty"`
 	Object string       `json:"object,omitempty"`
 	Hint   string       `json:"hint,omitempty"`
+	Field  string       `json:"field,omitempty"`
 	// Of any other error.
 	Text  string       `json:"text,omitempty"`
 	Is    vswitch.Kind `json:"is,omitempty"` // it is this kind itself
@@ -43,7 +44,7 @@ func encodeError(err error, depth int) *wireError {
 	w := &wireError{}
 	switch e := err.(type) { //nolint:errorlint // every layer is taken off in turn
 	case *vswitch.Error:
-		w.Kind, w.Op, w.Object, w.Hint = e.Kind, e.Op, e.Object, e.Hint
+		w.Kind, w.Op, w.Object, w.Hint, w.Field = e.Kind, e.Op, e.Object, e.Hint, e.Field
 		w.Cause = encodeError(e.Err, depth+1)
 		return w
 	case vswitch.Kind:
@@ -80,7 +81,7 @@ func (w *wireError) err() error {
 	case w == nil:
 		return nil
 	case w.Kind != "":
-		return &vswitch.Error{Kind: w.Kind, Op: w.Op, Object: w.Object, Hint: w.Hint, Err: w.Cause.err()}
+		return &vswitch.Error{Kind: w.Kind, Op: w.Op, Object: w.Object, Hint: w.Hint, Field: w.Field, Err: w.Cause.err()}
 	case w.Is != "":
 		return w.Is
 	case w.Errno != 0:
