@@ -195,7 +195,7 @@ func (f *Fake) addFDB(name string, mac vswitch.MAC) error {
 		return err
 	}
 	if port.master == nil || port.master.Kind != "bridge" {
-		return fmt.Errorf("%s is no bridge's port: %w", name, syscall.EOPNOTSUPP)
+		return refused(vswitch.Drifted, syscall.EOPNOTSUPP, "%s is no bridge's port", name)
 	}
 	if err := mac.ValidateStatic(); err != nil {
 		return errors.Join(err, syscall.EINVAL)

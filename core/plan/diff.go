@@ -12,24 +12,27 @@ import (
 // observed must hold only what the caller answers for. Diff(s, s) is empty, and
 // after the steps have been applied Diff of the two is empty.
 func Diff(desired, observed State) []Step {
-	var d differ
+	d := differ{lost: lostHalves(desired.Ports, observed.Ports)}
 	d.rulesFirst(desired.Rules, observed.Rules)
 	d.bridges(desired.Bridges, observed.Bridges)
 	for _, name := range sorted(observed.Ports) {
 		want, keep := desired.Ports[name]
 		switch have := observed.Ports[name]; {
+		case !keep && pairGoes(name, desired.Ports, observed.Ports):
+			// With its other end.
 		case !keep:
 			d.removePort(have)
-		case elsewhere(want, have):
+		case elsewhere(want, have) || d.lost[name]:
 			d.add(DeleteNetdev{Name: name}) // before any new pair wants the name that its owner's end has
 		default:
 			d.staleRoutes(want, have)
 		}
 	}
-	for _, name := range sorted(desired.Ports) {
+	for _, name := range inOrder(desired.Ports) {
 		have, exists := observed.Ports[name]
-		d.port(desired.Ports[name], have, exists)
+		d.port(desired.Ports[name], have, exists && !d.lost[name])
 	}
+	d.awaitTrunks()
 	for _, name := range sorted(observed.Bridges) {
 		if _, keep := desired.Bridges[name]; !keep {
 			d.add(DeleteBridge{Name: name})
@@ -42,7 +45,11 @@ func Diff(desired, observed State) []Step {
 	return d.steps
 }
 
-type differ struct{ steps []Step }
+type differ struct {
+	steps []Step
+	lost  map[string]bool // trunks' ends without their other ends: see lostHalves
+	trunk []string        // ends of trunks that have been brought up, to be waited for
+}
 
 func (d *differ) add(s Step) { d.steps = append(d.steps, s) }
 
@@ -144,6 +151,9 @@ func elsewhere(want, have Port) bool {
 // port brings one port to what is wanted. The owner's end comes up last, with
 // its addresses on it: what it sends first finds the way back already there.
 func (d *differ) port(want, have Port, exists bool) {
+	if !want.Trunk {
+		d.awaitTrunks()
+	}
 	if !exists || elsewhere(want, have) {
 		have = Port{}
 		if want.Endpoint != nil {
@@ -167,7 +177,10 @@ func (d *differ) port(want, have Port, exists bool) {
 			d.add(AddFDB{Port: want.Name, MAC: mac})
 		}
 	}
-	if want.Endpoint != nil {
+	if want.Trunk && want.Up && (!have.Up || have.Bridge != want.Bridge) {
+		d.trunk = append(d.trunk, want.Name)
+	}
+	if want.Endpoint != nil && !want.Trunk {
 		d.endpoint(want.Name, *want.Endpoint, *have.Endpoint)
 		if want.Up && want.Endpoint.Up && (!have.Up || !have.Endpoint.Up) {
 			d.add(AwaitPort{Name: want.Name})

@@ -55,6 +55,10 @@ type Port struct {
 	// Endpoint is the other end of a veth pair that is ours to make and remove.
 	// Nil for a netdev of somebody else: an uplink, a tap.
 	Endpoint *Endpoint
+	// Trunk marks the two ends of a pair that joins bridges of one switch. Both are
+	// ports; the one that is the other's Endpoint has none itself. It is no property
+	// of a netdev, and is not observed.
+	Trunk bool
 }
 
 // Endpoint is the end of a veth pair that the owner sees.
