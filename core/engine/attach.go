@@ -82,6 +82,8 @@ type reservation struct {
 	record store.SwitchRecord
 	caps   kernel.Capabilities // as far as ports need them
 	known  bool                // the port was there before; the kernel may have any part of it
+	// segments is how many further segments the switch has.
+	segments int
 }
 
 func (r reservation) attachment() Attachment {
@@ -138,7 +140,7 @@ func (e *Engine) reserve(req AttachRequest) (reservation, error) {
 		if !found || realised.Changing {
 			return errNotRealised
 		}
-		r.record = realised.SwitchRecord
+		r.record, r.segments = realised.SwitchRecord, realised.Segments
 		r.caps.PortLocked, r.caps.BridgeRules = realised.LocksPorts, realised.HasRules
 		if req.Define != nil {
 			if err := agrees(*req.Define, r.record); err != nil {
@@ -165,6 +167,9 @@ func (e *Engine) resume(tx *store.Tx, req AttachRequest, r *reservation) error {
 			Kind: vswitch.Conflict, Err: fmt.Errorf("is attached already, with another %s", reason),
 			Hint: fmt.Sprintf("run `patchbay port delete %s`, or have the runtime delete the attachment", r.port.ID),
 		}
+	}
+	if r.port.Segment > r.segments {
+		return errNotRealised
 	}
 	if r.port.Owner.Netns == req.Owner.Netns {
 		return nil
@@ -238,7 +243,7 @@ func (e *Engine) plug(ctx context.Context, r reservation) error {
 		}
 	}
 	if !r.known && !r.port.Adopted {
-		err := e.kernel.Apply(ctx, plan.Diff(desired, plan.State{}))
+		err := e.kernel.Apply(ctx, plan.Diff(desired, around(r.port, r.record)))
 		if !errors.Is(err, vswitch.AlreadyExists) {
 			return needsRepair(err)
 		}
@@ -249,6 +254,9 @@ func (e *Engine) plug(ctx context.Context, r reservation) error {
 		}
 	}
 	bridge := plan.State{Bridges: switchState(r.record, r.caps).Bridges}
+	if r.port.Segment > 0 {
+		bridge = plan.Union(bridge, segmentState(r.record, r.segments))
+	}
 	seen, err := e.kernel.Observe(ctx, bridge)
 	if err != nil {
 		return err

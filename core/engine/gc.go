@@ -50,7 +50,9 @@ func (e *Engine) GC(ctx context.Context, req GCRequest) (GCReport, error) {
 			report.Netdevs = append(report.Netdevs, n.Name)
 		}
 	}
-	return report, fault("gc", "", errors.Join(errs...))
+	removed, err := e.tidySegments(ctx, netdevs)
+	report.Netdevs = append(report.Netdevs, removed...)
+	return report, fault("gc", "", errors.Join(append(errs, err)...))
 }
 
 // stale decides on one port. A runtime knows its own network's attachments.

@@ -132,7 +132,11 @@ func (e *Engine) repairs(ctx context.Context, p vswitch.Port) ([]plan.Step, erro
 	if err != nil {
 		return nil, err
 	}
-	desired, err := e.desired(&transaction{caps: caps, changes: []change{{new: &r}}})
+	t := &transaction{caps: caps, changes: []change{{new: &r}}}
+	if err := e.store.View(t.standing); err != nil {
+		return nil, err
+	}
+	desired, err := e.desired(t)
 	if err != nil {
 		return nil, err
 	}

@@ -91,7 +91,16 @@ func (e *Engine) judgeSwitches(ctx context.Context, s *Status, records []store.S
 			}
 		}
 		desired := switchState(r, s.Capabilities)
-		err := e.store.View(func(tx *store.Tx) (err error) {
+		err := e.store.View(func(tx *store.Tx) error {
+			was, _, err := tx.Realised(r.Name)
+			if err == nil && was.Segments > 0 {
+				var guests plan.State
+				guests, err = guestsState(tx, r)
+				desired = plan.Union(desired, plan.Union(segmentState(r, was.Segments), guests))
+			}
+			if err != nil {
+				return err
+			}
 			desired.Rules, err = allRules(tx, s.Capabilities)
 			return err
 		})

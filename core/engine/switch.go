@@ -140,6 +140,9 @@ func (e *Engine) repairSwitch(ctx context.Context, r store.SwitchRecord, caps ke
 		}
 	}
 	t := &transaction{caps: caps, changes: []change{{new: &r}}}
+	if err := e.strangers(ctx, t); err != nil {
+		return SwitchStatus{}, err
+	}
 	if err := e.begin(t); err != nil {
 		return SwitchStatus{}, err
 	}
@@ -183,7 +186,13 @@ func statusOf(tx *store.Tx, r store.SwitchRecord) (SwitchStatus, error) {
 		s.HostPortNetdev = vswitch.HostPortName(r.Name)
 	}
 	var err error
-	s.Ports, err = tx.PortCount(r.Name)
+	if s.Ports, err = tx.PortCount(r.Name); err != nil {
+		return s, err
+	}
+	realised, _, err := tx.Realised(r.Name)
+	if realised.Segments > 0 {
+		s.Segments = 1 + realised.Segments
+	}
 	return s, err
 }
 

@@ -28,12 +28,16 @@ type transaction struct {
 	from []store.SwitchRecord
 	// before and after are guests' ports whose MTU changes with that of their switch.
 	before, after []vswitch.Port
+	segments      map[string]extent // by switch
 }
 
 // transact carries out changes whose new records are complete and valid. The
 // caller holds the locks of all the switches.
 func (e *Engine) transact(ctx context.Context, caps kernel.Capabilities, changes ...change) error {
 	t := &transaction{caps: caps, changes: changes}
+	if err := e.strangers(ctx, t); err != nil {
+		return err
+	}
 	if err := e.begin(t); err != nil {
 		return err
 	}
@@ -56,6 +60,9 @@ func (e *Engine) transact(ctx context.Context, caps kernel.Capabilities, changes
 // wanted of it.
 func (e *Engine) begin(t *transaction) error {
 	return e.store.Update(func(tx *store.Tx) error {
+		if err := t.extents(tx, e.sizes); err != nil {
+			return err
+		}
 		t.from = t.olds()
 		for _, name := range t.names() {
 			was, found, err := tx.Realised(name)
@@ -66,10 +73,11 @@ func (e *Engine) begin(t *transaction) error {
 				continue
 			}
 			t.from = append(t.from, was.SwitchRecord)
-			if was.Changing {
+			reach := max(was.Segments, t.segments[name].want)
+			if was.Changing && was.Segments == reach {
 				continue
 			}
-			was.Changing = true
+			was.Changing, was.Segments = true, reach
 			if err := tx.PutRealised(was); err != nil {
 				return err
 			}
@@ -111,7 +119,10 @@ func (t *transaction) news() (records []store.SwitchRecord) {
 
 // reverse is the transaction back.
 func (t *transaction) reverse() *transaction {
-	back := &transaction{caps: t.caps, from: t.news(), before: t.after, after: t.before}
+	back := &transaction{caps: t.caps, from: t.news(), before: t.after, after: t.before, segments: make(map[string]extent)}
+	for name, x := range t.segments {
+		back.segments[name] = extent{had: max(x.had, x.want), want: x.want}
+	}
 	for _, c := range t.changes {
 		back.changes = append(back.changes, change{old: c.new, new: c.old})
 	}
@@ -187,6 +198,7 @@ func (e *Engine) shift(ctx context.Context, t *transaction) error {
 	had := plan.State{}
 	for _, r := range t.from {
 		had = plan.Union(had, switchState(r, t.caps))
+		had = plan.Union(had, segmentState(r, t.segments[r.Name].had))
 		had.Rules = plan.Union(had, plan.State{Rules: hostRules([]store.SwitchRecord{r}, t.caps)}).Rules
 	}
 	had.Forward = plan.Families{} // others may count on it by now
@@ -196,6 +208,9 @@ func (e *Engine) shift(ctx context.Context, t *transaction) error {
 	if err := e.reach(ctx, desired, had); err != nil {
 		return err
 	}
+	if err := e.joinGuests(ctx, t); err != nil {
+		return err
+	}
 	return e.resizeGuests(ctx, t)
 }
 
@@ -203,6 +218,7 @@ func (e *Engine) shift(ctx context.Context, t *transaction) error {
 func (e *Engine) desired(t *transaction) (desired plan.State, err error) {
 	for _, r := range t.news() {
 		desired = plan.Union(desired, switchState(r, t.caps))
+		desired = plan.Union(desired, segmentState(r, t.segments[r.Name].want))
 	}
 	if desired.Ports == nil { // to be put to: see releaseUplinks
 		desired.Ports = make(map[string]plan.Port)
@@ -230,7 +246,7 @@ func (e *Engine) conclude(t *transaction) error {
 				if err := forgetSwitch(tx, c.old.Name); err != nil {
 					return err
 				}
-			} else if err := noteRealised(tx, *c.new, t.caps); err != nil {
+			} else if err := noteRealised(tx, *c.new, t.caps, t.segments[c.new.Name].want); err != nil {
 				return err
 			}
 		}
@@ -261,13 +277,13 @@ func (e *Engine) revert(ctx context.Context, t *transaction) error {
 
 // noteRealised notes that the kernel has all of a switch and no more: from now on
 // attachments need not look.
-func noteRealised(tx *store.Tx, r store.SwitchRecord, caps kernel.Capabilities) error {
+func noteRealised(tx *store.Tx, r store.SwitchRecord, caps kernel.Capabilities, segments int) error {
 	if !r.HostPort() { // it had one, perhaps
 		if err := tx.DeletePort(vswitch.HostPortSwitchEnd(r.Name)); err != nil {
 			return err
 		}
 	}
-	return tx.PutRealised(store.Realised{SwitchRecord: r, LocksPorts: caps.PortLocked, HasRules: caps.BridgeRules})
+	return tx.PutRealised(store.Realised{SwitchRecord: r, LocksPorts: caps.PortLocked, HasRules: caps.BridgeRules, Segments: segments})
 }
 
 // forgetSwitch drops a switch that the kernel has not any more, and with the host's

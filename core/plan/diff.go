@@ -12,13 +12,13 @@ import (
 // observed must hold only what the caller answers for. Diff(s, s) is empty, and
 // after the steps have been applied Diff of the two is empty.
 func Diff(desired, observed State) []Step {
-	d := differ{lost: lostHalves(desired.Ports, observed.Ports)}
+	d := differ{lost: lostHalves(desired.Ports, observed.Ports), taken: takenAlong(desired.Ports, observed.Ports)}
 	d.rulesFirst(desired.Rules, observed.Rules)
 	d.bridges(desired.Bridges, observed.Bridges)
 	for _, name := range sorted(observed.Ports) {
 		want, keep := desired.Ports[name]
 		switch have := observed.Ports[name]; {
-		case !keep && pairGoes(name, desired.Ports, observed.Ports):
+		case !keep && d.taken[name]:
 			// With its other end.
 		case !keep:
 			d.removePort(have)
@@ -48,6 +48,7 @@ func Diff(desired, observed State) []Step {
 type differ struct {
 	steps []Step
 	lost  map[string]bool // trunks' ends without their other ends: see lostHalves
+	taken map[string]bool // ends that go with the pair they are of
 	trunk []string        // ends of trunks that have been brought up, to be waited for
 }
 

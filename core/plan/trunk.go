@@ -42,14 +42,16 @@ func lostHalves(desired, observed map[string]Port) map[string]bool {
 	return lost
 }
 
-// pairGoes reports whether a port is the end of a pair that goes by its other end.
-func pairGoes(name string, desired, observed map[string]Port) bool {
-	for other, have := range observed {
-		if _, keep := desired[other]; !keep && have.Endpoint != nil && have.Endpoint.Netns == "" && have.Endpoint.Name == name {
-			return true
+// takenAlong are the ends in the host's namespace that go when a pair is removed by
+// its other end.
+func takenAlong(desired, observed map[string]Port) map[string]bool {
+	taken := make(map[string]bool)
+	for name, have := range observed {
+		if _, keep := desired[name]; !keep && have.Endpoint != nil && have.Endpoint.Netns == "" {
+			taken[have.Endpoint.Name] = true
 		}
 	}
-	return false
+	return taken
 }
 
 // awaitTrunks waits until the bridges forward on trunks that were brought up: what

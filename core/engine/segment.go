@@ -1,0 +1,341 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/patchbay-net/patchbay/core/kernel"
+	"github.com/patchbay-net/patchbay/core/plan"
+	"github.com/patchbay-net/patchbay/core/store"
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+// This file lets a switch grow past the ports of one bridge, and shrink again: see
+// vswitch.Load. An Attach that is given a port on a segment that is not there yet has
+// the switch made again under its lock, which makes the segment; the last one goes,
+// once it is empty and not needed soon, when a port is detached, and at the latest
+// with GC.
+//
+// A frame to an address that a segment does not know goes over its trunk to the root.
+// The root knows the addresses of all guests: those on a segment are entries that
+// point to its trunk. They belong to the guests' ports and come and go with them.
+
+// extent is how many further segments a switch may have in the kernel, and how many
+// it is to have.
+type extent struct{ had, want int }
+
+// segmentState are the further segments 1 to n of a switch and their trunks, without
+// guests' entries.
+func segmentState(r store.SwitchRecord, n int) plan.State {
+	s := plan.State{Bridges: make(map[string]plan.Bridge), Ports: make(map[string]plan.Port)}
+	for k := 1; k <= n; k++ {
+		bridge, number := vswitch.SegmentName(r.Name, k), strconv.Itoa(k)
+		s.Bridges[bridge] = plan.Bridge{
+			Name: bridge, MAC: vswitch.DerivedMAC("segment", number, r.BridgeMAC.String()), MTU: r.EffectiveMTU, Up: true,
+			Alias: vswitch.Alias("bridge", r.Name, "segment="+number),
+		}
+		atRoot, atSegment := trunk(r, k)
+		s.Ports[atRoot.Name], s.Ports[atSegment.Name] = atRoot, atSegment
+	}
+	return s
+}
+
+// trunk joins a further segment to the root. At the root it takes what is for the
+// segment's guests and nothing else; it is in the group of the switch's ports, so that
+// reports of listeners do not go from segment to segment. At the segment it is what an
+// uplink is: the way to every address that is no port's.
+func trunk(r store.SwitchRecord, segment int) (atRoot, atSegment plan.Port) {
+	root, far := vswitch.TrunkNames(r.Name, segment)
+	number := strconv.Itoa(segment)
+	alias := vswitch.Alias("trunk", r.Name, "segment="+number)
+	atRoot = plan.Port{
+		Name: root, Bridge: vswitch.BridgeName(r.Name), Alias: alias, Group: vswitch.Group(r.Number), MTU: r.EffectiveMTU, Up: true,
+		MAC: vswitch.DerivedMAC("trunk", number, r.BridgeMAC.String()), Trunk: true,
+	}
+	atSegment = plan.Port{
+		Name: far, Bridge: vswitch.SegmentName(r.Name, segment), Alias: alias, Group: vswitch.UplinkGroup, MTU: r.EffectiveMTU, Up: true,
+		MAC: vswitch.DerivedMAC("trunk to root", number, r.BridgeMAC.String()), Flood: true, Trunk: true,
+	}
+	atRoot.Endpoint = &plan.Endpoint{Name: far, MAC: atSegment.MAC, MTU: r.EffectiveMTU}
+	return atRoot, atSegment
+}
+
+// around is what a port leans on besides its bridge and does not make: the trunk of
+// its segment at the root, without an entry for the port. On the root it is nothing.
+func around(p vswitch.Port, r store.SwitchRecord) plan.State {
+	if p.Segment == 0 {
+		return plan.State{}
+	}
+	atRoot, _ := trunk(r, p.Segment)
+	return plan.State{Ports: map[string]plan.Port{atRoot.Name: atRoot}}
+}
+
+// entryState is the port's entry at the root, on the trunk of its segment.
+func entryState(p vswitch.Port, r store.SwitchRecord) plan.State {
+	s := around(p, r)
+	for name, t := range s.Ports {
+		t.FDB = []vswitch.MAC{p.MAC}
+		s.Ports[name] = t
+	}
+	return s
+}
+
+// extents reads, for the transaction's switches, how far they reach and how far they
+// shall reach, which follows from the ports that they have.
+func (t *transaction) extents(tx *store.Tx, sizes vswitch.SegmentSizes) error {
+	t.segments = make(map[string]extent)
+	for _, name := range t.names() {
+		was, _, err := tx.Realised(name)
+		if err != nil {
+			return err
+		}
+		load, err := tx.Load(name)
+		if err != nil {
+			return err
+		}
+		t.segments[name] = extent{had: was.Segments, want: load.Wanted(sizes)}
+	}
+	return nil
+}
+
+// standing is extents for a look at a switch: it shall reach as far as it does.
+func (t *transaction) standing(tx *store.Tx) error {
+	t.segments = make(map[string]extent)
+	for _, name := range t.names() {
+		was, _, err := tx.Realised(name)
+		if err != nil {
+			return err
+		}
+		t.segments[name] = extent{had: was.Segments, want: was.Segments}
+	}
+	return nil
+}
+
+// joinGuests gives the trunks of the transaction's switches the guests' entries that
+// they lack: a trunk that is made again has none. Each is looked at under its port's
+// lock, since a guest may go at any time, and its entry with it.
+func (e *Engine) joinGuests(ctx context.Context, t *transaction) error {
+	for _, r := range t.news() {
+		if t.segments[r.Name].want == 0 {
+			continue
+		}
+		ports, err := e.portsOn(r.Name)
+		if err != nil {
+			return err
+		}
+		missing, err := e.unjoined(ctx, r, ports)
+		if err != nil {
+			return err
+		}
+		for _, p := range missing {
+			if err := e.joinGuest(ctx, p.ID, r); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// unjoined are the ports whose entry at the root is not there.
+func (e *Engine) unjoined(ctx context.Context, r store.SwitchRecord, ports []vswitch.Port) (missing []vswitch.Port, err error) {
+	scope := plan.State{Ports: make(map[string]plan.Port)}
+	names := make(map[int]string)
+	for _, p := range ports {
+		if p.Segment == 0 {
+			continue
+		}
+		if names[p.Segment] == "" {
+			t, _ := trunk(r, p.Segment)
+			names[p.Segment] = t.Name
+		}
+		t := scope.Ports[names[p.Segment]]
+		t.FDB = append(t.FDB, p.MAC)
+		scope.Ports[names[p.Segment]] = t
+	}
+	seen, err := e.kernel.Observe(ctx, scope)
+	if err != nil {
+		return nil, err
+	}
+	joined := make(map[vswitch.MAC]bool)
+	for _, t := range seen.Ports {
+		for _, mac := range t.FDB {
+			joined[mac] = true
+		}
+	}
+	for _, p := range ports {
+		if p.Segment > 0 && !joined[p.MAC] {
+			missing = append(missing, p)
+		}
+	}
+	return missing, nil
+}
+
+func (e *Engine) joinGuest(ctx context.Context, id string, r store.SwitchRecord) error {
+	unlock, err := e.store.LockPort(id)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	var p vswitch.Port
+	err = e.store.View(func(tx *store.Tx) (err error) {
+		p, err = tx.Port(id)
+		return err
+	})
+	if errors.Is(err, vswitch.NotFound) || err == nil && p.Switch != r.Name {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return e.kernel.Apply(ctx, plan.Diff(entryState(p, r), around(p, r)))
+}
+
+// strangers refuses to make segments whose netdevs' names somebody else has. It goes
+// before the intent: what was begun before is ours, whatever a killed process has made
+// of it.
+func (e *Engine) strangers(ctx context.Context, t *transaction) error {
+	if err := e.store.View(func(tx *store.Tx) error { return t.extents(tx, e.sizes) }); err != nil {
+		return err
+	}
+	for _, r := range t.news() {
+		x := t.segments[r.Name]
+		for k := x.had + 1; k <= x.want; k++ {
+			atRoot, atSegment := vswitch.TrunkNames(r.Name, k)
+			if err := e.netdevsFree(ctx, r.Name, vswitch.SegmentName(r.Name, k), atRoot, atSegment); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// shrink removes the further segments that a switch needs no more.
+func (e *Engine) shrink(ctx context.Context, name string) error {
+	unlock, err := e.lockSwitches(name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	r, err := e.record(name)
+	if errors.Is(err, vswitch.NotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	caps, err := e.capabilities(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := e.repairSwitch(ctx, r, caps); err != nil {
+		return fmt.Errorf("switch %s keeps a segment that it does not need: %w", name, err)
+	}
+	return nil
+}
+
+// tidySegments removes the further segments that switches need no more, and what is left
+// of those that nobody knows.
+func (e *Engine) tidySegments(ctx context.Context, netdevs []kernel.Netdev) (removed []string, err error) {
+	names, err := e.outgrown()
+	for _, name := range names {
+		err = errors.Join(err, e.shrink(ctx, name))
+	}
+	removed, orphans := e.orphanSegments(ctx, netdevs)
+	return removed, errors.Join(err, orphans)
+}
+
+// outgrown are the switches that have more segments than they need.
+func (e *Engine) outgrown() (names []string, err error) {
+	err = e.store.View(func(tx *store.Tx) error {
+		switches, err := tx.Switches()
+		if err != nil {
+			return err
+		}
+		for _, r := range switches {
+			was, _, err := tx.Realised(r.Name)
+			if err != nil {
+				return err
+			}
+			if was.Segments == 0 {
+				continue
+			}
+			load, err := tx.Load(r.Name)
+			if err != nil {
+				return err
+			}
+			if load.Wanted(e.sizes) < was.Segments {
+				names = append(names, r.Name)
+			}
+		}
+		return nil
+	})
+	return names, err
+}
+
+// orphanSegments removes what is left of segments that no switch has: the bridges, by
+// their alias, that no guest with a carrier is on.
+func (e *Engine) orphanSegments(ctx context.Context, netdevs []kernel.Netdev) (removed []string, err error) {
+	used := make(map[string]bool) // bridges with somebody on them
+	for _, n := range netdevs {
+		if n.Carrier && !strings.HasPrefix(n.Alias, vswitch.AliasPrefix+"trunk ") {
+			used[n.Master] = true
+		}
+	}
+	for _, n := range netdevs {
+		name, segment, ok := segmentOf(n.Alias)
+		if !ok || n.Kind != "bridge" || used[n.Name] {
+			continue
+		}
+		gone, err := e.removeOrphanSegment(ctx, name, segment, n.Name)
+		if err != nil {
+			return removed, err
+		}
+		if gone {
+			removed = append(removed, n.Name)
+		}
+	}
+	return removed, nil
+}
+
+func (e *Engine) removeOrphanSegment(ctx context.Context, name string, segment int, bridge string) (bool, error) {
+	unlock, err := e.lockSwitches(name)
+	if err != nil {
+		return false, nil //nolint:nilerr // an alias that names no switch is a stranger's
+	}
+	defer unlock()
+	var was store.Realised
+	err = e.store.View(func(tx *store.Tx) (err error) {
+		was, _, err = tx.Realised(name)
+		return err
+	})
+	if err != nil || segment <= was.Segments || bridge != vswitch.SegmentName(name, segment) {
+		return false, err
+	}
+	atRoot, _ := vswitch.TrunkNames(name, segment)
+	err = e.kernel.Apply(ctx, []plan.Step{plan.DeleteNetdev{Name: atRoot}, plan.DeleteBridge{Name: bridge}})
+	return err == nil, err
+}
+
+// segmentOf reads the alias of a further segment's bridge.
+func segmentOf(alias string) (name string, segment int, ok bool) {
+	rest, ours := strings.CutPrefix(alias, vswitch.AliasPrefix+"bridge switch=")
+	name, number, more := strings.Cut(rest, " segment=")
+	segment, err := strconv.Atoi(number)
+	return name, segment, ours && more && err == nil && segment > 0 && segment <= vswitch.MaxSegments
+}
+
+// guestsState is the entries of all guests of a switch, for a look at it as a whole.
+func guestsState(tx *store.Tx, r store.SwitchRecord) (s plan.State, err error) {
+	ports, err := tx.PortsOf(r.Name)
+	s.Ports = make(map[string]plan.Port)
+	for _, p := range ports {
+		for name, t := range entryState(p, r).Ports {
+			t.FDB = append(s.Ports[name].FDB, t.FDB...)
+			s.Ports[name] = t
+		}
+	}
+	return s, err
+}
