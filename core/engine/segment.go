@@ -155,6 +155,9 @@ func (e *Engine) unjoined(ctx context.Context, r store.SwitchRecord, ports []vsw
 		t.FDB = append(t.FDB, p.MAC)
 		scope.Ports[names[p.Segment]] = t
 	}
+	if len(scope.Ports) == 0 {
+		return nil, nil
+	}
 	seen, err := e.kernel.Observe(ctx, scope)
 	if err != nil {
 		return nil, err
@@ -174,6 +177,13 @@ func (e *Engine) unjoined(ctx context.Context, r store.SwitchRecord, ports []vsw
 }
 
 func (e *Engine) joinGuest(ctx context.Context, id string, r store.SwitchRecord) error {
+	return e.withGuest(id, r, func(p vswitch.Port) error {
+		return e.kernel.Apply(ctx, plan.Diff(entryState(p, r), around(p, r)))
+	})
+}
+
+// withGuest calls fn under a port's lock unless the port has gone from the switch.
+func (e *Engine) withGuest(id string, r store.SwitchRecord, fn func(vswitch.Port) error) error {
 	unlock, err := e.store.LockPort(id)
 	if err != nil {
 		return err
@@ -190,7 +200,30 @@ func (e *Engine) joinGuest(ctx context.Context, id string, r store.SwitchRecord)
 	if err != nil {
 		return err
 	}
-	return e.kernel.Apply(ctx, plan.Diff(entryState(p, r), around(p, r)))
+	return fn(p)
+}
+
+// lostEntries is the plan that gives guests who are attached their entries at the root
+// back. Ports that come and go meanwhile are none of it.
+func (e *Engine) lostEntries(ctx context.Context, r store.SwitchRecord) (steps []plan.Step, err error) {
+	ports, err := e.portsOn(r.Name)
+	if err != nil {
+		return nil, err
+	}
+	missing, err := e.unjoined(ctx, r, ports)
+	for _, p := range missing {
+		err = errors.Join(err, e.withGuest(p.ID, r, func(p vswitch.Port) error {
+			want := entryState(p, r)
+			scope := plan.Union(want, plan.State{Ports: map[string]plan.Port{p.Netdev: {}}})
+			seen, err := e.kernel.Observe(ctx, scope)
+			if _, attached := seen.Ports[p.Netdev]; attached {
+				delete(seen.Ports, p.Netdev)
+				steps = append(steps, plan.Diff(want, seen)...)
+			}
+			return err
+		}))
+	}
+	return steps, err
 }
 
 // strangers refuses to make segments whose netdevs' names somebody else has. It goes
@@ -325,17 +358,4 @@ func segmentOf(alias string) (name string, segment int, ok bool) {
 	name, number, more := strings.Cut(rest, " segment=")
 	segment, err := strconv.Atoi(number)
 	return name, segment, ours && more && err == nil && segment > 0 && segment <= vswitch.MaxSegments
-}
-
-// guestsState is the entries of all guests of a switch, for a look at it as a whole.
-func guestsState(tx *store.Tx, r store.SwitchRecord) (s plan.State, err error) {
-	ports, err := tx.PortsOf(r.Name)
-	s.Ports = make(map[string]plan.Port)
-	for _, p := range ports {
-		for name, t := range entryState(p, r).Ports {
-			t.FDB = append(s.Ports[name].FDB, t.FDB...)
-			s.Ports[name] = t
-		}
-	}
-	return s, err
 }
