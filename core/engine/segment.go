@@ -22,6 +22,7 @@ import (
 // A frame to an address that a segment does not know goes over its trunk to the root.
 // The root knows the addresses of all guests: those on a segment are entries that
 // point to its trunk. They belong to the guests' ports and come and go with them.
+// Broadcasts go by relays instead, from segment to segment: see core/vswitch/segment.go.
 
 // extent is how many further segments a switch may have in the kernel, and how many
 // it is to have.
@@ -38,29 +39,49 @@ func segmentState(r store.SwitchRecord, n int) plan.State {
 			Alias: vswitch.Alias("bridge", r.Name, "segment="+number),
 		}
 		atRoot, atSegment := trunk(r, k)
-		s.Ports[atRoot.Name], s.Ports[atSegment.Name] = atRoot, atSegment
+		before, behind := relay(r, k)
+		for _, p := range []plan.Port{atRoot, atSegment, before, behind} {
+			s.Ports[p.Name] = p
+		}
 	}
 	return s
 }
 
-// trunk joins a further segment to the root. At the root it takes what is for the
-// segment's guests and nothing else; it is in the group of the switch's ports, so that
-// reports of listeners do not go from segment to segment. At the segment it is what an
-// uplink is: the way to every address that is no port's.
+// trunk joins a further segment to the root for what goes to one address. At the root it
+// takes what is for the segment's guests and nothing else. At the segment it is the way
+// to every address that is no port's.
 func trunk(r store.SwitchRecord, segment int) (atRoot, atSegment plan.Port) {
-	root, far := vswitch.TrunkNames(r.Name, segment)
-	number := strconv.Itoa(segment)
-	alias := vswitch.Alias("trunk", r.Name, "segment="+number)
-	atRoot = plan.Port{
-		Name: root, Bridge: vswitch.BridgeName(r.Name), Alias: alias, Group: vswitch.Group(r.Number), MTU: r.EffectiveMTU, Up: true,
-		MAC: vswitch.DerivedMAC("trunk", number, r.BridgeMAC.String()), Trunk: true,
-	}
-	atSegment = plan.Port{
-		Name: far, Bridge: vswitch.SegmentName(r.Name, segment), Alias: alias, Group: vswitch.UplinkGroup, MTU: r.EffectiveMTU, Up: true,
-		MAC: vswitch.DerivedMAC("trunk to root", number, r.BridgeMAC.String()), Flood: true, Trunk: true,
-	}
-	atRoot.Endpoint = &plan.Endpoint{Name: far, MAC: atSegment.MAC, MTU: r.EffectiveMTU}
+	atRoot, atSegment = joint(r, segment, "trunk")
+	atRoot.Name, atSegment.Name = vswitch.TrunkNames(r.Name, segment)
+	atRoot.Bridge = vswitch.BridgeName(r.Name)
+	atRoot.NoBroadcast, atRoot.NoMulticast = true, true
+	atSegment.NoBroadcast, atSegment.NoMulticast, atSegment.Flood = true, true, true
+	atRoot.Endpoint = &plan.Endpoint{Name: atSegment.Name, MAC: atSegment.MAC, MTU: r.EffectiveMTU}
 	return atRoot, atSegment
+}
+
+// relay joins a further segment to the one before it for broadcasts and multicasts.
+func relay(r store.SwitchRecord, segment int) (before, atSegment plan.Port) {
+	before, atSegment = joint(r, segment, "relay")
+	before.Name, atSegment.Name = vswitch.RelayNames(r.Name, segment)
+	before.Bridge = vswitch.SegmentName(r.Name, segment-1)
+	before.Endpoint = &plan.Endpoint{Name: atSegment.Name, MAC: atSegment.MAC, MTU: r.EffectiveMTU}
+	return before, atSegment
+}
+
+// joint is what trunks and relays have in common. The end that is nearer to the root is
+// in the group of the switch's ports: reports of listeners do not go that way. The
+// other end is in the uplinks' group: by it they reach the root, and an uplink there.
+func joint(r store.SwitchRecord, segment int, role string) (near, far plan.Port) {
+	number := strconv.Itoa(segment)
+	near = plan.Port{
+		Alias: vswitch.Alias(role, r.Name, "segment="+number), Group: vswitch.Group(r.Number), MTU: r.EffectiveMTU, Up: true,
+		MAC: vswitch.DerivedMAC(role, number, r.BridgeMAC.String()), Trunk: true,
+	}
+	far = near
+	far.Bridge, far.Group = vswitch.SegmentName(r.Name, segment), vswitch.UplinkGroup
+	far.MAC = vswitch.DerivedMAC(role+", far end", number, r.BridgeMAC.String())
+	return near, far
 }
 
 // around is what a port leans on besides its bridge and does not make: the trunk of
@@ -237,7 +258,8 @@ func (e *Engine) strangers(ctx context.Context, t *transaction) error {
 		x := t.segments[r.Name]
 		for k := x.had + 1; k <= x.want; k++ {
 			atRoot, atSegment := vswitch.TrunkNames(r.Name, k)
-			if err := e.netdevsFree(ctx, r.Name, vswitch.SegmentName(r.Name, k), atRoot, atSegment); err != nil {
+			before, behind := vswitch.RelayNames(r.Name, k)
+			if err := e.netdevsFree(ctx, r.Name, vswitch.SegmentName(r.Name, k), atRoot, atSegment, before, behind); err != nil {
 				return err
 			}
 		}
@@ -313,7 +335,8 @@ func (e *Engine) outgrown() (names []string, err error) {
 func (e *Engine) orphanSegments(ctx context.Context, netdevs []kernel.Netdev) (removed []string, err error) {
 	used := make(map[string]bool) // bridges with somebody on them
 	for _, n := range netdevs {
-		if n.Carrier && !strings.HasPrefix(n.Alias, vswitch.AliasPrefix+"trunk ") {
+		joint := strings.HasPrefix(n.Alias, vswitch.AliasPrefix+"trunk ") || strings.HasPrefix(n.Alias, vswitch.AliasPrefix+"relay ")
+		if n.Carrier && !joint {
 			used[n.Master] = true
 		}
 	}
@@ -348,7 +371,8 @@ func (e *Engine) removeOrphanSegment(ctx context.Context, name string, segment i
 		return false, err
 	}
 	atRoot, _ := vswitch.TrunkNames(name, segment)
-	err = e.kernel.Apply(ctx, []plan.Step{plan.DeleteNetdev{Name: atRoot}, plan.DeleteBridge{Name: bridge}})
+	before, _ := vswitch.RelayNames(name, segment)
+	err = e.kernel.Apply(ctx, []plan.Step{plan.DeleteNetdev{Name: atRoot}, plan.DeleteNetdev{Name: before}, plan.DeleteBridge{Name: bridge}})
 	return err == nil, err
 }
 

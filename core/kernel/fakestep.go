@@ -174,6 +174,7 @@ func (f *Fake) setPort(p plan.Port) error {
 		}
 		link.enslave(bridge)
 		link.learning, link.flood = p.Learning, p.Flood
+		link.isolated, link.noBroadcast, link.noMulticast = p.Isolated, p.NoBroadcast, p.NoMulticast
 		link.locked = p.Locked && f.caps.PortLocked // an old kernel skips the attribute it does not know
 	}
 	if !p.MAC.IsZero() {

@@ -48,7 +48,7 @@ type Port struct {
 	// Learning, Flood (of unknown unicast) and Locked are the bridge's flags.
 	Learning, Flood, Locked bool
 	// Isolated ports do not hear each other, muted ones hear no broadcast or no
-	// multicast: no port of ours is either, and zero is what we want.
+	// multicast: of ours only trunks are muted, for the sake of relays.
 	Isolated, NoBroadcast, NoMulticast bool
 	// FDB are the static, sticky entries that point to the port.
 	FDB []vswitch.MAC

@@ -19,6 +19,8 @@ import (
 //	pbK-NAME   the bridge of the switch's segment K (1, 2, ...)
 //	pbrK-NAME  the end at the root bridge of the trunk to segment K
 //	pbsK-NAME  the end at segment K of that trunk
+//	pbnK-NAME  the end at segment K-1 of the relay of broadcasts to the next one, K
+//	pbvK-NAME  the end at segment K of that relay
 //
 // A NAME that does not fit 15 bytes, or looks like one that did not, is cut and
 // ended with "-" and five characters of its hash.
@@ -48,6 +50,12 @@ func SegmentName(switchName string, segment int) string {
 // TrunkNames names the two ends of the trunk between the root and a further segment.
 func TrunkNames(switchName string, segment int) (atRoot, atSegment string) {
 	return netdevName(fmt.Sprintf("pbr%d-", segment), switchName), netdevName(fmt.Sprintf("pbs%d-", segment), switchName)
+}
+
+// RelayNames names the two ends of the relay between a further segment and the one
+// before it.
+func RelayNames(switchName string, segment int) (before, atSegment string) {
+	return netdevName(fmt.Sprintf("pbn%d-", segment), switchName), netdevName(fmt.Sprintf("pbv%d-", segment), switchName)
 }
 
 const maxNetdevName = 15

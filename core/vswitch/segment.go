@@ -6,10 +6,15 @@ import (
 )
 
 // A Linux bridge takes 1023 ports and slows down on the way there. A switch has no
-// such limit: it is a tree of bridges, its segments. Segment 0 is the root, with the
+// such limit: it is several bridges, its segments. Segment 0 is the root, with the
 // uplink, the host port, the first guests and a trunk to every further segment.
 // Ports that may send from any address are on the root, whose bridge learns; the
 // further ones are told every address.
+//
+// Trunks carry what goes to one address. Broadcasts go from segment to segment, by
+// relays that make a chain of them: over the trunks they would come to all segments
+// at once, and of the copies that are made then, one for each guest, the kernel drops
+// all beyond net.core.netdev_max_backlog (1000), the answers among them.
 
 // SegmentSizes are how many guests' ports a segment takes before the next one fills.
 type SegmentSizes struct {
@@ -18,13 +23,13 @@ type SegmentSizes struct {
 	Further  int // on each further segment
 }
 
-// DefaultSegmentSizes leave the root 123 of its 1023 ports for trunks, the uplink and
-// the host. Segments of 500 ports are as quick as smaller ones, and half of the
-// traffic between 1000 guests stays on one.
-func DefaultSegmentSizes() SegmentSizes { return SegmentSizes{Root: 400, Spoofing: 500, Further: 500} }
+// DefaultSegmentSizes leave the root 273 of its 1023 ports for trunks, the uplink and
+// the host. A broadcast reaches two segments at a time: of 250 ports each, two of them
+// at once do not come near the backlog's 1000.
+func DefaultSegmentSizes() SegmentSizes { return SegmentSizes{Root: 250, Spoofing: 500, Further: 250} }
 
 // MaxSegments is how many further segments a switch has room for on its root.
-const MaxSegments = 100
+const MaxSegments = 250
 
 // Load is how many guests' ports there are on each segment of a switch.
 type Load struct {
