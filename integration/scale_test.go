@@ -44,11 +44,11 @@ func TestFiveThousandPorts(t *testing.T) {
 	start := time.Now()
 	before := available(t)
 	adds := map[int]float64{0: h.timedAdds(n, 0)}
-	var all []*host.Container
-	for _, level := range []int{1000, many} {
-		all = append(all, h.crowd(e, len(all), level-1)...)
-		adds[level] = h.timedAdds(n, level)
-	}
+	all := h.crowd(e, 0, 999)
+	adds[1000] = h.timedAdds(n, 1000)
+	middle := attachTo(h, e, "seg", "middle", false, subnets...)
+	all = append(all, h.crowd(e, len(all), many-2)...)
+	adds[many] = h.timedAdds(n, many)
 	last := attachTo(h, e, "seg", "last", false, subnets...)
 	t.Logf("%d ports after %.0f s; %.2f MB for each container (other work on the machine counts too)",
 		many, time.Since(start).Seconds(), float64(before-available(t))/many/1e6)
@@ -59,8 +59,9 @@ func TestFiveThousandPorts(t *testing.T) {
 	}
 
 	talk(t, h, first, last)
+	talk(t, h, middle, last)
 	reaches(t, first.Netns, linkLocal(h, last)+"%eth0")
-	for _, g := range []guest{first, last} {
+	for _, g := range []guest{first, middle, last} {
 		reaches(t, g.Netns, "10.0.0.1")
 		reaches(t, g.Netns, "fd00::1")
 		reaches(t, h.Netns, g.v4.String())
@@ -75,6 +76,7 @@ func TestFiveThousandPorts(t *testing.T) {
 
 	start = time.Now()
 	first.detach(h, e)
+	middle.detach(h, e)
 	last.detach(h, e)
 	h.workers(32, len(all), func(i int) error { return e.Detach(context.Background(), ownerOf(all[i])) })
 	t.Logf("all detached in %.1f s", time.Since(start).Seconds())

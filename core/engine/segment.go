@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -267,13 +268,17 @@ func (e *Engine) strangers(ctx context.Context, t *transaction) error {
 	return nil
 }
 
-// shrink removes the further segments that a switch needs no more.
+// shrink removes the further segments that a switch needs no more. Of many who notice
+// at once, the first does it for all.
 func (e *Engine) shrink(ctx context.Context, name string) error {
 	unlock, err := e.lockSwitches(name)
 	if err != nil {
 		return err
 	}
 	defer unlock()
+	if names, err := e.outgrown(); err != nil || !slices.Contains(names, name) {
+		return err
+	}
 	r, err := e.record(name)
 	if errors.Is(err, vswitch.NotFound) {
 		return nil
