@@ -36,7 +36,7 @@ func (e *Engine) attach(ctx context.Context, req AttachRequest) (Attachment, err
 		if !errors.Is(err, errNotRealised) {
 			return a, err
 		}
-		if err := e.realise(ctx, req); err != nil {
+		if err := e.realise(ctx, req, err); err != nil {
 			return Attachment{}, err
 		}
 		a, err = e.tryAttach(ctx, req)
@@ -103,13 +103,22 @@ func (r reservation) attachment() Attachment {
 // process was killed while it changed, or that the kernel lacks some of it.
 var errNotRealised = errors.New("the switch is not realised")
 
-// realise makes the request's switch, or makes it again.
-func (e *Engine) realise(ctx context.Context, req AttachRequest) error {
+// errNotGrown is errNotRealised of a switch that lacks a segment and nothing else.
+var errNotGrown = fmt.Errorf("it needs another segment: %w", errNotRealised)
+
+// realise makes the request's switch, or makes it again, for the reason that an attach
+// found.
+func (e *Engine) realise(ctx context.Context, req AttachRequest, reason error) error {
 	unlock, err := e.lockSwitches(req.Switch)
 	if err != nil {
 		return err
 	}
 	defer unlock()
+	if errors.Is(reason, errNotGrown) {
+		if grown, err := e.grown(req.Switch); grown || err != nil {
+			return err
+		}
+	}
 	if req.Define != nil {
 		if err := req.Define.Validate(); err != nil {
 			return err

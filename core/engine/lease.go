@@ -41,7 +41,7 @@ func (e *Engine) lease(tx *store.Tx, req AttachRequest, r *reservation) error {
 		return err
 	}
 	if p.Segment > r.segments {
-		return errNotRealised // but it will: see vswitch.Load.Wanted
+		return errNotGrown // but it will be: see vswitch.Load.Wanted
 	}
 	if p.StaticMAC {
 		err = tx.HoldMAC(p.MAC, p.ID)

@@ -307,6 +307,20 @@ func (e *Engine) tidySegments(ctx context.Context, netdevs []kernel.Netdev) (rem
 	return removed, errors.Join(err, orphans)
 }
 
+// grown reports whether somebody else has made the segment that a switch needs.
+func (e *Engine) grown(name string) (grown bool, err error) {
+	err = e.store.View(func(tx *store.Tx) error {
+		was, found, err := tx.Realised(name)
+		if err != nil {
+			return err
+		}
+		load, err := tx.Load(name)
+		grown = found && !was.Changing && was.Segments >= load.Wanted(e.sizes)
+		return err
+	})
+	return grown, err
+}
+
 // outgrown are the switches that have more segments than they need.
 func (e *Engine) outgrown() (names []string, err error) {
 	err = e.store.View(func(tx *store.Tx) error {
