@@ -9,6 +9,7 @@ PREFIX    ?= /usr/local
 CNIBINDIR ?= /opt/cni/bin
 DESTDIR   ?=
 MANDIR     = $(PREFIX)/share/man/man1
+UNITDIR    = $(PREFIX)/lib/systemd/system
 COMPDIR    = $(PREFIX)/share/bash-completion/completions
 VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
@@ -18,7 +19,7 @@ CNITOOL_VERSION  := v1.3.0
 export GOLANGCI_VERSION PLUGINS_VERSION CNITOOL_VERSION
 
 TOOLS   := bin/tools
-GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION) -X main.buildVersion=$(VERSION)'
+GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION) -X main.buildVersion=$(VERSION) -X github.com/patchbay-net/patchbay/core/api.build=$(VERSION)'
 UNIT    := ./core/... ./cni/... ./cmd/...
 REPORT  := go run ./integration/testreport -skips bin/skipped -counts bin/counts
 FUZZRUNS ?= 20000
@@ -44,14 +45,21 @@ help: ## Print this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
-build: ## Build bin/patchbay and bin/cni/patchbay, static
+build: ## Build bin/patchbay, bin/patchbayd and bin/cni/patchbay, static
 	@mkdir -p bin/cni
 	$(GOBUILD) -o bin/patchbay ./cmd/patchbay
+	$(GOBUILD) -o bin/patchbayd ./cmd/patchbayd
 	$(GOBUILD) -o bin/cni/patchbay ./cni
 
 .PHONY: install
-install: build ## Install under DESTDIR: PREFIX (/usr/local) and CNIBINDIR (/opt/cni/bin)
+install: build ## Install under DESTDIR: PREFIX (/usr/local), CNIBINDIR (/opt/cni/bin), UNITDIR
 	install -D -m 0755 bin/patchbay '$(DESTDIR)$(PREFIX)/bin/patchbay'
+	install -D -m 0755 bin/patchbayd '$(DESTDIR)$(PREFIX)/bin/patchbayd'
+	install -D -m 0644 packaging/systemd/patchbayd.socket '$(DESTDIR)$(UNITDIR)/patchbayd.socket'
+	sed 's|@BINDIR@|$(PREFIX)/bin|' packaging/systemd/patchbayd.service >bin/patchbayd.service
+	install -D -m 0644 bin/patchbayd.service '$(DESTDIR)$(UNITDIR)/patchbayd.service'
+	sed 's|@BINDIR@|$(PREFIX)/bin|' packaging/systemd/patchbay-restore.service >bin/patchbay-restore.service
+	install -D -m 0644 bin/patchbay-restore.service '$(DESTDIR)$(UNITDIR)/patchbay-restore.service'
 	install -D -m 0755 bin/cni/patchbay '$(DESTDIR)$(CNIBINDIR)/patchbay'
 	install -d '$(DESTDIR)$(MANDIR)' '$(DESTDIR)$(COMPDIR)'
 	bin/patchbay docs man '$(DESTDIR)$(MANDIR)'
@@ -59,6 +67,7 @@ install: build ## Install under DESTDIR: PREFIX (/usr/local) and CNIBINDIR (/opt
 
 .PHONY: uninstall
 uninstall: ## Remove what install put there; switches and their state stay
+	rm -f '$(DESTDIR)$(PREFIX)/bin/patchbayd' '$(DESTDIR)$(UNITDIR)'/patchbayd.{socket,service} '$(DESTDIR)$(UNITDIR)/patchbay-restore.service'
 	rm -f '$(DESTDIR)$(PREFIX)/bin/patchbay' '$(DESTDIR)$(CNIBINDIR)/patchbay' '$(DESTDIR)$(COMPDIR)/patchbay'
 	rm -f '$(DESTDIR)$(MANDIR)'/patchbay.1 '$(DESTDIR)$(MANDIR)'/patchbay-*.1
 
@@ -68,20 +77,32 @@ deps: ## Install what the tests need: Debian packages and the reference plugins
 
 .PHONY: test
 test: ## All tests; as root, or the integration tests are skipped
-	@$(call all,deps test-unit test-integration)
+	@$(call all,deps test-unit test-integration test-integration-daemon)
 
 .PHONY: test-unit
 test-unit: ## Unit tests with the race detector, shuffled
 	$(call stage,test-unit,go test -json -race -shuffle=on -count=1 $(UNIT) | $(REPORT))
 
-# The CNI plugin that can be made to die between two steps in the kernel.
+# The CNI plugin and the daemon that can be made to die between two steps in the kernel.
 .PHONY: build-faults
 build-faults:
 	@CGO_ENABLED=0 go build -tags patchbay_faults -trimpath -o bin/faults/patchbay ./cni
+	@CGO_ENABLED=0 go build -tags patchbay_faults -trimpath -o bin/faults/cli ./cmd/patchbay
+	@$(GOBUILD) -tags patchbay_faults -o bin/faults/patchbayd ./cmd/patchbayd
+	@CGO_ENABLED=0 go build -tags patchbay_faults -trimpath -o bin/faults/cli/patchbay ./cmd/patchbay
 
 .PHONY: test-integration
 test-integration: build build-faults deps ## Real kernel, real plugins, real runtimes, in private namespaces
 	$(call stage,test-integration,go test -json -count=1 -timeout 15m ./integration/... | $(REPORT))
+
+# What runtimes and users see is the same where patchbayd runs: these tests are run
+# once more, with one on every host. Left out are those that harm a switch and look at
+# the harm, which patchbayd mends meanwhile.
+WITHDAEMON := Versions|Result|MTU|Portmap|Tuning|AdoptedNetdev|Concurrent|Del|DelOf.*|AddRacesDel|ErrorCodes|Disagreement|RulesetFlushed|GC|CheckToleratesLaterPlugins|Status|PrivateIsClosed|DelegatedIPAM|Pool|Requested|Routes|Reboot|Reachability
+
+.PHONY: test-integration-daemon
+test-integration-daemon: build build-faults deps ## The integration tests that matter, on hosts with patchbayd
+	$(call stage,test-with-daemon,PATCHBAY_TEST_DAEMON=1 go test -json -count=1 -timeout 10m -run '^Test($(WITHDAEMON))$$' ./integration | $(REPORT))
 
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint ## golangci-lint, pinned
@@ -124,7 +145,7 @@ check-demo: build
 
 .PHONY: check
 check: ## What CI runs: lint, generate-diff, test, fuzz, demo
-	@$(call all,deps lint generate-diff test-unit test-integration fuzz check-demo)
+	@$(call all,deps lint generate-diff test-unit test-integration test-integration-daemon fuzz check-demo)
 
 .PHONY: clean
 clean: ## Remove what was built, tools included

@@ -43,7 +43,7 @@ func newLab(t *testing.T) *lab {
 			Capabilities: kernel.Capabilities{PortLocked: true, BridgeRules: true, NAT: true},
 		}),
 	}
-	l.plugin = plugin{client: &api.Client{Engine: engine.New(engine.Config{
+	l.plugin = plugin{client: &api.Client{Verbs: engine.New(engine.Config{
 		Kernel: l.kernel, Store: store.New(store.Config{Dirs: l.dirs, BootID: "boot", MachineID: "machine"}),
 	})}}
 	t.Setenv("CNI_PATH", l.path)

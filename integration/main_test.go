@@ -34,7 +34,12 @@ type testHost struct {
 	t      *testing.T
 	before host.Snapshot
 	keeps  []string // netdevs that the test made on the host itself
+	daemon *host.Patchbayd
 }
+
+// withDaemon makes every host of the tests one with a patchbayd: all that a runtime
+// and a user see must be the same.
+const withDaemon = "PATCHBAY_TEST_DAEMON"
 
 func newHost(t *testing.T) *testHost {
 	t.Helper()
@@ -52,7 +57,31 @@ func newHost(t *testing.T) *testHost {
 	t.Cleanup(th.close)
 	th.before, err = h.Snapshot()
 	ok(t, err)
+	if os.Getenv(withDaemon) != "" {
+		th.startDaemon()
+	}
 	return th
+}
+
+// startDaemon gives the host a patchbayd until the test ends.
+func (h *testHost) startDaemon(env ...string) *host.Patchbayd {
+	h.t.Helper()
+	d, err := h.Patchbayd("patchbayd", env...)
+	ok(h.t, err)
+	h.daemon = d
+	return d
+}
+
+func (h *testHost) stopDaemon() {
+	h.t.Helper()
+	if h.daemon == nil {
+		return
+	}
+	ok(h.t, h.daemon.Stop())
+	if h.t.Failed() {
+		h.t.Logf("patchbayd:\n%s", h.daemon.Log())
+	}
+	h.daemon = nil
 }
 
 // close deletes the switches and fails the test for anything left behind.
@@ -65,6 +94,7 @@ func (h *testHost) close() {
 		out, err := h.Patchbay("port", "list")
 		h.t.Logf("patchbay port list (%v):\n%s", err, out)
 	}
+	h.stopDaemon()
 	ok(h.t, h.Close())
 }
 
@@ -86,6 +116,7 @@ func (h *testHost) checkClean() {
 	if len(leases) > 0 {
 		h.t.Errorf("MAC leases left: %v", leases)
 	}
+	h.stopDaemon()
 	after, err := h.Snapshot()
 	ok(h.t, err)
 	left := slices.DeleteFunc(after.Since(h.before), func(s string) bool {

@@ -16,6 +16,7 @@ import (
 // every command has say.
 type cli struct {
 	open           func() *api.Client // only called by commands that use a verb
+	stdin          io.Reader
 	stdout, stderr io.Writer
 	terminal       terminal
 	root           bool // the caller is the superuser
@@ -44,6 +45,7 @@ manages the switches.
 A switch has ports, and a port has an owner: a container, a virtual machine, or the
 host itself. Everything works as root, with no service running.`,
 		Example: `  patchbay switch add lan --type internal --gateway 10.0.10.1/24 --masquerade
+  patchbay apply -f switches.yaml
   patchbay topology
   patchbay port list --switch lan`,
 		Version:       buildVersion().String(),
@@ -57,6 +59,7 @@ host itself. Everything works as root, with no service running.`,
 	root.PersistentFlags().VarP(&c.output, "output", "o", "how to print: table, json or yaml")
 	complete(root, "output", formats()...)
 	root.SetHelpCommand(helpCommand())
+	root.AddCommand(c.applyCommand(), c.diffCommand(), c.exportCommand(), c.restoreCommand(), c.doctorCommand(), c.explainCommand())
 	root.AddCommand(c.switchCommand(), c.portCommand(), c.macCommand(), c.gcCommand(), c.statusCommand(),
 		c.topologyCommand(), c.versionCommand(), c.docsCommand(), exitCodesTopic())
 	group(root)

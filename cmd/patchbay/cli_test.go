@@ -28,6 +28,7 @@ type fakeHost struct {
 	kernel *kernel.Fake
 	client *api.Client
 	root   bool
+	stdin  string
 }
 
 func newFakeHost(t *testing.T) *fakeHost {
@@ -46,7 +47,7 @@ func newFakeHost(t *testing.T) *fakeHost {
 		Dirs:   store.Dirs{State: filepath.Join(dir, "state"), Run: filepath.Join(dir, "run")},
 		BootID: "boot-1", MachineID: "machine-1", Now: now,
 	})
-	client := &api.Client{Engine: engine.New(engine.Config{Kernel: fake, Store: s, Now: now})}
+	client := &api.Client{Verbs: engine.New(engine.Config{Kernel: fake, Store: s, Now: now})}
 	return &fakeHost{t: t, kernel: fake, client: client, root: true}
 }
 
@@ -66,7 +67,7 @@ func (h *fakeHost) run(args ...string) (stdout, stderr string, code int) {
 	h.t.Helper()
 	var out, errs strings.Builder
 	c := cli{
-		open: func() *api.Client { return h.client }, stdout: &out, stderr: &errs,
+		open: func() *api.Client { return h.client }, stdin: strings.NewReader(h.stdin), stdout: &out, stderr: &errs,
 		root: h.root, terminal: terminal{unicode: true},
 	}
 	code = c.run(context.Background(), args)
@@ -145,6 +146,12 @@ func TestOutput(t *testing.T) {
 		"topology":             "topology",
 		"topology-ascii":       "topology --ascii",
 		"exit-codes":           "help exit-codes",
+		"explain-external":     "explain wan",
+		"explain-internal":     "explain lan",
+		"explain-private":      "explain lab",
+		"explain-port":         "explain web-1",
+		"explain-host-port":    "explain pbp-lan",
+		"help-apply":           "help apply",
 		"help":                 "--help",
 		"help-switch-add":      "help switch add",
 	} {

@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/patchbay-net/patchbay/core/engine"
+	"github.com/patchbay-net/patchbay/core/kernel"
 	"github.com/patchbay-net/patchbay/core/vswitch"
 )
 
@@ -96,6 +97,13 @@ func TestFormatsRoundTrip(t *testing.T) {
 	check("topology", topology, err)
 	check("gc", engine.GCReport{Removed: []vswitch.Port{}}, nil)
 	check("version", buildVersion(), nil)
+	explained, err := h.client.Explain(ctx, engine.ExplainRequest{Name: "web-1"})
+	check("explain web-1", explained, err)
+	h.kernel.SetHost(kernel.Host{Release: "6.1.0", Sysctls: map[string]string{"net/ipv6/conf/all/disable_ipv6": "0"}})
+	diagnosis, err := h.client.Doctor(ctx, engine.DoctorRequest{})
+	check("doctor", diagnosis, err)
+	restored, err := h.client.Restore(ctx, engine.RestoreRequest{})
+	check("restore", restored, err)
 }
 
 func strictJSON(data []byte, v any) error {

@@ -20,6 +20,7 @@ type definition struct {
 	gateway    gateways
 	masquerade masquerade
 	notes      string
+	yes        bool
 }
 
 func (d *definition) flags(cmd *cobra.Command, c *cli) {
@@ -33,6 +34,7 @@ func (d *definition) flags(cmd *cobra.Command, c *cli) {
 	f.Var(&d.masquerade, "masquerade", "hide guests behind the host's address (NAT): on, off, ipv4 or ipv6")
 	f.Lookup("masquerade").NoOptDefVal = "on"
 	f.StringVar(&d.notes, "notes", "", "free `text` for people")
+	f.BoolVar(&d.yes, "yes", false, "take the NIC even if the host loses its way out, or a network manager its NIC")
 	f.SortFlags = false
 	complete(cmd, "type", switchTypes()...)
 	complete(cmd, "masquerade", masqueradeWords()...)

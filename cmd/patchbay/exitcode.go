@@ -15,6 +15,7 @@ const (
 	exitOK      = 0
 	exitFailure = 1
 	exitUsage   = 2
+	exitDiffers = 3
 )
 
 // kindMeaning is a line of the table that `patchbay help exit-codes` prints.
@@ -71,11 +72,13 @@ func exitCode(kind vswitch.Kind) int {
 // exitCodesTopic is help without a command.
 func exitCodesTopic() *cobra.Command {
 	var b strings.Builder
-	b.WriteString(`Patchbay exits with one of three codes:
+	b.WriteString(`Patchbay exits with one of four codes:
 
     0   done; also where nothing had to be done: what was asked for exists already
-    1   it failed; for status: the host is not ready
-    2   usage: the command line is wrong whatever the host's state
+    1   it failed; for status and doctor: something keeps the host from being ready;
+        for restore: not every switch is there
+    2   usage: the command line or the file is wrong whatever the host's state
+    3   for diff: the host is not what the file says
 
 An error is printed to stderr: a line with its message and, where there is one, a
 line with the next command. With -o json or -o yaml it is an object with kind,

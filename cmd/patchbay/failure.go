@@ -40,6 +40,9 @@ func (c *cli) report(err error, args []string) int {
 	if errors.Is(err, errNotReady) {
 		return exitFailure
 	}
+	if errors.Is(err, errDiffers) {
+		return exitDiffers
+	}
 	failures := failuresOf(err, "")
 	if !c.root && errors.Is(err, fs.ErrPermission) {
 		for i := range failures {

@@ -18,6 +18,7 @@ func main() {
 	context.AfterFunc(ctx, stop) // the first signal asks, the second one kills
 	c := cli{
 		open:     api.Open,
+		stdin:    os.Stdin,
 		stdout:   os.Stdout,
 		stderr:   os.Stderr,
 		terminal: detectTerminal(os.Stdout, os.Getenv),

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -17,6 +18,9 @@ func (c *cli) statusCommand() *cobra.Command {
 		Short: "Is this host ready, and what is wrong",
 		Long: `Say whether a container can be attached now, how much there is, what this kernel can
 do, and every problem with what to do about it. It looks and changes nothing.
+
+Where patchbayd runs, it also lists what patchbayd has repaired lately, and what it
+could not repair yet.
 
 The exit code is 1 when the host is not ready. A problem alone does not make it so:
 a kernel without VLAN filtering is ready for all that needs none.`,
@@ -67,6 +71,7 @@ func statusText(s engine.Status, t terminal) string {
 	if s.Pool.Size > 0 { // or nothing is known
 		b.WriteString("\n" + statusSheet(s).render(t))
 	}
+	b.WriteString(daemonText(s.Daemon, t))
 	if len(s.Problems) > 0 {
 		b.WriteString("\n" + t.bold("Problems") + "\n")
 	}
@@ -83,6 +88,9 @@ func statusSheet(s engine.Status) *sheet {
 	var t sheet
 	t.add("Switches", strconv.Itoa(s.Switches))
 	t.add("Ports", strconv.Itoa(s.Ports))
+	if s.Daemon != nil {
+		t.add("patchbayd", fmt.Sprintf("process %d, since %s", s.Daemon.PID, s.Daemon.Since.Local().Format(time.DateTime)))
+	}
 	t.add("MAC pool", fmt.Sprintf("%d of %d addresses in use", s.Pool.Used, s.Pool.Size))
 	for _, k := range []struct {
 		name string
@@ -100,4 +108,33 @@ func statusSheet(s engine.Status) *sheet {
 		t.add(k.name, word)
 	}
 	return &t
+}
+
+// daemonText lists what patchbayd has repaired, and what it has not.
+func daemonText(d *engine.DaemonStatus, t terminal) string {
+	if d == nil {
+		return ""
+	}
+	var b strings.Builder
+	if len(d.Unrepaired) > 0 {
+		b.WriteString("\n" + t.bold("Not repaired") + "\n")
+	}
+	for _, u := range d.Unrepaired {
+		fmt.Fprintf(&b, "  %s: %s\n", t.yellow(printable(u.Object)), printable(u.Reason))
+		fmt.Fprintf(&b, "    since %s, tried again at %s\n", u.Since.Local().Format(time.DateTime), u.Next.Local().Format(time.TimeOnly))
+		if u.Hint != "" {
+			fmt.Fprintf(&b, "    hint: %s\n", printable(u.Hint))
+		}
+	}
+	if len(d.Repairs) > 0 {
+		b.WriteString("\n" + t.bold("Repaired") + "\n")
+	}
+	const shown = 10
+	for _, r := range d.Repairs[:min(shown, len(d.Repairs))] {
+		fmt.Fprintf(&b, "  %s  %s: %s\n", r.Time.Local().Format(time.DateTime), printable(r.Object), printable(strings.Join(r.What, "; ")))
+	}
+	if more := len(d.Repairs) - shown; more > 0 {
+		fmt.Fprintf(&b, "  and %d before; -o json lists them\n", more)
+	}
+	return b.String()
 }

@@ -21,6 +21,11 @@ func (c *cli) switchAddCommand() *cobra.Command {
 internal or private. Everything else has a default. --masquerade alone means every
 family that has a gateway address.
 
+A NIC that the host itself lives on may be the uplink: its addresses, routes, rules and
+neighbours move to the host port, which has the NIC's MAC address, and connections stay
+up; "switch delete" gives all of it back. Where the host would lose its default route,
+or a network manager is at work on the NIC, it is refused unless --yes says so.
+
 Adding a switch that exists with the same definition changes nothing, repairs what it
 has lost, and succeeds; with another definition it is refused: use "switch set".
 
@@ -35,28 +40,37 @@ Hyper-V twin: New-VMSwitch NAME -SwitchType | -NetAdapterName, -AllowManagementO
 		Args:              operands("NAME"),
 		ValidArgsFunction: noCompletion,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.addSwitch(cmd, d.toSwitch(cmd, args[0]))
+			return c.addSwitch(cmd, engine.AddSwitchRequest{Switch: d.toSwitch(cmd, args[0]), Yes: d.yes})
 		},
 	}
 	d.flags(cmd, c)
 	return cmd
 }
 
-func (c *cli) addSwitch(cmd *cobra.Command, s vswitch.Switch) error {
+func (c *cli) addSwitch(cmd *cobra.Command, req engine.AddSwitchRequest) error {
+	s := req.Switch
 	client := c.open()
 	_, err := client.Switch(cmd.Context(), s.Name)
 	existed := err == nil
 	if err != nil && !errors.Is(err, vswitch.NotFound) {
 		return asked(cmd, err)
 	}
-	status, err := client.AddSwitch(cmd.Context(), s)
+	status, err := client.AddSwitchWith(cmd.Context(), req)
 	if err != nil {
 		return err
 	}
+	warn(cmd, status)
 	if existed {
 		return c.say(status, "switch %s exists already and is as asked", s.Name)
 	}
 	return c.say(status, "switch %s added: %s", s.Name, summary(status))
+}
+
+// warn tells what a user should know beside that it worked.
+func warn(cmd *cobra.Command, s engine.SwitchStatus) {
+	for _, w := range s.Warnings {
+		_, _ = fmt.Fprintln(cmd.ErrOrStderr(), "warning:", w)
+	}
 }
 
 // summary is a switch in a few words.
@@ -114,6 +128,7 @@ Hyper-V twin: Set-VMSwitch NAME -SwitchType, -NetAdapterName, -AllowManagementOS
 					Hint: fmt.Sprintf("name what to change, as in `patchbay switch set %s --notes TEXT`; `patchbay switch set --help` lists the flags", args[0]),
 				}
 			}
+			change.Yes = d.yes
 			return c.setSwitch(cmd, args[0], change)
 		},
 	}
@@ -131,6 +146,7 @@ func (c *cli) setSwitch(cmd *cobra.Command, name string, change engine.SwitchCha
 	if err != nil {
 		return err
 	}
+	warn(cmd, after)
 	return c.print(after, func() string {
 		changes := differences(before, after)
 		if len(changes.fields) == 0 {

@@ -2,24 +2,50 @@ package api
 
 import (
 	"os"
+	"path/filepath"
+	"sync"
 
 	"github.com/patchbay-net/patchbay/core/engine"
 	"github.com/patchbay-net/patchbay/core/kernel"
 	"github.com/patchbay-net/patchbay/core/store"
 )
 
-// Where the store lives can be moved, for tests and for several hosts on one
-// machine, each in a network namespace of its own.
+// Where the store and patchbayd's socket live can be moved, for tests and for
+// several hosts on one machine, each in a network namespace of its own.
 const (
 	StateDirEnv = "PATCHBAY_STATE_DIR" // instead of /var/lib/patchbay
 	RunDirEnv   = "PATCHBAY_RUN_DIR"   // instead of /run/patchbay
+	// HostRootEnv is where the host's own files are, for a Patchbay that runs in a
+	// container: those by which network managers tell what they manage.
+	HostRootEnv = "PATCHBAY_HOST_ROOT"
 )
 
 // Client is a face's way to the verbs.
-type Client struct{ *engine.Engine }
+type Client struct{ Verbs }
 
-// Open returns a client for this host. It touches nothing until a verb is used.
+// Open returns a client for this host. It touches nothing until a verb is used;
+// then it asks patchbayd, and where none answers, or one that serves another host
+// or is of another build, it carries the verb out in its own process.
 func Open() *Client {
+	dirs := Dirs()
+	return &Client{&remote{
+		socket: SocketPath(dirs.Run), dirs: dirs, build: build,
+		local: sync.OnceValue(func() Verbs { return OpenEngine(dirs) }),
+	}}
+}
+
+// OpenEngine returns the engine of this host in the caller's own process.
+func OpenEngine(dirs store.Dirs) *engine.Engine {
+	return engine.New(engine.Config{
+		Kernel: kernel.WithFaults(kernel.NewLinux()),
+		Store:  store.New(store.Config{Dirs: dirs}),
+
+		HostRoot: os.Getenv(HostRootEnv),
+	})
+}
+
+// Dirs are the directories that the environment names, or else the default ones.
+func Dirs() Directories {
 	dirs := store.DefaultDirs()
 	if d := os.Getenv(StateDirEnv); d != "" {
 		dirs.State = d
@@ -27,8 +53,11 @@ func Open() *Client {
 	if d := os.Getenv(RunDirEnv); d != "" {
 		dirs.Run = d
 	}
-	return &Client{engine.New(engine.Config{
-		Kernel: kernel.WithFaults(kernel.NewLinux()),
-		Store:  store.New(store.Config{Dirs: dirs}),
-	})}
+	return dirs
 }
+
+// SocketPath is where patchbayd listens.
+func SocketPath(runDir string) string { return filepath.Join(runDir, "patchbayd.sock") }
+
+// Directories are where the store and the socket live.
+type Directories = store.Dirs

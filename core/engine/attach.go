@@ -123,7 +123,7 @@ func (e *Engine) realise(ctx context.Context, req AttachRequest, reason error) e
 		if err := req.Define.Validate(); err != nil {
 			return err
 		}
-		_, err := e.addSwitch(ctx, *req.Define)
+		_, err := e.addSwitch(ctx, AddSwitchRequest{Switch: *req.Define})
 		return err
 	}
 	r, err := e.record(req.Switch)
@@ -299,7 +299,7 @@ func (e *Engine) unplug(ctx context.Context, r reservation) error {
 	if r.known {
 		return nil
 	}
-	if err := e.withdraw(context.WithoutCancel(ctx), r); err != nil {
+	if _, err := e.withdraw(context.WithoutCancel(ctx), []reservation{r}); err != nil {
 		return err
 	}
 	return e.forget(r)

@@ -33,6 +33,7 @@ func switchState(r store.SwitchRecord, caps kernel.Capabilities) plan.State {
 		p := hostPort(r)
 		state := portState(p, r, caps)
 		state.Endpoint.Alias = vswitch.Alias("host", r.Name, "")
+		state.Endpoint.NoLinkLocal = r.CarriesHost // the NIC's own moves here
 		s.Ports[p.Netdev] = state
 	}
 	s.Forward.IPv4, s.Forward.IPv6 = r.GatewayFamilies()

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"cmp"
+	"sync/atomic"
 	"time"
 
 	"github.com/patchbay-net/patchbay/core/kernel"
@@ -13,15 +15,20 @@ type Engine struct {
 	kernel kernel.Kernel
 	store  *store.Store
 	now    func() time.Time
+	root   string
 	sizes  vswitch.SegmentSizes
+	// resident is what Keep has done; nil in a process that comes and goes.
+	resident atomic.Pointer[ledger]
 }
 
 // Config is what an engine works with. Now is the clock; nil means time.Now.
-// Segments are the sizes that switches grow by; zero means vswitch's default.
 type Config struct {
-	Kernel   kernel.Kernel
-	Store    *store.Store
-	Now      func() time.Time
+	Kernel kernel.Kernel
+	Store  *store.Store
+	Now    func() time.Time
+	// HostRoot is where the files of the host's network managers are; "" is /.
+	HostRoot string
+	// Segments are the sizes that switches grow by; zero means vswitch's default.
 	Segments vswitch.SegmentSizes
 }
 
@@ -33,5 +40,5 @@ func New(c Config) *Engine {
 	if c.Segments == (vswitch.SegmentSizes{}) {
 		c.Segments = vswitch.DefaultSegmentSizes()
 	}
-	return &Engine{kernel: c.Kernel, store: c.Store, now: c.Now, sizes: c.Segments}
+	return &Engine{kernel: c.Kernel, store: c.Store, now: c.Now, root: cmp.Or(c.HostRoot, "/"), sizes: c.Segments}
 }

@@ -3,11 +3,11 @@ package engine
 import (
 	"context"
 	"errors"
-	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/patchbay-net/patchbay/core/kernel"
-	"github.com/patchbay-net/patchbay/core/plan"
 	"github.com/patchbay-net/patchbay/core/store"
 	"github.com/patchbay-net/patchbay/core/vswitch"
 )
@@ -23,36 +23,45 @@ func (e *Engine) GC(ctx context.Context, req GCRequest) (GCReport, error) {
 		return report, fault("gc", "", err)
 	}
 	ports, storeErr := e.guests()
-	errs := []error{storeErr}
 	valid := make(map[string]bool, len(req.Valid))
 	for _, o := range req.Valid {
 		o.Kind, o.Network = vswitch.OwnerContainer, req.Network
 		valid[o.PortID()] = true
 	}
+	stale := make(map[string]vswitch.Port)
 	for _, p := range ports {
-		if valid[p.ID] || !e.stale(ctx, p, req.Network) {
-			continue
-		}
-		gone, err := e.detachIf(ctx, p.Owner, func(now vswitch.Port) bool { return e.stale(ctx, now, req.Network) })
-		if err != nil {
-			errs = append(errs, fmt.Errorf("port %s: %w", p.ID, err))
-		}
-		if gone {
-			report.Removed = append(report.Removed, p)
+		if !valid[p.ID] && e.stale(ctx, p, req.Network) {
+			stale[p.ID] = p
 		}
 	}
+	var lost []string
 	for _, n := range netdevs {
-		if valid[n.Name] || !orphan(n, req.Network) {
-			continue
-		}
-		removed, err := e.removeOrphan(ctx, n.Name, storeErr != nil && req.Network != "")
-		if errs = append(errs, err); removed {
-			report.Netdevs = append(report.Netdevs, n.Name)
+		if _, known := stale[n.Name]; !known && !valid[n.Name] && orphan(n, req.Network) {
+			lost = append(lost, n.Name)
 		}
 	}
-	removed, err := e.tidySegments(ctx, netdevs)
-	report.Netdevs = append(report.Netdevs, removed...)
-	return report, fault("gc", "", errors.Join(append(errs, err)...))
+	gone, err := e.remove(ctx, slices.Sorted(maps.Keys(stale)), removal{
+		goes: func(now vswitch.Port) bool { return e.stale(ctx, now, req.Network) },
+	})
+	for _, id := range gone {
+		report.Removed = append(report.Removed, stale[id])
+	}
+	// Of these there is no record, or none that can be read, unless it was written
+	// meanwhile: then the netdev is in use.
+	unowned, lostErr := e.remove(ctx, lost, removal{
+		goes:  func(vswitch.Port) bool { return false },
+		blind: storeErr != nil && req.Network != "",
+	})
+	report.Netdevs = unowned
+	if lostErr != nil {
+		storeErr = nil // it is among them
+	}
+	tidied, segmentErr := e.tidySegments(ctx, netdevs)
+	report.Netdevs = append(report.Netdevs, tidied...)
+	if storeErr == nil && lostErr != nil {
+		segmentErr = nil // the store's, told already
+	}
+	return report, fault("gc", "", errors.Join(storeErr, err, lostErr, segmentErr))
 }
 
 // stale decides on one port. A runtime knows its own network's attachments.
@@ -79,24 +88,6 @@ func orphan(n kernel.Netdev, network string) bool {
 	}
 	return strings.HasPrefix(n.Alias, vswitch.AliasPrefix+"port ") && strings.Contains(n.Alias, mark) &&
 		(network != "" || !n.Carrier)
-}
-
-// removeOrphan removes a port's netdev unless there is a record of it after all.
-func (e *Engine) removeOrphan(ctx context.Context, netdev string, unreadable bool) (removed bool, err error) {
-	unlock, err := e.store.LockPort(netdev)
-	if err != nil {
-		return false, err
-	}
-	defer unlock()
-	err = e.store.View(func(tx *store.Tx) error {
-		_, err := tx.Port(netdev)
-		return err
-	})
-	if !errors.Is(err, vswitch.NotFound) && !unreadable {
-		return false, err
-	}
-	err = e.kernel.Apply(ctx, []plan.Step{plan.DeleteNetdev{Name: netdev}})
-	return err == nil, err
 }
 
 // guests lists the ports that the store has; the host's are part of its switches.

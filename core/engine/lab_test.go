@@ -65,10 +65,14 @@ func newLabWith(t *testing.T, caps kernel.Capabilities) *lab {
 func (l *lab) open() {
 	l.Engine = engine.New(engine.Config{
 		Kernel:   mortal{l.kernel},
-		Store:    store.New(store.Config{Dirs: l.dirs, BootID: l.boot, MachineID: "machine"}),
-		Now:      func() time.Time { return time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC) },
+		Store:    l.store(),
 		Segments: l.sizes,
+		Now:      func() time.Time { return time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC) },
 	})
+}
+
+func (l *lab) store() *store.Store {
+	return store.New(store.Config{Dirs: l.dirs, BootID: l.boot, MachineID: "machine"})
 }
 
 // mortal takes the calling goroutine with it when the kernel dies, as kill -9 takes

@@ -9,7 +9,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/patchbay-net/patchbay/core/engine"
+	"github.com/patchbay-net/patchbay/core/kernel"
 	"github.com/patchbay-net/patchbay/core/plan"
+	"github.com/patchbay-net/patchbay/core/store"
 	"github.com/patchbay-net/patchbay/core/vswitch"
 )
 
@@ -81,17 +83,46 @@ func TestGCOfANetwork(t *testing.T) {
 	}
 }
 
+// stubborn is a kernel that cannot remove one netdev, nor any beside it.
+type stubborn struct {
+	*kernel.Fake
+	netdev string
+}
+
+var errBroken = errors.New("broken")
+
+func (k stubborn) Apply(ctx context.Context, steps []plan.Step) error {
+	for i, s := range steps {
+		if strings.Contains(s.String(), k.netdev) {
+			return &kernel.StepError{Index: i, Step: s, Err: errBroken}
+		}
+	}
+	return k.Fake.Apply(ctx, steps)
+}
+
 func TestGCGoesOnAfterErrors(t *testing.T) {
 	l := newLab(t)
+	var ports []vswitch.Port
 	for i := range 3 {
-		l.mustAttach(request(i))
+		ports = append(ports, l.mustAttach(request(i)).Port)
 	}
-	broken := errors.New("broken")
-	l.kernel.FailAt(1, broken)
+	store := store.New(store.Config{Dirs: l.dirs, BootID: l.boot, MachineID: "machine"})
+	l.Engine = engine.New(engine.Config{Kernel: stubborn{l.kernel, ports[1].Netdev}, Store: store})
 	report, err := l.GC(context.Background(), engine.GCRequest{Network: "net"})
-	if !errors.Is(err, broken) || len(report.Removed) != 2 {
+	if !errors.Is(err, errBroken) || !strings.Contains(err.Error(), ports[1].ID) || len(report.Removed) != 2 {
 		t.Errorf("removed %d ports, %v", len(report.Removed), err)
 	}
+	if err := l.DeleteSwitch(context.Background(), "prod", true); !errors.Is(err, errBroken) {
+		t.Errorf("a switch with a port that cannot be removed: %v", err)
+	}
+	if _, err := l.Port(context.Background(), ports[1].ID); err != nil {
+		t.Errorf("the port that is still there is forgotten: %v", err)
+	}
+	l.open()
+	if report, err = l.GC(context.Background(), engine.GCRequest{Network: "net"}); err != nil || len(report.Removed) != 1 {
+		t.Errorf("removed %d ports, %v", len(report.Removed), err)
+	}
+	l.wantNoGuests()
 }
 
 // Without a runtime's list a port goes only when its namespace and its netdev are

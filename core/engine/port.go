@@ -132,11 +132,7 @@ func (e *Engine) repairs(ctx context.Context, p vswitch.Port) ([]plan.Step, erro
 	if err != nil {
 		return nil, err
 	}
-	t := &transaction{caps: caps, changes: []change{{new: &r}}}
-	if err := e.store.View(t.standing); err != nil {
-		return nil, err
-	}
-	desired, err := e.desired(t)
+	desired, err := e.desired(&transaction{caps: caps, changes: []change{{new: &r}}})
 	if err != nil {
 		return nil, err
 	}

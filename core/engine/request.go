@@ -57,6 +57,16 @@ type SwitchStatus struct {
 	Ports          int    `json:"ports"`
 	// Segments is the number of bridges that the switch has grown to; 0 for one.
 	Segments int `json:"segments,omitempty"`
+	// Warnings are what the user should know of what the verb has done.
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+// AddSwitchRequest is a switch's definition with consent to what it takes from the host.
+type AddSwitchRequest struct {
+	Switch vswitch.Switch `json:"switch"`
+	// Yes consents that the host loses its way out, where the switch leaves it none, and
+	// that the switch takes a NIC from a network manager that is running.
+	Yes bool `json:"yes,omitempty"`
 }
 
 // SwitchChange is what `switch set` changes; nil fields stay as they are.
@@ -69,6 +79,9 @@ type SwitchChange struct {
 	Gateway    *[]netip.Prefix     `json:"gateway,omitempty"`
 	Masquerade *vswitch.Masquerade `json:"masquerade,omitempty"`
 	Notes      *string             `json:"notes,omitempty"`
+	// Yes consents to what the change takes from the host: its way out, or the peace with
+	// whoever manages the NIC.
+	Yes bool `json:"yes,omitempty"`
 }
 
 // PortStatus is a port with what the kernel shows of it: Drift is what would
@@ -120,6 +133,8 @@ type Status struct {
 	Ports        int                 `json:"ports"`
 	Pool         PoolStatus          `json:"macPool"`
 	Capabilities kernel.Capabilities `json:"capabilities"`
+	// Daemon tells of patchbayd; nil where none carried the verb out.
+	Daemon *DaemonStatus `json:"daemon,omitempty"`
 }
 
 // Problem is something that a user should know of, with what to do about it.
@@ -146,5 +161,5 @@ type TopologySwitch struct {
 // Check is what CNI CHECK asks: the steps that would repair the port.
 type Check struct {
 	Port  vswitch.Port `json:"port"`
-	Steps []plan.Step  `json:"-"`
+	Steps plan.Steps   `json:"steps,omitempty"`
 }

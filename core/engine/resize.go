@@ -72,13 +72,25 @@ func (e *Engine) resizeGuests(ctx context.Context, t *transaction) error {
 // alone. What is gone, or out of sight in a namespace that has no path any more, is
 // for its owner's runtime.
 func (e *Engine) resizeGuest(ctx context.Context, p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilities) error {
-	observed, err := e.kernel.Observe(ctx, attachedState(p, r, caps))
+	steps, err := e.resizeSteps(ctx, p, r, caps)
 	if err != nil {
 		return err
 	}
+	err = e.kernel.Apply(ctx, steps)
+	if errors.Is(err, vswitch.NotFound) || errors.Is(err, vswitch.NetnsNotFound) {
+		return nil
+	}
+	return err
+}
+
+func (e *Engine) resizeSteps(ctx context.Context, p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilities) ([]plan.Step, error) {
+	observed, err := e.kernel.Observe(ctx, attachedState(p, r, caps))
+	if err != nil {
+		return nil, err
+	}
 	seen, there := observed.Ports[p.Netdev]
 	if !there {
-		return nil
+		return nil, nil
 	}
 	want := seen
 	want.MTU = p.MTU
@@ -87,12 +99,7 @@ func (e *Engine) resizeGuest(ctx context.Context, p vswitch.Port, r store.Switch
 		end.MTU = p.MTU
 		want.Endpoint = &end
 	}
-	steps := plan.Diff(plan.State{Ports: map[string]plan.Port{p.Netdev: want}}, plan.State{Ports: map[string]plan.Port{p.Netdev: seen}})
-	err = e.kernel.Apply(ctx, steps)
-	if errors.Is(err, vswitch.NotFound) || errors.Is(err, vswitch.NetnsNotFound) {
-		return nil
-	}
-	return err
+	return plan.Diff(plan.State{Ports: map[string]plan.Port{p.Netdev: want}}, plan.State{Ports: map[string]plan.Port{p.Netdev: seen}}), nil
 }
 
 // resumeResize ends the resizing of guests that a process was killed in: the record

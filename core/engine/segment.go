@@ -29,6 +29,11 @@ import (
 // it is to have.
 type extent struct{ had, want int }
 
+// wholeState is a switch with its further segments 1 to n.
+func wholeState(r store.SwitchRecord, caps kernel.Capabilities, n int) plan.State {
+	return plan.Union(switchState(r, caps), segmentState(r, n))
+}
+
 // segmentState are the further segments 1 to n of a switch and their trunks, without
 // guests' entries.
 func segmentState(r store.SwitchRecord, n int) plan.State {
@@ -103,6 +108,18 @@ func entryState(p vswitch.Port, r store.SwitchRecord) plan.State {
 		s.Ports[name] = t
 	}
 	return s
+}
+
+// withoutEntries is what was seen besides a port, without guests' entries.
+func withoutEntries(seen plan.State, port string) plan.State {
+	rest := plan.State{Ports: make(map[string]plan.Port)}
+	for name, p := range seen.Ports {
+		if name != port {
+			p.FDB = nil
+			rest.Ports[name] = p
+		}
+	}
+	return rest
 }
 
 // extents reads, for the transaction's switches, how far they reach and how far they

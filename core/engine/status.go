@@ -18,7 +18,7 @@ func (e *Engine) Status(ctx context.Context) (Status, error) {
 	if err != nil {
 		return Status{Problems: []Problem{problem(err)}}, nil
 	}
-	s := Status{Ready: true, Capabilities: caps}
+	s := Status{Ready: true, Capabilities: caps, Daemon: e.resident.Load().status()}
 	var records []store.SwitchRecord
 	err = e.store.View(func(tx *store.Tx) (err error) {
 		if records, err = tx.Switches(); err != nil {
@@ -132,6 +132,11 @@ func (e *Engine) judgeUplink(ctx context.Context, r store.SwitchRecord) (Problem
 			Kind: vswitch.UplinkNotFound, Message: fmt.Sprintf("switch %s: uplink %s is not on this host any more", r.Name, r.Uplink),
 			Hint: fmt.Sprintf("put the NIC back, or run `patchbay switch delete %s`", r.Name),
 		}, true
+	case err == nil && r.HostPort() && e.strayed(ctx, r):
+		return Problem{
+			Kind: vswitch.Drifted, Message: fmt.Sprintf("switch %s: somebody has given uplink %s addresses or routes of the host again", r.Name, r.Uplink),
+			Hint: fmt.Sprintf("run `patchbay switch add %s --uplink %s`, which moves them to %s", r.Name, r.Uplink, vswitch.HostPortName(r.Name)),
+		}, true
 	case err == nil && !nic.Carrier:
 		return Problem{
 			Kind: vswitch.NoCarrier, Message: fmt.Sprintf("switch %s: uplink %s has no carrier", r.Name, r.Uplink),
@@ -139,6 +144,12 @@ func (e *Engine) judgeUplink(ctx context.Context, r store.SwitchRecord) (Problem
 		}, true
 	}
 	return Problem{}, false
+}
+
+// strayed reports that the host has something on an uplink.
+func (e *Engine) strayed(ctx context.Context, r store.SwitchRecord) bool {
+	a, err := e.kernel.Addressing(ctx, r.Uplink)
+	return err == nil && a.CarriesHost()
 }
 
 // drifted words what a switch lacks, by its first step, and the command that

@@ -23,6 +23,14 @@ const allSwitches = ""
 // that disagrees is a Conflict.
 // PowerShell twin: New-VMSwitch.
 func (e *Engine) AddSwitch(ctx context.Context, s vswitch.Switch) (SwitchStatus, error) {
+	return e.AddSwitchWith(ctx, AddSwitchRequest{Switch: s})
+}
+
+// AddSwitchWith is AddSwitch with consent. Without it a switch that takes the host's
+// default route, or a NIC that a running network manager holds, is UplinkInUse, with
+// what would be lost and what to do.
+func (e *Engine) AddSwitchWith(ctx context.Context, req AddSwitchRequest) (SwitchStatus, error) {
+	s := req.Switch
 	object := "switch " + s.Name
 	if err := s.Validate(); err != nil {
 		return SwitchStatus{}, fault("switch add", object, err)
@@ -32,7 +40,7 @@ func (e *Engine) AddSwitch(ctx context.Context, s vswitch.Switch) (SwitchStatus,
 		return SwitchStatus{}, fault("switch add", object, err)
 	}
 	defer unlock()
-	status, err := e.addSwitch(ctx, s)
+	status, err := e.addSwitch(ctx, req)
 	return status, fault("switch add", object, err)
 }
 
@@ -60,7 +68,8 @@ func (e *Engine) lockSwitches(names ...string) (unlock func(), err error) {
 	return unlock, nil
 }
 
-func (e *Engine) addSwitch(ctx context.Context, s vswitch.Switch) (SwitchStatus, error) {
+func (e *Engine) addSwitch(ctx context.Context, req AddSwitchRequest) (SwitchStatus, error) {
+	s := req.Switch
 	existing, err := e.record(s.Name)
 	if err == nil {
 		if err := agrees(s, existing); err != nil {
@@ -89,10 +98,16 @@ func (e *Engine) addSwitch(ctx context.Context, s vswitch.Switch) (SwitchStatus,
 	if err := e.complete(ctx, &record, nil); err != nil {
 		return SwitchStatus{}, err
 	}
+	warnings, err := e.consent(ctx, nil, record, req.Yes)
+	if err != nil {
+		return SwitchStatus{}, err
+	}
 	if err := e.transact(ctx, caps, change{new: &record}); err != nil {
 		return SwitchStatus{}, err
 	}
-	return e.switchStatus(record)
+	status, err := e.switchStatus(record)
+	status.Warnings = warnings
+	return status, err
 }
 
 // complete decides what the host adds to a switch's definition: the MTU where it
@@ -129,32 +144,14 @@ func (e *Engine) record(name string) (r store.SwitchRecord, err error) {
 }
 
 // repairSwitch brings the kernel to what the record says: a switch that lost something
-// gets it back, a change that a process was killed in is finished.
+// gets it back, a change that a process was killed in is finished. The caller holds the
+// lock of all switches and that of this one.
 func (e *Engine) repairSwitch(ctx context.Context, r store.SwitchRecord, caps kernel.Capabilities) (SwitchStatus, error) {
-	if err := supported(r.Switch, caps); err != nil {
-		return SwitchStatus{}, err
+	err := e.repairSwitches(ctx, caps, r)
+	if errors.Is(err, vswitch.UplinkInUse) {
+		err = e.repairTogether(ctx, caps, r, err)
 	}
-	if r.Uplink != "" {
-		if _, err := e.uplink(ctx, r.Switch, nil); err != nil {
-			return SwitchStatus{}, err
-		}
-	}
-	t := &transaction{caps: caps, changes: []change{{new: &r}}}
-	if err := e.strangers(ctx, t); err != nil {
-		return SwitchStatus{}, err
-	}
-	if err := e.begin(t); err != nil {
-		return SwitchStatus{}, err
-	}
-	if err := e.shift(ctx, t); err != nil {
-		return SwitchStatus{}, err
-	}
-	if len(t.from) > 0 && t.from[0].EffectiveMTU != r.EffectiveMTU {
-		if err := e.resumeResize(ctx, r, caps); err != nil {
-			return SwitchStatus{}, err
-		}
-	}
-	if err := e.conclude(t); err != nil {
+	if err != nil {
 		return SwitchStatus{}, err
 	}
 	return e.switchStatus(r)

@@ -76,22 +76,25 @@ func TestUplinkRefused(t *testing.T) {
 		kind   vswitch.Kind
 		reason string
 	}{
-		"missing":   {kernel.Netdev{Name: "other", MTU: 1500, Ethernet: true}, vswitch.UplinkNotFound, "no NIC nic9"},
-		"loopback":  {ethernet(func(n *kernel.Netdev) { n.Loopback = true }), vswitch.UplinkUnsupported, "loopback"},
-		"tunnel":    {ethernet(func(n *kernel.Netdev) { n.Ethernet = false }), vswitch.UplinkUnsupported, "Ethernet"},
-		"wireless":  {ethernet(func(n *kernel.Netdev) { n.NoBridge = true }), vswitch.UplinkUnsupported, "wireless"},
-		"bridge":    {ethernet(func(n *kernel.Netdev) { n.Kind = "bridge" }), vswitch.UplinkUnsupported, "bridge"},
-		"VLAN":      {ethernet(func(n *kernel.Netdev) { n.Kind = "vlan" }), vswitch.UplinkUnsupported, "vlan"},
-		"team":      {ethernet(func(n *kernel.Netdev) { n.Kind = "bond" }), vswitch.UplinkUnsupported, "bond"},
-		"enslaved":  {ethernet(func(n *kernel.Netdev) { n.Master = "bond0" }), vswitch.UplinkInUse, "bond0"},
-		"addressed": {ethernet(func(n *kernel.Netdev) { n.Addresses = []netip.Prefix{netip.MustParsePrefix("192.0.2.5/24")} }), vswitch.UplinkInUse, "192.0.2.5/24"},
-		"ours":      {ethernet(func(n *kernel.Netdev) { n.Alias = vswitch.Alias("host", "x", "") }), vswitch.UplinkInUse, "Patchbay's own"},
-		"small MTU": {ethernet(func(n *kernel.Netdev) { n.MaxMTU = 1500 }), vswitch.Invalid, "more than the 1500"},
+		"missing":    {kernel.Netdev{Name: "other", MTU: 1500, Ethernet: true}, vswitch.UplinkNotFound, "no NIC nic9"},
+		"loopback":   {ethernet(func(n *kernel.Netdev) { n.Loopback = true }), vswitch.UplinkUnsupported, "loopback"},
+		"tunnel":     {ethernet(func(n *kernel.Netdev) { n.Ethernet = false }), vswitch.UplinkUnsupported, "Ethernet"},
+		"wireless":   {ethernet(func(n *kernel.Netdev) { n.NoBridge = true }), vswitch.UplinkUnsupported, "wireless"},
+		"bridge":     {ethernet(func(n *kernel.Netdev) { n.Kind = "bridge" }), vswitch.UplinkUnsupported, "bridge"},
+		"VLAN":       {ethernet(func(n *kernel.Netdev) { n.Kind = "vlan" }), vswitch.UplinkUnsupported, "vlan"},
+		"team":       {ethernet(func(n *kernel.Netdev) { n.Kind = "bond" }), vswitch.UplinkUnsupported, "bond"},
+		"enslaved":   {ethernet(func(n *kernel.Netdev) { n.Master = "bond0" }), vswitch.UplinkInUse, "bond0"},
+		"stacked on": {ethernet(func(*kernel.Netdev) {}), vswitch.UplinkInUse, "macvlan mv0 lies on it"},
+		"ours":       {ethernet(func(n *kernel.Netdev) { n.Alias = vswitch.Alias("host", "x", "") }), vswitch.UplinkInUse, "Patchbay's own"},
+		"small MTU":  {ethernet(func(n *kernel.Netdev) { n.MaxMTU = 1500 }), vswitch.Invalid, "more than the 1500"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLab(t)
 			l.kernel.AddNetdev(kernel.Netdev{Name: "bond0", Kind: "bridge", MTU: 1500, Ethernet: true})
 			l.kernel.AddNetdev(c.nic)
+			if name == "stacked on" {
+				l.kernel.AddNetdev(kernel.Netdev{Name: "mv0", Kind: "macvlan", Lower: "nic9", MTU: 1500, Ethernet: true})
+			}
 			before := l.kernel.String()
 			_, err := l.AddSwitch(context.Background(), vswitch.Switch{Name: "lan", Uplink: "nic9", MTU: 1800})
 			wantKind(t, err, c.kind)

@@ -43,6 +43,9 @@ func (e *Engine) setSwitch(ctx context.Context, name string, c SwitchChange) (Sw
 	if err := e.settle(ctx, old, caps); err != nil {
 		return SwitchStatus{}, err
 	}
+	if old, err = e.record(name); err != nil {
+		return SwitchStatus{}, err
+	}
 	record := old
 	record.Switch = changed
 	if changed.MTU != old.MTU || changed.Uplink != old.Uplink {
@@ -53,10 +56,16 @@ func (e *Engine) setSwitch(ctx context.Context, name string, c SwitchChange) (Sw
 	if err != nil {
 		return SwitchStatus{}, err
 	}
+	warnings, err := e.consent(ctx, &old, record, c.Yes)
+	if err != nil {
+		return SwitchStatus{}, err
+	}
 	if err := e.transact(ctx, caps, change{old: &old, new: &record}); err != nil {
 		return SwitchStatus{}, err
 	}
-	return e.switchStatus(record)
+	status, err := e.switchStatus(record)
+	status.Warnings = warnings
+	return status, err
 }
 
 // withHint tells how to change the type of a switch that has what the new type
@@ -170,10 +179,11 @@ func (e *Engine) deleteSwitch(ctx context.Context, name string, force bool) erro
 	if len(ports) > 0 && !force {
 		return holders(name, ports)
 	}
+	var ids []string
 	for _, p := range ports {
-		err = errors.Join(err, e.detach(ctx, p.Owner))
+		ids = append(ids, p.ID)
 	}
-	if err != nil {
+	if _, err := e.remove(ctx, ids, removal{goes: anyPort}); err != nil {
 		return err
 	}
 	caps, err := e.capabilities(ctx)

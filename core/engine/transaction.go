@@ -28,20 +28,29 @@ type transaction struct {
 	from []store.SwitchRecord
 	// before and after are guests' ports whose MTU changes with that of their switch.
 	before, after []vswitch.Port
-	segments      map[string]extent // by switch
+	// oldPool and newPool are the range of the MAC pool; two nils leave it alone, and
+	// one stands for the default of this machine.
+	oldPool, newPool *vswitch.MACRange
+	segments         map[string]extent // by switch; nil for a mere look at what there is
 }
 
 // transact carries out changes whose new records are complete and valid. The
 // caller holds the locks of all the switches.
 func (e *Engine) transact(ctx context.Context, caps kernel.Capabilities, changes ...change) error {
-	t := &transaction{caps: caps, changes: changes}
+	return e.carryOut(ctx, &transaction{caps: caps, changes: changes})
+}
+
+func (e *Engine) carryOut(ctx context.Context, t *transaction) error {
 	if err := e.strangers(ctx, t); err != nil {
+		return err
+	}
+	if err := e.claim(ctx, t); err != nil {
 		return err
 	}
 	if err := e.begin(t); err != nil {
 		return err
 	}
-	err := e.intend(t)
+	err := e.store.UpdateConfig(t.intend)
 	if err == nil {
 		err = e.shift(ctx, t)
 	}
@@ -60,21 +69,16 @@ func (e *Engine) transact(ctx context.Context, caps kernel.Capabilities, changes
 // wanted of it.
 func (e *Engine) begin(t *transaction) error {
 	return e.store.Update(func(tx *store.Tx) error {
-		if err := t.extents(tx, e.sizes); err != nil {
+		if err := t.collect(tx, e.sizes); err != nil {
 			return err
 		}
-		t.from = t.olds()
 		for _, name := range t.names() {
 			was, found, err := tx.Realised(name)
 			if err != nil {
 				return err
 			}
-			if !found {
-				continue
-			}
-			t.from = append(t.from, was.SwitchRecord)
 			reach := max(was.Segments, t.segments[name].want)
-			if was.Changing && was.Segments == reach {
+			if !found || was.Changing && was.Segments == reach {
 				continue
 			}
 			was.Changing, was.Segments = true, reach
@@ -84,6 +88,24 @@ func (e *Engine) begin(t *transaction) error {
 		}
 		return nil
 	})
+}
+
+// collect looks up what the kernel may have of the switches, and how far they reach.
+func (t *transaction) collect(tx *store.Tx, sizes vswitch.SegmentSizes) error {
+	if err := t.extents(tx, sizes); err != nil {
+		return err
+	}
+	t.from = t.olds()
+	for _, name := range t.names() {
+		was, found, err := tx.Realised(name)
+		if err != nil {
+			return err
+		}
+		if found {
+			t.from = append(t.from, was.SwitchRecord)
+		}
+	}
+	return nil
 }
 
 // names are the switches of the transaction.
@@ -119,7 +141,7 @@ func (t *transaction) news() (records []store.SwitchRecord) {
 
 // reverse is the transaction back.
 func (t *transaction) reverse() *transaction {
-	back := &transaction{caps: t.caps, from: t.news(), before: t.after, after: t.before, segments: make(map[string]extent)}
+	back := &transaction{caps: t.caps, from: t.news(), before: t.after, after: t.before, oldPool: t.newPool, newPool: t.oldPool, segments: make(map[string]extent)}
 	for name, x := range t.segments {
 		back.segments[name] = extent{had: max(x.had, x.want), want: x.want}
 	}
@@ -131,38 +153,55 @@ func (t *transaction) reverse() *transaction {
 
 // intend writes what the switches become. One that goes stays written until it is
 // gone: what a killed process left of it has a name by which it can be deleted.
-func (e *Engine) intend(t *transaction) error {
-	return e.store.UpdateConfig(func(tx *store.Tx) error {
-		switches, err := t.outcome(tx)
-		if err != nil {
+func (t *transaction) intend(tx *store.Tx) error {
+	if err := t.putPool(tx); err != nil {
+		return err
+	}
+	switches, err := t.outcome(tx)
+	if err != nil {
+		return err
+	}
+	for _, c := range t.changes {
+		if c.new == nil {
+			continue
+		}
+		if err := fits(tx, c.new.Switch, switches); err != nil {
+			return fault("", "switch "+c.new.Name, err)
+		}
+		if err := t.put(tx, c); err != nil {
 			return err
 		}
-		for _, c := range t.changes {
-			if c.new == nil {
-				continue
-			}
-			if err := fits(tx, c.new.Switch, switches); err != nil {
-				return err
-			}
-			if c.new.Number == 0 {
-				if c.new.Number, err = tx.FreeSwitchNumber(); err != nil {
-					return err
-				}
-			}
-			if err := leaseHostMAC(tx, c.new); err != nil {
-				return err
-			}
-			if err := tx.PutSwitch(*c.new); err != nil {
-				return err
-			}
-			if c.old != nil && c.old.EffectiveMTU != c.new.EffectiveMTU {
-				if err := t.resize(tx, *c.old, *c.new); err != nil {
-					return err
-				}
-			}
+	}
+	return nil
+}
+
+func (t *transaction) put(tx *store.Tx, c change) (err error) {
+	if c.new.Number == 0 {
+		if c.new.Number, err = tx.FreeSwitchNumber(); err != nil {
+			return err
 		}
-		return nil
-	})
+	}
+	if err := leaseHostMAC(tx, c.new); err != nil {
+		return err
+	}
+	if err := tx.PutSwitch(*c.new); err != nil {
+		return err
+	}
+	if c.old != nil && c.old.EffectiveMTU != c.new.EffectiveMTU {
+		return t.resize(tx, *c.old, *c.new)
+	}
+	return nil
+}
+
+// putPool comes before any address is leased.
+func (t *transaction) putPool(tx *store.Tx) error {
+	switch {
+	case t.newPool != nil:
+		return tx.SetMACRange(*t.newPool)
+	case t.oldPool != nil:
+		return tx.ResetMACRange()
+	}
+	return nil
 }
 
 // outcome is every switch of the host as it is after the transaction.
@@ -191,21 +230,17 @@ func leaseHostMAC(tx *store.Tx, r *store.SwitchRecord) (err error) {
 
 // shift takes the kernel to the new records.
 func (e *Engine) shift(ctx context.Context, t *transaction) error {
-	desired, err := e.desired(t)
+	w, err := e.way(ctx, t)
 	if err != nil {
 		return err
 	}
-	had := plan.State{}
-	for _, r := range t.from {
-		had = plan.Union(had, switchState(r, t.caps))
-		had = plan.Union(had, segmentState(r, t.segments[r.Name].had))
-		had.Rules = plan.Union(had, plan.State{Rules: hostRules([]store.SwitchRecord{r}, t.caps)}).Rules
-	}
-	had.Forward = plan.Families{} // others may count on it by now
-	if err := e.releaseUplinks(ctx, t.from, desired, had); err != nil {
+	if err := e.depart(w); err != nil {
 		return err
 	}
-	if err := e.reach(ctx, desired, had); err != nil {
+	if err := e.kernel.Apply(ctx, w.steps); err != nil {
+		return err
+	}
+	if err := e.arrived(ctx, w); err != nil {
 		return err
 	}
 	if err := e.joinGuests(ctx, t); err != nil {
@@ -214,11 +249,48 @@ func (e *Engine) shift(ctx context.Context, t *transaction) error {
 	return e.resizeGuests(ctx, t)
 }
 
+// way is the way to the new records: the steps, and the passages of the host's things.
+type way struct {
+	steps        []plan.Step
+	desired, had plan.State
+	passages     []passage
+}
+
+// way looks at the kernel and plans.
+func (e *Engine) way(ctx context.Context, t *transaction) (*way, error) {
+	desired, err := e.desired(t)
+	if err != nil {
+		return nil, err
+	}
+	had := plan.State{}
+	for _, r := range t.from {
+		had = plan.Union(had, wholeState(r, t.caps, t.segments[r.Name].had))
+		had.Rules = plan.Union(had, plan.State{Rules: hostRules([]store.SwitchRecord{r}, t.caps)}).Rules
+	}
+	had.Forward = plan.Families{} // others may count on it by now
+	if err := e.releaseUplinks(ctx, t.from, desired, had); err != nil {
+		return nil, err
+	}
+	passages, err := e.placeHost(ctx, t, &desired, &had)
+	if err != nil {
+		return nil, err
+	}
+	observed, err := e.kernel.Observe(ctx, plan.Union(desired, had))
+	if err != nil {
+		return nil, err
+	}
+	return &way{steps: plan.Diff(desired, observed), desired: desired, had: had, passages: passages}, nil
+}
+
 // desired is what the new records mean, with the rules of the whole host.
 func (e *Engine) desired(t *transaction) (desired plan.State, err error) {
+	if t.segments == nil {
+		if err := e.store.View(t.standing); err != nil {
+			return desired, err
+		}
+	}
 	for _, r := range t.news() {
-		desired = plan.Union(desired, switchState(r, t.caps))
-		desired = plan.Union(desired, segmentState(r, t.segments[r.Name].want))
+		desired = plan.Union(desired, wholeState(r, t.caps, t.segments[r.Name].want))
 	}
 	if desired.Ports == nil { // to be put to: see releaseUplinks
 		desired.Ports = make(map[string]plan.Port)
@@ -267,7 +339,7 @@ func (e *Engine) revert(ctx context.Context, t *transaction) error {
 				return err
 			}
 		}
-		return putResized(tx, back.after)
+		return errors.Join(back.putPool(tx), putResized(tx, back.after))
 	})
 	if err != nil {
 		return err
@@ -278,7 +350,7 @@ func (e *Engine) revert(ctx context.Context, t *transaction) error {
 // noteRealised notes that the kernel has all of a switch and no more: from now on
 // attachments need not look.
 func noteRealised(tx *store.Tx, r store.SwitchRecord, caps kernel.Capabilities, segments int) error {
-	if !r.HostPort() { // it had one, perhaps
+	if !r.HostPort() || r.CarriesHost { // it had one with an address of the pool, perhaps
 		if err := tx.DeletePort(vswitch.HostPortSwitchEnd(r.Name)); err != nil {
 			return err
 		}

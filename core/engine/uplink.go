@@ -32,6 +32,9 @@ func (e *Engine) uplink(ctx context.Context, s vswitch.Switch, leaving []store.S
 	if err := eligible(nic, bridges); err != nil {
 		return nic, err
 	}
+	if err := e.bare(ctx, nic); err != nil {
+		return nic, err
+	}
 	if err := e.macFree(nic); err != nil {
 		return nic, err
 	}
@@ -42,6 +45,22 @@ func (e *Engine) uplink(ctx context.Context, s vswitch.Switch, leaving []store.S
 		}
 	}
 	return nic, nil
+}
+
+// bare refuses a NIC that other netdevs lie on: in a bridge it hands them no frames any
+// more, and a VLAN device takes its VLAN away from the switch.
+func (e *Engine) bare(ctx context.Context, nic kernel.Netdev) error {
+	if nic.Master != "" {
+		return nil
+	}
+	all, err := e.kernel.Netdevs(ctx)
+	for _, n := range all {
+		if n.Lower == nic.Name {
+			return inUse(nic, fmt.Sprintf("%s %s lies on it", n.Kind, n.Name),
+				fmt.Sprintf("remove it with `ip link del %s`, or name another NIC", n.Name))
+		}
+	}
+	return err
 }
 
 // macFree refuses a NIC whose address the pool may give to a port: the bridge would
@@ -76,9 +95,6 @@ func eligible(nic kernel.Netdev, bridges []string) error {
 		return inUse(nic, "it is a port of Patchbay's own", "name a NIC that no switch uses")
 	case nic.Master != "" && !slices.Contains(bridges, nic.Master):
 		return inUse(nic, fmt.Sprintf("it belongs to %s", nic.Master), fmt.Sprintf("take it out with `ip link set %s nomaster`, or name another NIC", nic.Name))
-	case len(nic.Addresses) > 0:
-		return inUse(nic, fmt.Sprintf("the host uses it as %s", nic.Addresses[0]),
-			fmt.Sprintf("name a NIC without addresses, or move the host's traffic away and run `ip addr flush dev %s`", nic.Name))
 	}
 	return nil
 }

@@ -293,3 +293,28 @@ func linksHere(t *testing.T) (list []string) {
 	}
 	return list
 }
+
+// TestWalkUnderTheHost is the walk on a host that lives on one of the NICs. It ends up
+// on one of them, whole: a switch that changes its uplink takes the host along.
+func TestWalkUnderTheHost(t *testing.T) {
+	for seed := range uint64(12) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			l := carrying(t)
+			newWalker(t, l.kernel, seed, []string{netns(0), netns(1), netns(2)}).walk(30)
+			if t.Failed() {
+				return
+			}
+			want := make(map[string]bool)
+			for _, i := range hostThings().Items {
+				want[i.Words] = true
+			}
+			got := make(map[string]bool)
+			for _, w := range append(l.on("nic0"), l.on("nic1")...) {
+				got[w] = true
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("the host has not all of it, or more (-want +got):\n%s\n%s", diff, l.kernel)
+			}
+		})
+	}
+}

@@ -3,6 +3,7 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 
 	"github.com/vishvananda/netlink/nl"
@@ -19,7 +20,8 @@ type applier struct {
 	host    *rtnl
 	steps   []plan.Step
 	pending []request
-	at      string // the namespace that pending is for; "" is the host's
+	at      string               // the namespace that pending is for; "" is the host's
+	made    map[int][]netip.Addr // the host's, by netdev, whose answers are pending
 
 	links map[linkKey]link
 	born  map[linkKey]bool // both ends of pairs made by this plan: MAC, MTU and group are set
@@ -58,7 +60,7 @@ func (a *applier) stepError(fallback int, err error) error {
 
 // queue adds a message in a namespace, after sending what is pending for another.
 func (a *applier) queue(netns string, r request) error {
-	if netns != a.at {
+	if netns != a.at || len(a.pending) >= maxPending {
 		if err := a.flush(); err != nil {
 			return err
 		}
@@ -187,6 +189,8 @@ func (a *applier) step(i int, s plan.Step) error {
 		return a.remove(i, "", byName(unix.RTM_DELLINK, 0, s.Name, noHeader()))
 	case plan.DeleteNetdev:
 		return a.deleteNetdev(i, s.Name)
+	case plan.DeleteNetdevs:
+		return a.deleteNetdevs(i, s.Names)
 	case plan.CreateVeth:
 		return a.createVeth(i, s.Port)
 	case plan.SetPort:
@@ -219,7 +223,12 @@ func (a *applier) endpointStep(i int, s plan.Step) error {
 	switch s := s.(type) {
 	case plan.SetEndpoint:
 		fresh := a.born[linkKey{s.Endpoint.Netns, s.Endpoint.Name}]
-		return a.queue(s.Endpoint.Netns, request{NetlinkRequest: setEndpoint(s.Endpoint, fresh), step: i})
+		for _, m := range setEndpoint(s.Endpoint, fresh) {
+			if err := a.queue(s.Endpoint.Netns, request{NetlinkRequest: m, step: i}); err != nil {
+				return err
+			}
+		}
+		return nil
 	case plan.AddAddress:
 		return a.atEndpoint(i, s.At, func(index int) *nl.NetlinkRequest {
 			return addressMessage(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, index, s.Address)
@@ -237,7 +246,7 @@ func (a *applier) endpointStep(i int, s plan.Step) error {
 			return routeMessage(unix.RTM_DELROUTE, 0, index, s.Route)
 		})
 	}
-	return fmt.Errorf("step %T is unknown to this kernel", s)
+	return a.hostStep(i, s)
 }
 
 // outside runs what is no rtnetlink message, in its place among them.
@@ -374,15 +383,4 @@ func (a *applier) deleteFDB(step int, s plan.DeleteFDB) error {
 		return err
 	}
 	return a.remove(step, "", fdbEntry(unix.RTM_DELNEIGH, 0, index, s.MAC))
-}
-
-// deleteNetdev forgets the pair's numbers: a netdev of that name made later in
-// the same plan has others.
-func (a *applier) deleteNetdev(step int, name string) error {
-	if err := a.outside(func() error { return nil }); err != nil {
-		return err
-	}
-	clear(a.links)
-	clear(a.born)
-	return a.remove(step, "", byName(unix.RTM_DELLINK, 0, name, noHeader()))
 }

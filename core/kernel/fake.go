@@ -25,8 +25,13 @@ type Fake struct {
 	caps   Capabilities
 	rules  plan.Rules
 	onward plan.Families // IP forwarding
+	around Host          // what Host finds
 	fault  fakeFault
 	log    []string
+
+	born     NetnsID // namespaces made so far
+	watches  int     // calls of Watch so far
+	watchers map[int]func(Event)
 }
 
 var _ Kernel = (*Fake)(nil)
@@ -55,12 +60,13 @@ func NewFake(cfg FakeConfig) *Fake {
 func (f *Fake) AddNetdev(n Netdev) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	defer f.tellSince(f.scene())
 	if old := f.host.links[n.Name]; old != nil {
 		old.remove()
 	}
 	link := f.host.add(n)
 	for _, a := range n.Addresses {
-		link.addresses = append(link.addresses, plan.Address{Prefix: a})
+		link.items = append(link.items, AddressItem(a))
 	}
 	if master := f.host.links[n.Master]; n.Master != "" && master != nil {
 		link.enslave(master)
@@ -71,6 +77,7 @@ func (f *Fake) AddNetdev(n Netdev) {
 func (f *Fake) RemoveNetdev(name string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	defer f.tellSince(f.scene())
 	if link := f.host.links[name]; link != nil {
 		link.remove()
 	}
@@ -81,7 +88,9 @@ func (f *Fake) AddNetns(path string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.netns[path] == nil {
+		f.born++
 		f.netns[path] = newFakeNetns(path)
+		f.netns[path].id = f.born
 	}
 }
 
@@ -90,6 +99,7 @@ func (f *Fake) AddNetns(path string) {
 func (f *Fake) RemoveNetns(path string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	defer f.tellSince(f.scene())
 	ns := f.netns[path]
 	if ns == nil {
 		return
@@ -113,6 +123,7 @@ func (f *Fake) UnmountNetns(path string) {
 func (f *Fake) RenameNetdev(netns, from, to string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	defer f.tellSince(f.scene())
 	ns, err := f.namespace(netns)
 	if err != nil || ns.links[from] == nil || ns.links[to] != nil {
 		return
@@ -128,6 +139,7 @@ func (f *Fake) RenameNetdev(netns, from, to string) {
 func (f *Fake) SetNetdevDown(netns, name string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	defer f.tellSince(f.scene())
 	if ns, err := f.namespace(netns); err == nil && ns.links[name] != nil {
 		ns.links[name].down()
 	}
@@ -165,6 +177,7 @@ func (f *Fake) Apply(ctx context.Context, steps []plan.Step) error {
 func (f *Fake) apply(ctx context.Context, step plan.Step) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	defer f.tellSince(f.scene())
 	if err := f.answers(ctx); err != nil {
 		return err
 	}

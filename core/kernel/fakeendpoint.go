@@ -51,7 +51,7 @@ func (f *Fake) carryOutAtEndpoint(step plan.Step) error {
 		}
 		return nil
 	}
-	return fmt.Errorf("step %T is unknown: %w", step, errors.ErrUnsupported)
+	return f.carryOutForHost(step)
 }
 
 // endpoint finds an owner's end, which has to be the other end of its port.
@@ -77,11 +77,15 @@ func (f *Fake) setEndpoint(s plan.SetEndpoint) error {
 		return err
 	}
 	if !e.MAC.IsZero() {
+		if link.MAC != e.MAC { // neigh_changeaddr: permanent ones too
+			link.items = slices.DeleteFunc(link.items, func(i plan.Item) bool { return i.Kind == plan.ItemNeighbour })
+		}
 		link.MAC = e.MAC
 	}
 	if e.Alias != "" {
 		link.Alias = e.Alias
 	}
+	link.noLinkLocal = link.noLinkLocal || e.NoLinkLocal
 	link.MTU, link.Up = e.MTU, link.Up || e.Up
 	if link.MTU < vswitch.MinIPv6MTU {
 		link.flushIPv6()
@@ -94,6 +98,7 @@ func (l *fakeLink) down() {
 	l.Up = false
 	l.flushRoutes(everyRoute)
 	l.flushIPv6()
+	l.downItems()
 }
 
 // flushIPv6 is addrconf_ifdown: addresses and routes of IPv6 go.

@@ -13,6 +13,7 @@ import (
 // fakeNetns is a network namespace: its netdevs and its routes.
 type fakeNetns struct {
 	path   string
+	id     NetnsID
 	links  map[string]*fakeLink
 	routes map[plan.RouteID]fakeRoute // a namespace has one route of a key, whatever its netdev
 }
@@ -25,6 +26,10 @@ type fakeLink struct {
 	master    *fakeLink
 	peer      *fakeLink // of a veth
 	addresses []plan.Address
+	// What the host has on it, and net.ipv4.conf and net.ipv6.conf of it.
+	items       []plan.Item
+	settings    map[string]string
+	noLinkLocal bool
 
 	// Of a bridge.
 	fdb     map[vswitch.MAC]*fakeLink
@@ -110,6 +115,7 @@ func (l *fakeLink) enslave(bridge *fakeLink) {
 		return
 	}
 	l.master = bridge
+	delete(bridge.fdb, l.MAC) // is the bridge's own now
 	l.learning, l.flood, l.locked = true, true, false
 	l.isolated, l.noBroadcast, l.noMulticast = false, false, false
 }
@@ -180,6 +186,11 @@ func (l *fakeLink) netdev() Netdev {
 	}
 	for _, a := range l.addresses {
 		n.Addresses = append(n.Addresses, a.Prefix)
+	}
+	for _, i := range l.items {
+		if i.Kind == plan.ItemAddress && (i.Prefix.Addr().Is4() || !i.Prefix.Addr().IsLinkLocalUnicast()) {
+			n.Addresses = append(n.Addresses, i.Prefix)
+		}
 	}
 	return n
 }

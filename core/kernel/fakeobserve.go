@@ -32,6 +32,11 @@ func (f *Fake) observe(scope plan.State) plan.State {
 			put(&seen.Ports, name, f.observePort(link, port))
 		}
 	}
+	for name, want := range scope.Hosts {
+		if link := f.host.links[name]; link != nil {
+			put(&seen.Hosts, name, link.addressing().Within(want))
+		}
+	}
 	return seen
 }
 
@@ -65,6 +70,7 @@ func (f *Fake) observeEndpoint(port string, scope plan.Endpoint) *plan.Endpoint 
 	if scope.Alias != "" {
 		e.Alias = link.Alias
 	}
+	e.NoLinkLocal = scope.NoLinkLocal && link.noLinkLocal
 	for _, a := range scope.Addresses {
 		if slices.ContainsFunc(link.addresses, func(have plan.Address) bool { return have.Prefix == a.Prefix }) {
 			e.Addresses = append(e.Addresses, a)

@@ -32,6 +32,9 @@ func (f *Fake) carryOut(step plan.Step) error {
 		return nil
 	case plan.DeleteNetdev:
 		return f.deleteLink(s.Name, "")
+	case plan.DeleteNetdevs:
+		f.deleteOurs(s.Names)
+		return nil
 	case plan.AddFDB:
 		return f.addFDB(s.Port, s.MAC)
 	case plan.DeleteFDB:
@@ -108,6 +111,17 @@ func (f *Fake) deleteLink(name, kind string) error {
 	}
 	link.remove()
 	return nil
+}
+
+// deleteOurs leaves what is not ours as it is.
+func (f *Fake) deleteOurs(names []string) {
+	for _, name := range names {
+		l := f.host.links[name]
+		if l == nil || !isOurs(link{kind: l.Kind, alias: l.Alias, group: l.group}) {
+			continue
+		}
+		l.remove()
+	}
 }
 
 func (f *Fake) createVeth(p plan.Port) error {

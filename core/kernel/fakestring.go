@@ -83,6 +83,12 @@ func (l *fakeLink) draw(b *strings.Builder) {
 		}
 		line(b, true, "  %s %s", family, a.Prefix)
 	}
+	for _, i := range l.items {
+		line(b, true, "  %s %s", i.Kind, i.On(l.Name))
+	}
+	for _, name := range slices.Sorted(maps.Keys(l.settings)) {
+		line(b, l.settings[name] != "0", "  sysctl %s = %s", name, l.settings[name])
+	}
 	for _, id := range slices.SortedFunc(maps.Keys(l.ns.routes), compareRoutes) {
 		if r := l.ns.routes[id]; r.link == l {
 			line(b, true, "  route %s", r.words())

@@ -29,24 +29,40 @@ type Kernel interface {
 	// Netdev returns one netdev, or an error of kind vswitch.NotFound.
 	Netdev(ctx context.Context, name string) (Netdev, error)
 
+	// Addressing returns what the host has on one netdev, in the order in which it can be
+	// added to another, or an error of kind vswitch.NotFound.
+	Addressing(ctx context.Context, netdev string) (plan.Addressing, error)
+
 	// Capabilities finds out what this kernel can do, by trying it in a network
 	// namespace made for the purpose. It takes milliseconds: keep the answer.
 	Capabilities(ctx context.Context) (Capabilities, error)
 
+	// Host looks around: what the kernel is set to, and what else runs here.
+	Host(ctx context.Context) (Host, error)
+
 	// CheckNetns fails with vswitch.NetnsNotFound unless path is a network
 	// namespace.
 	CheckNetns(path string) error
+
+	// NetnsID identifies the network namespace at path, or fails as CheckNetns does.
+	NetnsID(path string) (NetnsID, error)
+
+	// Watch calls tell for every Event, one at a time, from when it calls ready
+	// until ctx ends, which is no error. tell must not wait for long.
+	Watch(ctx context.Context, ready func(), tell func(Event)) error
 }
 
 // Netdev is a network device of the host as an uplink, a holder of a MAC address
 // or a box in the topology.
 type Netdev struct {
 	Name     string        `json:"name"`
+	Index    int           `json:"index,omitempty"`
 	Kind     string        `json:"kind,omitempty"` // rtnl link kind: "", "bridge", "veth", "bond", ...
 	MAC      vswitch.MAC   `json:"mac"`
 	MTU      int           `json:"mtu"`
 	MaxMTU   int           `json:"maxMTU,omitempty"` // 0: unknown
 	Master   string        `json:"master,omitempty"`
+	Lower    string        `json:"lower,omitempty"` // the netdev that a VLAN, macvlan or ipvlan lies on
 	Alias    string        `json:"alias,omitempty"`
 	Up       bool          `json:"up"`
 	Carrier  bool          `json:"carrier"`

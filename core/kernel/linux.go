@@ -2,7 +2,7 @@ package kernel
 
 import (
 	"context"
-	"sync"
+	"errors"
 
 	"github.com/patchbay-net/patchbay/core/plan"
 )
@@ -10,25 +10,36 @@ import (
 // Linux is the kernel of this machine, seen from the network namespace that the
 // process runs in: that namespace is "the host".
 type Linux struct {
-	idle sync.Pool // of *rtnl in the host's namespace
+	idle chan *rtnl // sockets in the host's namespace, to be used again
 }
 
 var _ Kernel = (*Linux)(nil)
 
 // NewLinux returns the kernel of this machine. It opens nothing until used.
-func NewLinux() *Linux { return &Linux{} }
+func NewLinux() *Linux { return &Linux{idle: make(chan *rtnl, maxIdle)} }
+
+// maxIdle bounds the sockets that a resident process keeps between calls.
+const maxIdle = 16
 
 // host runs fn with a socket in the host's namespace. Every caller has one of its
 // own: a shared socket would serialise them.
 func (l *Linux) host(fn func(*rtnl) error) error {
-	c, ok := l.idle.Get().(*rtnl)
-	if !ok {
+	var c *rtnl
+	select {
+	case c = <-l.idle:
+	default:
 		var err error
 		if c, err = dialRTNL(); err != nil {
 			return err
 		}
 	}
-	defer l.idle.Put(c)
+	defer func() {
+		select {
+		case l.idle <- c:
+		default:
+			c.close()
+		}
+	}()
 	return fn(c)
 }
 
@@ -69,7 +80,7 @@ func (l *Linux) Apply(ctx context.Context, steps []plan.Step) error {
 				return a.stepError(i, err)
 			}
 		}
-		if err := a.flush(); err != nil {
+		if err := errors.Join(a.flush(), a.settle()); err != nil {
 			return a.stepError(len(steps)-1, err)
 		}
 		return nil

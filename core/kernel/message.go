@@ -166,8 +166,13 @@ func switched(on bool) []byte {
 }
 
 // setEndpoint brings the owner's end up; fresh tells that newVeth has already
-// given it MAC and MTU.
-func setEndpoint(e plan.Endpoint, fresh bool) *nl.NetlinkRequest {
+// given it MAC and MTU. That it makes no link-local address has to be said before.
+func setEndpoint(e plan.Endpoint, fresh bool) (messages []*nl.NetlinkRequest) {
+	if spec := noLinkLocal(e.MTU); e.NoLinkLocal && spec != nil {
+		quiet := byName(unix.RTM_NEWLINK, 0, e.Name, noHeader())
+		quiet.AddData(spec)
+		messages = append(messages, quiet)
+	}
 	header := noHeader()
 	if e.Up {
 		header = upHeader()
@@ -180,7 +185,7 @@ func setEndpoint(e plan.Endpoint, fresh bool) *nl.NetlinkRequest {
 	if e.Alias != "" {
 		r.AddData(nl.NewRtAttr(unix.IFLA_IFALIAS, []byte(e.Alias)))
 	}
-	return r
+	return append(messages, r)
 }
 
 // fdbEntry adds or removes a static, sticky entry: NUD_NOARP keeps it from

@@ -27,6 +27,12 @@ type netdevLink struct {
 
 func (l netdevLink) loopback() bool { return l.flags&unix.IFF_LOOPBACK != 0 }
 
+// stacked reports that IFLA_LINK names the netdev that this one sends by: of a pair it
+// is the other end.
+func (l netdevLink) stacked() bool {
+	return slices.Contains([]string{"vlan", "macvlan", "macvtap", "ipvlan", "ipvtap", "macsec"}, l.kind)
+}
+
 // listNetdevs lists the netdevs in the namespace of the calling thread, by name.
 func listNetdevs() ([]Netdev, error) {
 	links, err := dumpLinks()
@@ -43,7 +49,11 @@ func listNetdevs() ([]Netdev, error) {
 	}
 	devs := make([]Netdev, 0, len(links))
 	for _, l := range links {
-		devs = append(devs, l.netdev(names[l.master], addresses[l.index]))
+		n := l.netdev(names[l.master], addresses[l.index])
+		if l.stacked() {
+			n.Lower = names[l.peer]
+		}
+		devs = append(devs, n)
 	}
 	slices.SortFunc(devs, func(a, b Netdev) int { return cmp.Compare(a.Name, b.Name) })
 	return devs, nil
@@ -85,7 +95,7 @@ func readNetdev(name string) (Netdev, error) {
 
 func (l netdevLink) netdev(master string, addresses []netip.Prefix) Netdev {
 	return Netdev{
-		Name: l.name, Kind: l.kind, MAC: l.mac, MTU: l.mtu, MaxMTU: l.maxMTU, Master: master, Alias: l.alias,
+		Name: l.name, Index: l.index, Kind: l.kind, MAC: l.mac, MTU: l.mtu, MaxMTU: l.maxMTU, Master: master, Alias: l.alias,
 		Up: l.up, Carrier: l.flags&unix.IFF_LOWER_UP != 0,
 		Loopback: l.loopback(), Ethernet: l.hardware == unix.ARPHRD_ETHER,
 		NoBridge: isWireless(l.name, l.index), VFs: l.vfs, Addresses: addresses,

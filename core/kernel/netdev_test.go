@@ -33,7 +33,7 @@ func TestNetdevs(t *testing.T) {
 		}},
 		{Name: "lo", MTU: 65536, Loopback: true},
 	}
-	maxMTU := cmpopts.IgnoreFields(Netdev{}, "MaxMTU")
+	maxMTU := cmpopts.IgnoreFields(Netdev{}, "Index", "MaxMTU")
 	within(t, ns, func() error {
 		got, err := listNetdevs()
 		if err != nil {

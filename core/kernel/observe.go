@@ -40,6 +40,11 @@ func (o *observer) observe(scope plan.State, seen *plan.State) error {
 			return err
 		}
 	}
+	for name, want := range scope.Hosts {
+		if err := o.hosted(name, want, seen); err != nil {
+			return err
+		}
+	}
 	if !scope.Rules.Empty() {
 		rules, err := observeRules(scope.Rules)
 		if err != nil {
@@ -58,6 +63,22 @@ func (o *observer) observe(scope plan.State, seen *plan.State) error {
 		}
 	}
 	return o.ctx.Err()
+}
+
+// hosted reads what the host has on a netdev, as far as scope names it.
+func (o *observer) hosted(name string, scope plan.Addressing, seen *plan.State) error {
+	has, err := o.host.addressing(name)
+	if errors.Is(err, vswitch.NotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if seen.Hosts == nil {
+		seen.Hosts = make(map[string]plan.Addressing)
+	}
+	seen.Hosts[name] = has.Within(scope)
+	return nil
 }
 
 func (o *observer) bridge(name string, seen *plan.State) error {
@@ -177,6 +198,7 @@ func (o *observer) endpoint(switchEnd link, scope plan.Endpoint) (*plan.Endpoint
 	if scope.Alias != "" {
 		e.Alias = l.alias
 	}
+	e.NoLinkLocal = scope.NoLinkLocal && (l.noAddrGen || noLinkLocal(l.mtu) == nil)
 	if e.Addresses, err = c.addresses(l.index, scope.Addresses); err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -61,13 +62,25 @@ func dialRTNLAt(ns *os.File) (c *rtnl, err error) {
 
 func (c *rtnl) close() { _ = unix.Close(c.fd) }
 
-// do sends the requests together and waits for all their answers. The kernel
-// handles them in order and does not stop at a failure; the first one is
-// returned, with the step it belongs to.
+// maxSend is how many requests travel together: the socket has room for the answers
+// of so many (212 kB by default, of which a netdev takes up to 4), and the kernel
+// drops what finds none.
+const maxSend = 48
+
+// do carries out the requests and waits for all their answers. The kernel handles
+// them in order and does not stop at a failure among those that travel together; the
+// first one is returned, with the step it belongs to.
 func (c *rtnl) do(requests []request) error {
-	if len(requests) == 0 {
-		return nil
+	for together := range slices.Chunk(requests, maxSend) {
+		if err := c.exchange(together); err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+// exchange is do for requests that travel together.
+func (c *rtnl) exchange(requests []request) error {
 	var out []byte
 	waiting := make(map[uint32]int, len(requests))
 	for i, r := range requests {

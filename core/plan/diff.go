@@ -12,9 +12,13 @@ import (
 // observed must hold only what the caller answers for. Diff(s, s) is empty, and
 // after the steps have been applied Diff of the two is empty.
 func Diff(desired, observed State) []Step {
-	d := differ{lost: lostHalves(desired.Ports, observed.Ports), taken: takenAlong(desired.Ports, observed.Ports)}
+	d := differ{
+		desired: desired, observed: observed, done: make(map[string]bool),
+		lost: lostHalves(desired.Ports, observed.Ports), taken: takenAlong(desired.Ports, observed.Ports),
+	}
 	d.rulesFirst(desired.Rules, observed.Rules)
 	d.bridges(desired.Bridges, observed.Bridges)
+	coming := d.goings(moves(desired.Hosts, observed.Hosts))
 	for _, name := range sorted(observed.Ports) {
 		want, keep := desired.Ports[name]
 		switch have := observed.Ports[name]; {
@@ -23,16 +27,19 @@ func Diff(desired, observed State) []Step {
 		case !keep:
 			d.removePort(have)
 		case elsewhere(want, have) || d.lost[name]:
-			d.add(DeleteNetdev{Name: name}) // before any new pair wants the name that its owner's end has
+			d.doomed = append(d.doomed, name)
 		default:
 			d.staleRoutes(want, have)
 		}
 	}
+	d.deleteDoomed() // before any new pair wants the name that an owner's end has
 	for _, name := range inOrder(desired.Ports) {
-		have, exists := observed.Ports[name]
-		d.port(desired.Ports[name], have, exists && !d.lost[name])
+		if have, exists := observed.Ports[name]; !d.joins(name) {
+			d.port(desired.Ports[name], have, exists && !d.lost[name])
+		}
 	}
 	d.awaitTrunks()
+	d.comings(coming)
 	for _, name := range sorted(observed.Bridges) {
 		if _, keep := desired.Bridges[name]; !keep {
 			d.add(DeleteBridge{Name: name})
@@ -46,10 +53,14 @@ func Diff(desired, observed State) []Step {
 }
 
 type differ struct {
-	steps []Step
-	lost  map[string]bool // trunks' ends without their other ends: see lostHalves
-	taken map[string]bool // ends that go with the pair they are of
-	trunk []string        // ends of trunks that have been brought up, to be waited for
+	desired, observed State
+	steps             []Step
+	done              map[string]bool // ports that have been dealt with
+	moving            map[string]bool // netdevs that the host moves from or to
+	doomed            []string        // netdevs of ours that go
+	lost              map[string]bool // trunks' ends without their other ends: see lostHalves
+	taken             map[string]bool // ends that go with the pair they are of
+	trunk             []string        // ends of trunks that have been brought up, to be waited for
 }
 
 func (d *differ) add(s Step) { d.steps = append(d.steps, s) }
@@ -124,7 +135,7 @@ func (d *differ) bridges(want, have map[string]Bridge) {
 // and releases a netdev of somebody else, which bears no mark of ours.
 func (d *differ) removePort(p Port) {
 	if p.Endpoint != nil || strings.HasPrefix(p.Alias, vswitch.AliasPrefix) {
-		d.add(DeleteNetdev{Name: p.Name})
+		d.doomed = append(d.doomed, p.Name)
 		return
 	}
 	for _, mac := range p.FDB {
@@ -132,6 +143,17 @@ func (d *differ) removePort(p Port) {
 	}
 	if p.Bridge != "" || p.grouped() {
 		d.release(p)
+	}
+}
+
+// deleteDoomed removes all that goes at once. One alone is spared the marking.
+func (d *differ) deleteDoomed() {
+	switch len(d.doomed) {
+	case 0:
+	case 1:
+		d.add(DeleteNetdev{Name: d.doomed[0]})
+	default:
+		d.add(DeleteNetdevs{Names: d.doomed})
 	}
 }
 
@@ -152,6 +174,10 @@ func elsewhere(want, have Port) bool {
 // port brings one port to what is wanted. The owner's end comes up last, with
 // its addresses on it: what it sends first finds the way back already there.
 func (d *differ) port(want, have Port, exists bool) {
+	if d.done[want.Name] {
+		return
+	}
+	d.done[want.Name] = true
 	if !want.Trunk {
 		d.awaitTrunks()
 	}
@@ -174,7 +200,7 @@ func (d *differ) port(want, have Port, exists bool) {
 		d.add(SetPort{Port: want})
 	}
 	for _, mac := range want.FDB {
-		if !slices.Contains(have.FDB, mac) || want.Bridge != have.Bridge {
+		if (!slices.Contains(have.FDB, mac) || want.Bridge != have.Bridge) && !d.joining(mac) {
 			d.add(AddFDB{Port: want.Name, MAC: mac})
 		}
 	}
@@ -182,6 +208,9 @@ func (d *differ) port(want, have Port, exists bool) {
 		d.trunk = append(d.trunk, want.Name)
 	}
 	if want.Endpoint != nil && !want.Trunk {
+		if want.Endpoint.Netns == "" {
+			d.settings(want.Endpoint.Name)
+		}
 		d.endpoint(want.Name, *want.Endpoint, *have.Endpoint)
 		if want.Up && want.Endpoint.Up && (!have.Up || !have.Endpoint.Up) {
 			d.add(AwaitPort{Name: want.Name})
@@ -232,6 +261,7 @@ func samePort(want, have Port) bool {
 // below IPv6's minimum there is no IPv6 to configure, and going up comes late.
 func (d *differ) endpoint(port string, want, have Endpoint) {
 	at := At{Port: port, Netns: want.Netns, Name: want.Name}
+	renewed := want.MAC != have.MAC
 	if want.MTU != have.MTU {
 		early := want
 		early.Up = have.Up
@@ -249,8 +279,11 @@ func (d *differ) endpoint(port string, want, have Endpoint) {
 			d.add(AddAddress{At: at, Address: a})
 		}
 	}
-	if want.MAC != have.MAC || want.Alias != have.Alias || want.Up != have.Up {
+	if want.MAC != have.MAC || want.Alias != have.Alias || want.Up != have.Up || want.NoLinkLocal && !have.NoLinkLocal {
 		d.add(SetEndpoint{Port: port, Endpoint: want})
+	}
+	if renewed {
+		d.neighbours(want)
 	}
 	for _, r := range want.Routes {
 		if !slices.ContainsFunc(have.Routes, func(h vswitch.Route) bool { return sameRoute(r, h) }) {

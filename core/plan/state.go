@@ -14,6 +14,9 @@ type State struct {
 	Ports   map[string]Port // by netdev name
 	Rules   Rules
 	Forward Families // IP forwarding of the host, never switched off by us
+	// Hosts is what the host has on its netdevs, by their names, as far as we move it. A
+	// netdev that is to have nothing of it is in here with nothing.
+	Hosts map[string]Addressing
 }
 
 // Families is a choice of address families.
@@ -63,14 +66,16 @@ type Port struct {
 
 // Endpoint is the end of a veth pair that the owner sees.
 type Endpoint struct {
-	Netns     string // path of the owner's namespace; "" for the host's own
-	Name      string
-	MAC       vswitch.MAC
-	MTU       int
-	Alias     string
-	Up        bool
-	Addresses []Address
-	Routes    []vswitch.Route
+	Netns string // path of the owner's namespace; "" for the host's own
+	Name  string
+	MAC   vswitch.MAC
+	MTU   int
+	Alias string
+	Up    bool
+	// NoLinkLocal keeps the kernel from making an IPv6 link-local address for it.
+	NoLinkLocal bool
+	Addresses   []Address
+	Routes      []vswitch.Route
 	// Shadowed are routes of the scope, observed to be another netdev's: the first
 	// one to a destination stays. No part of what is desired.
 	Shadowed []vswitch.Route
@@ -105,7 +110,7 @@ type Rules struct {
 
 // Empty reports whether the state names nothing at all.
 func (s State) Empty() bool {
-	return len(s.Bridges) == 0 && len(s.Ports) == 0 && s.Rules.Empty() && s.Forward == Families{}
+	return len(s.Bridges) == 0 && len(s.Ports) == 0 && len(s.Hosts) == 0 && s.Rules.Empty() && s.Forward == Families{}
 }
 
 // Empty reports whether there is no rule.
@@ -120,6 +125,7 @@ func Union(a, b State) State {
 	u := State{
 		Bridges: merge(a.Bridges, b.Bridges),
 		Ports:   merge(a.Ports, b.Ports),
+		Hosts:   mergeHosts(a.Hosts, b.Hosts),
 		Forward: Families{a.Forward.IPv4 || b.Forward.IPv4, a.Forward.IPv6 || b.Forward.IPv6},
 		Rules: Rules{
 			Base:       a.Rules.Base || b.Rules.Base,

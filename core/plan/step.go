@@ -38,6 +38,10 @@ type (
 	}
 	// DeleteNetdev removes a netdev of ours, and with it the pair's other end.
 	DeleteNetdev struct{ Name string }
+	// DeleteNetdevs removes netdevs of ours together: the kernel's wait for each is
+	// long, and shared. Those that are not there are fine, and those of a name that
+	// are not ours stay.
+	DeleteNetdevs struct{ Names []string }
 
 	// AddFDB adds or replaces a static, sticky forwarding entry.
 	AddFDB struct {
@@ -107,6 +111,7 @@ func (CreateVeth) step()    {}
 func (SetPort) step()       {}
 func (ReleasePort) step()   {}
 func (DeleteNetdev) step()  {}
+func (DeleteNetdevs) step() {}
 func (AddFDB) step()        {}
 func (DeleteFDB) step()     {}
 func (SetEndpoint) step()   {}
@@ -179,6 +184,16 @@ func (RequireRules) String() string {
 func (s AwaitPort) String() string    { return "ip monitor link dev " + s.Name }
 func (s DeleteNetdev) String() string { return "ip link del " + s.Name }
 
+func (s DeleteNetdevs) String() string {
+	var b strings.Builder
+	group := vswitch.DoomedGroup(s.Names...)
+	for _, name := range s.Names {
+		fmt.Fprintf(&b, "ip link set %s group %#x && ", name, group)
+	}
+	fmt.Fprintf(&b, "ip link del group %#x", group)
+	return b.String()
+}
+
 func (s AddFDB) String() string {
 	return fmt.Sprintf("bridge fdb replace %s dev %s master static sticky", s.MAC, s.Port)
 }
@@ -192,6 +207,9 @@ func (s SetEndpoint) String() string {
 	alias := ""
 	if e.Alias != "" {
 		alias = fmt.Sprintf("alias %q ", e.Alias)
+	}
+	if e.NoLinkLocal {
+		alias += "addrgenmode none "
 	}
 	return fmt.Sprintf("%s link set %s address %s mtu %d %s%s", ipIn(e.Netns), e.Name, e.MAC, e.MTU, alias, upWord(e.Up))
 }

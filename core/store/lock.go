@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
 	"syscall"
 )
 
@@ -34,6 +35,17 @@ func (s *Store) LockPort(id string) (unlock func(), err error) {
 	return s.lock(portLock, id, Exclusive)
 }
 
+// LockPorts is LockPort for many, and none twice. They are taken in one order, so that
+// those who take several do not wait for each other for ever.
+func (s *Store) LockPorts(ids []string) (unlock func(), err error) {
+	offsets := make([]uint64, 0, len(ids))
+	for _, id := range ids {
+		offsets = append(offsets, lockOffset(portLock, id))
+	}
+	slices.Sort(offsets)
+	return s.lockOffsets(slices.Compact(offsets), Exclusive)
+}
+
 // LockSwitch waits for the switch. Verbs on its ports share it, verbs on the
 // switch itself are alone. Never take it twice in one goroutine.
 func (s *Store) LockSwitch(name string, mode LockMode) (unlock func(), err error) {
@@ -55,6 +67,10 @@ func (s *Store) lockTransaction(m mode) (func(), error) {
 }
 
 func (s *Store) lock(kind uint64, name string, mode LockMode) (func(), error) {
+	return s.lockOffsets([]uint64{lockOffset(kind, name)}, mode)
+}
+
+func (s *Store) lockOffsets(offsets []uint64, mode LockMode) (func(), error) {
 	path := s.lockPath
 	fd, err := openFD(path, syscall.O_RDWR|syscall.O_CREAT)
 	if errors.Is(err, syscall.ENOENT) {
@@ -66,15 +82,22 @@ func (s *Store) lock(kind uint64, name string, mode LockMode) (func(), error) {
 	if err != nil {
 		return nil, unavailable(path, err)
 	}
-	r := lockRange{offset: lockOffset(kind, name), kind: syscall.F_WRLCK}
+	r := lockRange{kind: syscall.F_WRLCK}
 	if mode == Shared {
 		r.kind = syscall.F_RDLCK
 	}
-	return holdRange(fd, path, r)
+	unlock := func() { _ = syscall.Close(fd) } // of none: lets go of nothing
+	for _, r.offset = range offsets {
+		if unlock, err = holdRange(fd, path, r); err != nil {
+			return nil, err
+		}
+	}
+	return unlock, nil
 }
 
-// lockOffset spreads names over the 2^61 offsets of a kind. No goroutine holds two
-// locks of one kind on names that others choose, so a collision costs a wait.
+// lockOffset spreads names over the 2^61 offsets of a kind. No goroutine takes two
+// locks of one kind on names that others choose in two calls, so a collision costs a
+// wait.
 func lockOffset(kind uint64, name string) uint64 {
 	return kind<<61 | checksum(nil, []byte(name))>>3
 }

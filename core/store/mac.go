@@ -73,6 +73,16 @@ func (tx *Tx) SetMACRange(r vswitch.MACRange) error {
 	return t.store(macRangeKey, &own)
 }
 
+// ResetMACRange takes the pool back to the machine's default, as if its range had
+// never been changed. It needs UpdateConfig.
+func (tx *Tx) ResetMACRange() error {
+	t, err := tx.configTable(settingTable)
+	if err != nil {
+		return err
+	}
+	return t.remove(macRangeKey)
+}
+
 // LeaseMAC gives port an address of the MAC pool. It fails with
 // vswitch.MACPoolExhausted if all are held.
 func (tx *Tx) LeaseMAC(port string) (vswitch.MAC, error) {

@@ -65,6 +65,7 @@ func (r *Realised) encode() []byte {
 	p.time(r.Created)
 	p.flag(r.HasRules)
 	p.flag(r.Changing)
+	p.flag(r.CarriesHost)
 	p.integer(r.Segments)
 	return p
 }
@@ -86,7 +87,7 @@ func (r *Realised) decode(body []byte) error {
 	r.HostMAC, r.BridgeMAC = u.mac(), u.mac()
 	r.EffectiveMTU, r.UplinkMTU = u.integer(), u.integer()
 	r.Created = u.time()
-	r.HasRules, r.Changing = u.flag(), u.flag()
+	r.HasRules, r.Changing, r.CarriesHost = u.flag(), u.flag(), u.flag()
 	r.Segments = u.integer()
 	return u.err()
 }

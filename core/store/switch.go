@@ -13,8 +13,11 @@ type SwitchRecord struct {
 	vswitch.Switch
 	// Number is unique among switches and fixed: it makes the netdev group.
 	Number uint16 `json:"number"`
-	// HostMAC is the host port's address, leased from the pool; zero without one.
+	// HostMAC is the host port's address, leased from the pool or, if CarriesHost, that of
+	// the uplink; zero without a host port.
 	HostMAC vswitch.MAC `json:"hostMAC,omitzero"`
+	// CarriesHost says that the host port has what the host had on the uplink.
+	CarriesHost bool `json:"carriesHost,omitempty"`
 	// BridgeMAC is the bridge's own, made once so that it never flaps.
 	BridgeMAC vswitch.MAC `json:"bridgeMAC"`
 	// EffectiveMTU is MTU or what it became where the definition leaves it out.
@@ -96,10 +99,10 @@ func (tx *Tx) FreeSwitchNumber() (uint16, error) {
 	for _, s := range all {
 		taken[s.Number] = true
 	}
-	for n := uint16(1); n != 0; n++ {
+	for n := uint16(1); n <= vswitch.MaxSwitchNumber; n++ {
 		if !taken[n] {
 			return n, nil
 		}
 	}
-	return 0, &vswitch.Error{Kind: vswitch.Conflict, Object: "switches", Err: fmt.Errorf("all 65535 numbers are taken")}
+	return 0, &vswitch.Error{Kind: vswitch.Conflict, Object: "switches", Err: fmt.Errorf("all %d numbers are taken", vswitch.MaxSwitchNumber)}
 }

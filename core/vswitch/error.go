@@ -52,6 +52,9 @@ type Error struct {
 	Object string // "switch prod", "port pb4k2..."
 	Err    error  // the cause, lower case; nil where Kind says it all
 	Hint   string // an imperative, best of all the next command; may be empty
+	// Field is the path of JSON keys to the value at fault in the definition that was
+	// validated, like "switches[1].gateway[0]"; empty where it is none's alone.
+	Field string
 }
 
 // Error renders one line for a terminal or a runtime's log.

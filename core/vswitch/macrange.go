@@ -41,18 +41,21 @@ func (r MACRange) String() string { return r.First.String() + "-" + r.Last.Strin
 // of a range is unicast and no larger than 2^24. It fails with MACPoolRange.
 func (r MACRange) Validate() error {
 	var p problems
-	for _, end := range []MAC{r.First, r.Last} {
-		if err := end.ValidateStatic(); err != nil {
-			p.add(MACPoolRange, "MAC pool", "%w", err)
+	for _, end := range []struct {
+		field string
+		mac   MAC
+	}{{"first", r.First}, {"last", r.Last}} {
+		if err := end.mac.ValidateStatic(); err != nil {
+			p.found(MACPoolRange, "MAC pool", "%w", err).in(end.field)
 		}
 	}
 	if r.First[0] == derivedOctet {
-		p.add(MACPoolRange, "MAC pool", "addresses that begin with %02x are those of switches' own netdevs", derivedOctet)
+		p.found(MACPoolRange, "MAC pool", "addresses that begin with %02x are those of switches' own netdevs", derivedOctet).in("first")
 	}
 	if [3]byte(r.First[:3]) != [3]byte(r.Last[:3]) {
-		p.add(MACPoolRange, "MAC pool", "%s and %s differ in their first three octets; a range has at most 2^24 addresses under one prefix", r.First, r.Last)
+		p.found(MACPoolRange, "MAC pool", "%s and %s differ in their first three octets; a range has at most 2^24 addresses under one prefix", r.First, r.Last).in("last")
 	} else if r.First.number() > r.Last.number() {
-		p.add(MACPoolRange, "MAC pool", "the first address %s lies behind the last %s", r.First, r.Last)
+		p.found(MACPoolRange, "MAC pool", "the first address %s lies behind the last %s", r.First, r.Last).in("first")
 	}
 	return p.join()
 }

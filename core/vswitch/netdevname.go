@@ -52,6 +52,13 @@ func TrunkNames(switchName string, segment int) (atRoot, atSegment string) {
 	return netdevName(fmt.Sprintf("pbr%d-", segment), switchName), netdevName(fmt.Sprintf("pbs%d-", segment), switchName)
 }
 
+// IsTrunk reports whether a netdev's name is that of a trunk's end at the root.
+func IsTrunk(netdev string) bool {
+	rest, trunk := strings.CutPrefix(netdev, "pbr")
+	number, _, cut := strings.Cut(rest, "-")
+	return trunk && cut && number != "" && strings.Trim(number, "0123456789") == ""
+}
+
 // RelayNames names the two ends of the relay between a further segment and the one
 // before it.
 func RelayNames(switchName string, segment int) (before, atSegment string) {

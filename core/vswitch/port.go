@@ -1,6 +1,7 @@
 package vswitch
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -143,5 +144,17 @@ const (
 // number 0, so that an uplink is never removed with a switch's ports.
 const UplinkGroup = GroupMark
 
-// Group is the netdev group of the ports of the switch with that number, from 1.
+// MaxSwitchNumber is the highest number that a switch may have.
+const MaxSwitchNumber uint16 = 0x7fff
+
+// Group is the netdev group of the ports of the switch with that number, from 1 to
+// MaxSwitchNumber.
 func Group(number uint16) uint32 { return GroupMark | uint32(number) }
+
+// DoomedGroup is the netdev group in which netdevs of ours wait to be removed by one
+// request. It bears our mark, so that rules for every port of ours still bind, and is
+// no switch's. Other netdevs have another one: what a process that was killed left in
+// its group is in nobody's way, and nobody's request takes what another is about to.
+func DoomedGroup(netdevs ...string) uint32 {
+	return GroupMark | uint32(MaxSwitchNumber) + 1 | uint32(binary.BigEndian.Uint16(digest(netdevs...)))
+}

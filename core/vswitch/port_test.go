@@ -88,3 +88,20 @@ func TestGroup(t *testing.T) {
 		}
 	}
 }
+
+func TestDoomedGroup(t *testing.T) {
+	seen := map[uint32]bool{vswitch.UplinkGroup: true, vswitch.Group(vswitch.MaxSwitchNumber): true}
+	for _, names := range [][]string{{"pb1"}, {"pb2"}, {"pb1", "pb2"}, {"pb1pb2"}, nil} {
+		g := vswitch.DoomedGroup(names...)
+		if g&vswitch.GroupMask != vswitch.GroupMark {
+			t.Errorf("%v: group %#x is without our mark", names, g)
+		}
+		if g <= vswitch.Group(vswitch.MaxSwitchNumber) {
+			t.Errorf("%v: group %#x can be a switch's", names, g)
+		}
+		if seen[g] {
+			t.Errorf("%v: group %#x is another's", names, g)
+		}
+		seen[g] = true
+	}
+}

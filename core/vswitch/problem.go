@@ -32,7 +32,17 @@ func HintOf(err error) string {
 type problems []error
 
 func (p *problems) add(kind Kind, object, format string, args ...any) {
-	*p = append(*p, &Error{Kind: kind, Object: object, Err: fmt.Errorf(format, args...)})
+	_ = p.found(kind, object, format, args...)
 }
+
+// found is add for what is in one field: p.found(...).in("mtu").
+func (p *problems) found(kind Kind, object, format string, args ...any) *Error {
+	e := &Error{Kind: kind, Object: object, Err: fmt.Errorf(format, args...)}
+	*p = append(*p, e)
+	return e
+}
+
+// in says which field of the definition is at fault.
+func (e *Error) in(field string) { e.Field = field }
 
 func (p problems) join() error { return errors.Join(p...) }

@@ -107,18 +107,20 @@ func (s Switch) GatewayFor(addr netip.Addr) (netip.Addr, bool) {
 // Validate reports every problem of the definition, each an Error. It knows
 // nothing of the host: whether the uplink exists is the engine's to find out.
 func (s Switch) Validate() error {
+	given := s.Gateway
 	s = s.Normalized()
+	s.Gateway = given // in the order of the definition, for Error.Field
 	object := "switch " + s.Name
 	var p problems
 	if err := ValidateName(s.Name); err != nil {
-		p.add(Invalid, "switch", "%w", err)
+		p.found(Invalid, "switch", "%w", err).in("name")
 	}
 	s.validateType(&p, object)
 	s.validateVLAN(&p, object)
 	s.validateMTU(&p, object)
 	s.validateGateway(&p, object)
 	if n := utf8.RuneCountInString(s.Notes); n > MaxNotesLength {
-		p.add(Invalid, object, "notes have %d characters, the limit is %d", n, MaxNotesLength)
+		p.found(Invalid, object, "notes have %d characters, the limit is %d", n, MaxNotesLength).in("notes")
 	}
 	return p.join()
 }
@@ -127,25 +129,25 @@ func (s Switch) validateType(p *problems, object string) {
 	switch s.Type {
 	case External:
 		if s.Uplink == "" {
-			p.add(Invalid, object, "an external switch needs an uplink; name a NIC, or make the switch internal or private")
+			p.found(Invalid, object, "an external switch needs an uplink; name a NIC, or make the switch internal or private").in("type")
 		} else if err := ValidateNetdevName(s.Uplink); err != nil {
-			p.add(Invalid, object, "uplink: %w", err)
+			p.found(Invalid, object, "uplink: %w", err).in("uplink")
 		}
 	case Internal:
 		if !s.HostPort() {
-			p.add(Invalid, object, "an internal switch is shared with the host; for guests only make it private")
+			p.found(Invalid, object, "an internal switch is shared with the host; for guests only make it private").in("hostAccess")
 		}
 	case Private:
 		if s.HostPort() {
-			p.add(Invalid, object, "a private switch is closed to the host; for host access make it internal")
+			p.found(Invalid, object, "a private switch is closed to the host; for host access make it internal").in("hostAccess")
 		}
 	case "":
-		p.add(Invalid, object, "a switch needs a type (internal or private) or an uplink, which makes it external")
+		p.found(Invalid, object, "a switch needs a type (internal or private) or an uplink, which makes it external").in("type")
 	default:
-		p.add(Invalid, object, "type %.32q is unknown; use external, internal or private", string(s.Type))
+		p.found(Invalid, object, "type %.32q is unknown; use external, internal or private", string(s.Type)).in("type")
 	}
 	if s.Uplink != "" && (s.Type == Internal || s.Type == Private) {
-		p.add(Invalid, object, "uplink %s makes a switch external, but its type is given as %s; give one or the other", s.Uplink, s.Type)
+		p.found(Invalid, object, "uplink %s makes a switch external, but its type is given as %s; give one or the other", s.Uplink, s.Type).in("uplink")
 	}
 }
 
@@ -154,12 +156,12 @@ func (s Switch) validateVLAN(p *problems, object string) {
 		return
 	}
 	if s.VLAN < 0 || s.VLAN > 4094 {
-		p.add(VLANRange, object, "VLAN %d is outside 1-4094", s.VLAN)
+		p.found(VLANRange, object, "VLAN %d is outside 1-4094", s.VLAN).in("vlan")
 	}
 	if s.Type == Private {
-		p.add(VLANNotApplicable, object, "a switch's VLAN is that of its host port, and a private switch has none; set the VLAN on ports")
+		p.found(VLANNotApplicable, object, "a switch's VLAN is that of its host port, and a private switch has none; set the VLAN on ports").in("vlan")
 	} else if !s.HostPort() {
-		p.add(VLANNotApplicable, object, "a switch's VLAN is that of its host port, and host access is off; set the VLAN on ports")
+		p.found(VLANNotApplicable, object, "a switch's VLAN is that of its host port, and host access is off; set the VLAN on ports").in("vlan")
 	}
 }
 
@@ -168,30 +170,30 @@ func (s Switch) validateMTU(p *problems, object string) {
 		return
 	}
 	if s.MTU < MinMTU || s.MTU > MaxMTU {
-		p.add(Invalid, object, "MTU %d is outside %d-%d", s.MTU, MinMTU, MaxMTU)
+		p.found(Invalid, object, "MTU %d is outside %d-%d", s.MTU, MinMTU, MaxMTU).in("mtu")
 	}
 	for _, g := range s.Gateway {
 		if g.Addr().Is6() && s.MTU < MinIPv6MTU {
-			p.add(Invalid, object, "MTU %d is below IPv6's minimum of %d, and gateway %s is IPv6", s.MTU, MinIPv6MTU, g)
+			p.found(Invalid, object, "MTU %d is below IPv6's minimum of %d, and gateway %s is IPv6", s.MTU, MinIPv6MTU, g).in("mtu")
 		}
 	}
 }
 
 func (s Switch) validateGateway(p *problems, object string) {
 	if len(s.Gateway) > 0 && s.Type != Internal {
-		p.add(Invalid, object, "gateway addresses belong to an internal switch; on an external one the gateway is the network's own router, a private one has none")
+		p.found(Invalid, object, "gateway addresses belong to an internal switch; on an external one the gateway is the network's own router, a private one has none").in("gateway")
 	}
 	if len(s.Gateway) > maxGateways {
-		p.add(Invalid, object, "%d gateway addresses, the limit is %d", len(s.Gateway), maxGateways)
+		p.found(Invalid, object, "%d gateway addresses, the limit is %d", len(s.Gateway), maxGateways).in("gateway")
 	}
 	for i, g := range s.Gateway {
 		if err := validateHostAddress(g); err != nil {
-			p.add(Invalid, object, "gateway %s: %w", g, err)
+			p.found(Invalid, object, "gateway %s: %w", g, err).in(fmt.Sprintf("gateway[%d]", i))
 			continue
 		}
 		for _, other := range s.Gateway[:i] {
 			if other.Overlaps(g) {
-				p.add(Invalid, object, "gateways %s and %s share a subnet", other, g)
+				p.found(Invalid, object, "gateways %s and %s share a subnet", other, g).in(fmt.Sprintf("gateway[%d]", i))
 			}
 		}
 	}
@@ -199,11 +201,11 @@ func (s Switch) validateGateway(p *problems, object string) {
 	case Masquerade{}:
 	case Masquerade{IPv4: true, IPv6: true}: // every family that has a gateway
 		if len(s.Gateway) == 0 {
-			p.add(Invalid, object, "masquerade needs a gateway address on the switch")
+			p.found(Invalid, object, "masquerade needs a gateway address on the switch").in("masquerade")
 		}
 	default:
 		if s.EffectiveMasquerade() != s.Masquerade {
-			p.add(Invalid, object, "masquerade %s needs a gateway address of that family on the switch", s.Masquerade)
+			p.found(Invalid, object, "masquerade %s needs a gateway address of that family on the switch", s.Masquerade).in("masquerade")
 		}
 	}
 }

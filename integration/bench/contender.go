@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -20,6 +21,7 @@ type contender struct {
 	pool     []*host.Container
 	samples  map[key][]float64
 	resident *floor // of the floor alone
+	daemon   *host.Patchbayd
 }
 
 // key names a series of samples.
@@ -32,6 +34,7 @@ type key struct {
 const (
 	ours      = "patchbay"
 	oursNAT   = "patchbay, masquerade"
+	resident  = "patchbay, with patchbayd"
 	reference = "bridge + host-local"
 	theFloor  = "floor"
 )
@@ -51,7 +54,7 @@ func referenceList(dir string) string {
 // good, so that switches exist before anything is measured.
 func contenders(dir string, o options) ([]*contender, error) {
 	var cs []*contender
-	for i, name := range []string{ours, oursNAT, reference, theFloor} {
+	for i, name := range []string{ours, oursNAT, resident, reference, theFloor} {
 		at := filepath.Join(dir, fmt.Sprint(i))
 		if err := os.Mkdir(at, 0o700); err != nil {
 			return cs, err
@@ -75,6 +78,10 @@ func (c *contender) equip(o options) error {
 	switch c.name {
 	case ours, oursNAT:
 		err = c.equipPatchbay(c.name == oursNAT)
+	case resident:
+		if c.daemon, err = c.host.Patchbayd("patchbayd"); err == nil {
+			err = c.equipPatchbay(false)
+		}
 	case reference:
 		if _, err := os.Stat(filepath.Join(c.host.Root, "bin/tools/cni/bridge")); err != nil {
 			return fmt.Errorf("%w; run `make deps`", err)
@@ -151,5 +158,9 @@ func (c *contender) close() error {
 	if c.resident != nil {
 		c.resident.close()
 	}
-	return c.host.Close()
+	var err error
+	if c.daemon != nil {
+		err = c.daemon.Stop()
+	}
+	return errors.Join(err, c.host.Close())
 }

@@ -9,7 +9,7 @@ import (
 )
 
 // report renders the tables as Markdown.
-func report(cs []*contender, levels []int, o options, s startup, many crowd) string {
+func report(cs []*contender, levels []int, o options, s startup, r rest, many crowd) string {
 	var b strings.Builder
 	for _, ports := range levels {
 		fmt.Fprintf(&b, "| with %d ports | ADD p50 (p90) ms | x floor | x reference | DEL p50 (p90) ms | x floor | ADD/s, %d at a time | x reference |\n", ports, o.conc)
@@ -25,15 +25,15 @@ func report(cs []*contender, levels []int, o options, s startup, many crowd) str
 	if many.ports > 0 {
 		b.WriteString(many.words(find(cs, ours)) + "\n")
 	}
-	b.WriteString(bars(cs, levels, s, many))
+	b.WriteString(bars(cs, levels, s, r, many))
 	fmt.Fprintf(&b, "\nMedians of %d containers in %d rounds; the floor is the same kernel work done through netlink in one resident process,\nthe reference is containernetworking/plugins %s with a gateway and no masquerade.\n%s.\n",
 		o.n*o.rounds, o.rounds, pluginsVersion(), machine())
 	return b.String()
 }
 
 // bars sets our figures beside what was promised.
-func bars(cs []*contender, levels []int, s startup, many crowd) string {
-	us, nat := find(cs, ours), find(cs, oursNAT)
+func bars(cs []*contender, levels []int, s startup, r rest, many crowd) string {
+	us, nat, by := find(cs, ours), find(cs, oursNAT), find(cs, resident)
 	var b strings.Builder
 	b.WriteString("| what | measured | bar |\n|---|---|---|\n")
 	row := func(what string, value float64, unit string, atMost bool, bar float64) {
@@ -48,6 +48,7 @@ func bars(cs []*contender, levels []int, s startup, many crowd) string {
 		fmt.Fprintf(&b, "| %s | %.2f%s | %s %.2f%s%s |\n", what, value, unit, word, bar, unit, note)
 	}
 	row("ADD / floor", us.over(cs, theFloor, 0, "add"), "", true, 5)
+	row("ADD with patchbayd / floor", by.over(cs, theFloor, 0, "add"), "", true, 4.5)
 	row("ADD / reference", us.over(cs, reference, 0, "add"), "", true, 0.5)
 	row("ADD with masquerade / without", nat.over(cs, ours, 0, "add"), "", true, 1.15)
 	if last := levels[len(levels)-1]; last > 0 {
@@ -59,6 +60,8 @@ func bars(cs []*contender, levels []int, s startup, many crowd) string {
 	}
 	row("ADD/s / reference", us.over(cs, reference, 0, "add/s"), "", false, 2.5)
 	row("DEL / floor", us.over(cs, theFloor, 0, "del"), "", true, 1.1)
+	row(fmt.Sprintf("patchbayd resident with %d ports", r.ports), r.residentMB, " MB", true, 60)
+	row(fmt.Sprintf("patchbayd waking up, in %.0f s at rest", r.seconds), float64(r.wakeups), "", true, 0)
 	row("CNI binary", s.sizeMB, " MB", true, 12)
 	row(fmt.Sprintf("VERSION (%.2f ms) / an empty static Go program (%.2f ms)", s.version, s.empty), ratio(s.version, s.empty), "", true, 2.5)
 	return b.String()

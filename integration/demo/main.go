@@ -1,5 +1,6 @@
 // Demo attaches containers to an External, an Internal and a Private switch,
-// through the CNI plugin, and shows that each reaches exactly what it should. It
+// through the CNI plugin, and shows that each reaches exactly what it should; then a
+// switch takes the host's NIC from under a live TCP connection, and gives it back. It
 // works in private namespaces and leaves nothing behind. Run it with `make demo`.
 package main
 
@@ -63,11 +64,14 @@ func show() (err error) {
 	if err := l.Dismantle(); err != nil {
 		return err
 	}
+	if err := showUplink(h); err != nil {
+		return err
+	}
 	after, err := h.Snapshot()
 	if err != nil {
 		return err
 	}
-	if left := after.Since(append(before, "netdev eth0 (veth)")); len(left) > 0 {
+	if left := after.Since(append(before, "netdev eth0 (veth)", "netdev eth1 (veth)")); len(left) > 0 {
 		return fmt.Errorf("left behind after detaching: %v", left)
 	}
 	if wrong > 0 {

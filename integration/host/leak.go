@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -115,6 +116,9 @@ func (h *Host) processes() ([]string, error) {
 		}
 		if at, ok := ours[name]; ok {
 			dir := filepath.Dir(filepath.Dir(link))
+			if filepath.Base(dir) == strconv.Itoa(os.Getpid()) {
+				continue // our own main thread, which cannot end and has been there
+			}
 			command, _ := os.ReadFile(filepath.Join(dir, "comm")) // best effort: for the message only
 			s = append(s, fmt.Sprintf("process %s %s in %s", filepath.Base(dir), strings.TrimSpace(string(command)), at))
 		}

@@ -1,0 +1,230 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/patchbay-net/patchbay/core/engine"
+	"github.com/patchbay-net/patchbay/core/store"
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+// remote has patchbayd carry verbs out, and carries them out itself where it does
+// not.
+type remote struct {
+	socket string
+	dirs   store.Dirs
+	build  string
+	local  func() Verbs
+}
+
+var _ Verbs = (*remote)(nil)
+
+// args are a verb's arguments.
+type args []any
+
+// ask has patchbayd carry out a verb; local does the same in this process. That is
+// also what happens if patchbayd dies on the way: every verb may be repeated, so it
+// is finished here, whatever part of it was done there.
+func ask[R any](ctx context.Context, c *remote, name string, a args, local func(Verbs) (R, error)) (R, error) {
+	reply, err := c.exchange(ctx, name, a)
+	if err == nil {
+		return read[R](name, reply)
+	}
+	if errors.Is(err, errDied) && ctx.Err() != nil {
+		var none R
+		return none, &vswitch.Error{
+			Kind: vswitch.KernelFailed, Op: name, Err: fmt.Errorf("interrupted: %w", context.Cause(ctx)),
+			Hint: "patchbayd finishes what it began; look with `patchbay status`",
+		}
+	}
+	return local(c.local())
+}
+
+// askToDelete is ask for what the engine fails to delete twice: gone is gone if
+// patchbayd died over it.
+func askToDelete(ctx context.Context, c *remote, name string, a args, local func(Verbs) error) error {
+	reply, err := c.exchange(ctx, name, a)
+	if err == nil {
+		_, err = read[nothing](name, reply)
+		return err
+	}
+	died := errors.Is(err, errDied)
+	if err = local(c.local()); died && errors.Is(err, vswitch.NotFound) {
+		return nil
+	}
+	return err
+}
+
+// read takes an answer apart.
+func read[R any](name string, reply answer) (result R, err error) {
+	if len(reply.Result) > 0 {
+		if err := json.Unmarshal(reply.Result, &result); err != nil {
+			return result, &vswitch.Error{
+				Kind: vswitch.KernelFailed, Op: name, Err: fmt.Errorf("the answer of patchbayd: %w", err),
+				Hint: "run `systemctl restart patchbayd`: it seems to be of another make",
+			}
+		}
+	}
+	return result, reply.Error.err()
+}
+
+// Attach is engine.Engine's.
+func (c *remote) Attach(ctx context.Context, req engine.AttachRequest) (engine.Attachment, error) {
+	local := func(v Verbs) (engine.Attachment, error) { return v.Attach(ctx, req) }
+	if ownPath(req.Owner.Netns) {
+		return local(c.local())
+	}
+	return ask(ctx, c, nameAttach, args{req}, local)
+}
+
+// Detach is engine.Engine's.
+func (c *remote) Detach(ctx context.Context, owner vswitch.Owner) error {
+	_, err := ask(ctx, c, nameDetach, args{owner}, func(v Verbs) (nothing, error) { return nothing{}, v.Detach(ctx, owner) })
+	return err
+}
+
+// DeletePort is engine.Engine's.
+func (c *remote) DeletePort(ctx context.Context, name string) error {
+	return askToDelete(ctx, c, nameDeletePort, args{name}, func(v Verbs) error { return v.DeletePort(ctx, name) })
+}
+
+// CanAttach is engine.Engine's.
+func (c *remote) CanAttach(ctx context.Context, name string, define *vswitch.Switch) error {
+	_, err := ask(ctx, c, nameCanAttach, args{name, define}, func(v Verbs) (nothing, error) {
+		return nothing{}, v.CanAttach(ctx, name, define)
+	})
+	return err
+}
+
+// Check is engine.Engine's; steps that come from patchbayd are words.
+func (c *remote) Check(ctx context.Context, owner vswitch.Owner) (engine.Check, error) {
+	local := func(v Verbs) (engine.Check, error) { return v.Check(ctx, owner) }
+	if ownPath(owner.Netns) {
+		return local(c.local())
+	}
+	return ask(ctx, c, nameCheck, args{owner}, local)
+}
+
+// Attached is engine.Engine's.
+func (c *remote) Attached(ctx context.Context, owner vswitch.Owner) (vswitch.Port, bool, error) {
+	f, err := ask(ctx, c, nameAttached, args{owner}, func(v Verbs) (foundPort, error) { return attached(v, ctx, owner) })
+	return f.Port, f.Found, err
+}
+
+// GC is engine.Engine's.
+func (c *remote) GC(ctx context.Context, req engine.GCRequest) (engine.GCReport, error) {
+	return ask(ctx, c, nameGC, args{req}, func(v Verbs) (engine.GCReport, error) { return v.GC(ctx, req) })
+}
+
+// AddSwitch is engine.Engine's.
+func (c *remote) AddSwitch(ctx context.Context, s vswitch.Switch) (engine.SwitchStatus, error) {
+	return ask(ctx, c, nameAddSwitch, args{s}, func(v Verbs) (engine.SwitchStatus, error) { return v.AddSwitch(ctx, s) })
+}
+
+// AddSwitchWith is engine.Engine's.
+func (c *remote) AddSwitchWith(ctx context.Context, req engine.AddSwitchRequest) (engine.SwitchStatus, error) {
+	return ask(ctx, c, nameAddSwitchBy, args{req}, func(v Verbs) (engine.SwitchStatus, error) { return v.AddSwitchWith(ctx, req) })
+}
+
+// SetSwitch is engine.Engine's.
+func (c *remote) SetSwitch(ctx context.Context, name string, change engine.SwitchChange) (engine.SwitchStatus, error) {
+	if change.Gateway != nil && *change.Gateway == nil { // JSON would take "none" for "as it is"
+		change.Gateway = &[]netip.Prefix{}
+	}
+	return ask(ctx, c, nameSetSwitch, args{name, change}, func(v Verbs) (engine.SwitchStatus, error) {
+		return v.SetSwitch(ctx, name, change)
+	})
+}
+
+// DeleteSwitch is engine.Engine's.
+func (c *remote) DeleteSwitch(ctx context.Context, name string, force bool) error {
+	return askToDelete(ctx, c, nameDeleteSwitch, args{name, force}, func(v Verbs) error { return v.DeleteSwitch(ctx, name, force) })
+}
+
+// Switch is engine.Engine's.
+func (c *remote) Switch(ctx context.Context, name string) (engine.SwitchStatus, error) {
+	return ask(ctx, c, nameSwitch, args{name}, func(v Verbs) (engine.SwitchStatus, error) { return v.Switch(ctx, name) })
+}
+
+// Switches is engine.Engine's.
+func (c *remote) Switches(ctx context.Context) ([]engine.SwitchStatus, error) {
+	return ask(ctx, c, nameSwitches, args{}, func(v Verbs) ([]engine.SwitchStatus, error) { return v.Switches(ctx) })
+}
+
+// Ports is engine.Engine's.
+func (c *remote) Ports(ctx context.Context, sw string) ([]vswitch.Port, error) {
+	return ask(ctx, c, namePorts, args{sw}, func(v Verbs) ([]vswitch.Port, error) { return v.Ports(ctx, sw) })
+}
+
+// Port is engine.Engine's.
+func (c *remote) Port(ctx context.Context, name string) (engine.PortStatus, error) {
+	return ask(ctx, c, namePort, args{name}, func(v Verbs) (engine.PortStatus, error) { return v.Port(ctx, name) })
+}
+
+// MACPool is engine.Engine's.
+func (c *remote) MACPool(ctx context.Context) (engine.PoolStatus, error) {
+	return ask(ctx, c, nameMACPool, args{}, func(v Verbs) (engine.PoolStatus, error) { return v.MACPool(ctx) })
+}
+
+// SetMACPool is engine.Engine's.
+func (c *remote) SetMACPool(ctx context.Context, r vswitch.MACRange) (engine.PoolStatus, error) {
+	return ask(ctx, c, nameSetMACPool, args{r}, func(v Verbs) (engine.PoolStatus, error) { return v.SetMACPool(ctx, r) })
+}
+
+// MACs is engine.Engine's.
+func (c *remote) MACs(ctx context.Context) ([]engine.MACLease, error) {
+	return ask(ctx, c, nameMACs, args{}, func(v Verbs) ([]engine.MACLease, error) { return v.MACs(ctx) })
+}
+
+// Status is engine.Engine's, with a problem more where a patchbayd runs that is of
+// another build.
+func (c *remote) Status(ctx context.Context) (engine.Status, error) {
+	s, err := ask(ctx, c, nameStatus, args{}, func(v Verbs) (engine.Status, error) { return v.Status(ctx) })
+	if r := c.skewed(ctx); err == nil && s.Daemon == nil && r != nil {
+		s.Problems = append(s.Problems, engine.Problem{
+			Kind:    vswitch.Conflict,
+			Message: fmt.Sprintf("patchbayd (process %d) is of build %s, this is %s: commands and containers go past it", r.PID, r.Build, c.build),
+			Hint:    "run `systemctl restart patchbayd`",
+		})
+	}
+	return s, err
+}
+
+// Topology is engine.Engine's.
+func (c *remote) Topology(ctx context.Context) (engine.Topology, error) {
+	return ask(ctx, c, nameTopology, args{}, func(v Verbs) (engine.Topology, error) { return v.Topology(ctx) })
+}
+
+// Apply is engine.Engine's.
+func (c *remote) Apply(ctx context.Context, req engine.ApplyRequest) (engine.ConfigDiff, error) {
+	return ask(ctx, c, nameApply, args{req}, func(v Verbs) (engine.ConfigDiff, error) { return v.Apply(ctx, req) })
+}
+
+// DiffConfig is engine.Engine's.
+func (c *remote) DiffConfig(ctx context.Context, req engine.ApplyRequest) (engine.ConfigDiff, error) {
+	return ask(ctx, c, nameDiffConfig, args{req}, func(v Verbs) (engine.ConfigDiff, error) { return v.DiffConfig(ctx, req) })
+}
+
+// Export is engine.Engine's.
+func (c *remote) Export(ctx context.Context, req engine.ExportRequest) (engine.Export, error) {
+	return ask(ctx, c, nameExport, args{req}, func(v Verbs) (engine.Export, error) { return v.Export(ctx, req) })
+}
+
+// Restore is engine.Engine's.
+func (c *remote) Restore(ctx context.Context, req engine.RestoreRequest) (engine.RestoreReport, error) {
+	return ask(ctx, c, nameRestore, args{req}, func(v Verbs) (engine.RestoreReport, error) { return v.Restore(ctx, req) })
+}
+
+// Explain is engine.Engine's.
+func (c *remote) Explain(ctx context.Context, req engine.ExplainRequest) (engine.Explanation, error) {
+	return ask(ctx, c, nameExplain, args{req}, func(v Verbs) (engine.Explanation, error) { return v.Explain(ctx, req) })
+}
+
+// Doctor is engine.Engine's.
+func (c *remote) Doctor(ctx context.Context, req engine.DoctorRequest) (engine.Diagnosis, error) {
+	return ask(ctx, c, nameDoctor, args{req}, func(v Verbs) (engine.Diagnosis, error) { return v.Doctor(ctx, req) })
+}

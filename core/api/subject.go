@@ -1,0 +1,26 @@
+package api
+
+import (
+	"github.com/patchbay-net/patchbay/core/engine"
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+// subject names what an argument of a verb is about, as keys and values of a log
+// line.
+func subject(arg any) []any {
+	switch a := arg.(type) {
+	case engine.AttachRequest:
+		return append([]any{"switch", a.Switch}, subject(a.Owner)...)
+	case vswitch.Owner:
+		return []any{"port", a.PortID(), "owner", a.String()}
+	case vswitch.Switch:
+		return []any{"switch", a.Name}
+	case engine.GCRequest:
+		return []any{"network", a.Network, "valid", len(a.Valid)}
+	case vswitch.MACRange:
+		return []any{"range", a.String()}
+	case string:
+		return []any{"name", a}
+	}
+	return nil
+}

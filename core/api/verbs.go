@@ -1,0 +1,119 @@
+package api
+
+import (
+	"context"
+
+	"github.com/patchbay-net/patchbay/core/engine"
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+// Verbs is everything that a face can ask for. The contracts stand at the
+// engine's methods. A verb that is added here needs a line in served, and a method
+// of remote.
+type Verbs interface {
+	Attach(context.Context, engine.AttachRequest) (engine.Attachment, error)
+	Detach(context.Context, vswitch.Owner) error
+	DeletePort(ctx context.Context, name string) error
+	CanAttach(ctx context.Context, name string, define *vswitch.Switch) error
+	Check(context.Context, vswitch.Owner) (engine.Check, error)
+	Attached(context.Context, vswitch.Owner) (p vswitch.Port, found bool, err error)
+	GC(context.Context, engine.GCRequest) (engine.GCReport, error)
+
+	AddSwitch(context.Context, vswitch.Switch) (engine.SwitchStatus, error)
+	AddSwitchWith(context.Context, engine.AddSwitchRequest) (engine.SwitchStatus, error)
+	SetSwitch(ctx context.Context, name string, c engine.SwitchChange) (engine.SwitchStatus, error)
+	DeleteSwitch(ctx context.Context, name string, force bool) error
+	Switch(ctx context.Context, name string) (engine.SwitchStatus, error)
+	Switches(context.Context) ([]engine.SwitchStatus, error)
+
+	Ports(ctx context.Context, sw string) ([]vswitch.Port, error)
+	Port(ctx context.Context, name string) (engine.PortStatus, error)
+	MACPool(context.Context) (engine.PoolStatus, error)
+	SetMACPool(context.Context, vswitch.MACRange) (engine.PoolStatus, error)
+	MACs(context.Context) ([]engine.MACLease, error)
+	Status(context.Context) (engine.Status, error)
+	Topology(context.Context) (engine.Topology, error)
+
+	Apply(context.Context, engine.ApplyRequest) (engine.ConfigDiff, error)
+	DiffConfig(context.Context, engine.ApplyRequest) (engine.ConfigDiff, error)
+	Export(context.Context, engine.ExportRequest) (engine.Export, error)
+	Restore(context.Context, engine.RestoreRequest) (engine.RestoreReport, error)
+	Explain(context.Context, engine.ExplainRequest) (engine.Explanation, error)
+	Doctor(context.Context, engine.DoctorRequest) (engine.Diagnosis, error)
+}
+
+var _ Verbs = (*engine.Engine)(nil)
+
+// Names of verbs on the wire. They are a verb's name for good: clients of other
+// builds do not get as far as to use them, but logs and tests do.
+const (
+	nameAttach       = "attach"
+	nameDetach       = "detach"
+	nameDeletePort   = "port delete"
+	nameCanAttach    = "can attach"
+	nameCheck        = "check"
+	nameAttached     = "attached"
+	nameGC           = "gc"
+	nameAddSwitch    = "switch add"
+	nameAddSwitchBy  = "switch add with consent"
+	nameSetSwitch    = "switch set"
+	nameDeleteSwitch = "switch delete"
+	nameSwitch       = "switch show"
+	nameSwitches     = "switch list"
+	namePorts        = "port list"
+	namePort         = "port show"
+	nameMACPool      = "mac pool show"
+	nameSetMACPool   = "mac pool set"
+	nameMACs         = "mac list"
+	nameStatus       = "status"
+	nameTopology     = "topology"
+	nameApply        = "apply"
+	nameDiffConfig   = "diff"
+	nameExport       = "export"
+	nameRestore      = "restore"
+	nameExplain      = "explain"
+	nameDoctor       = "doctor"
+)
+
+// served is what patchbayd carries out: a line for each verb.
+func served() map[string]verb {
+	return map[string]verb{
+		nameAttach:       changes(one(Verbs.Attach)),
+		nameDetach:       changes(oneQuiet(Verbs.Detach)),
+		nameDeletePort:   changes(oneQuiet(Verbs.DeletePort)),
+		nameCanAttach:    changes(twoQuiet(Verbs.CanAttach)), // it tries whether it could write
+		nameCheck:        one(Verbs.Check),
+		nameAttached:     one(attached),
+		nameGC:           changes(one(Verbs.GC)),
+		nameAddSwitch:    changes(one(Verbs.AddSwitch)),
+		nameAddSwitchBy:  changes(one(Verbs.AddSwitchWith)),
+		nameSetSwitch:    changes(two(Verbs.SetSwitch)),
+		nameDeleteSwitch: changes(twoQuiet(Verbs.DeleteSwitch)),
+		nameSwitch:       one(Verbs.Switch),
+		nameSwitches:     none(Verbs.Switches),
+		namePorts:        one(Verbs.Ports),
+		namePort:         one(Verbs.Port),
+		nameMACPool:      none(Verbs.MACPool),
+		nameSetMACPool:   changes(one(Verbs.SetMACPool)),
+		nameMACs:         none(Verbs.MACs),
+		nameStatus:       none(Verbs.Status),
+		nameTopology:     none(Verbs.Topology),
+		nameApply:        changes(one(Verbs.Apply)),
+		nameDiffConfig:   changes(one(Verbs.DiffConfig)), // it tries what it could write
+		nameExport:       one(Verbs.Export),
+		nameRestore:      changes(one(Verbs.Restore)),
+		nameExplain:      one(Verbs.Explain),
+		nameDoctor:       one(Verbs.Doctor),
+	}
+}
+
+// foundPort is Attached's answer.
+type foundPort struct {
+	Port  vswitch.Port `json:"port"`
+	Found bool         `json:"found"`
+}
+
+func attached(v Verbs, ctx context.Context, owner vswitch.Owner) (f foundPort, err error) {
+	f.Port, f.Found, err = v.Attached(ctx, owner)
+	return f, err
+}

@@ -1,0 +1,136 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"regexp"
+	"strings"
+	"unicode"
+
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+// Effective is what became of what a configuration leaves out; comments tell it.
+type Effective struct {
+	MACPool vswitch.MACRange
+	MTU     map[string]int // by switch
+}
+
+// Format writes a configuration for Parse to read again, the same bytes for the
+// same configuration. What has its default stands as a comment beside the rest.
+func Format(c vswitch.Config, e Effective) []byte {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# The switches of this host, for `patchbay apply -f FILE`. A line that begins with #\n# tells the default that holds where nothing is written.\nversion: %d\n\n", vswitch.ConfigVersion)
+	pool, mark := e.MACPool, "# "
+	if c.MACPool != nil {
+		pool, mark = *c.MACPool, ""
+	}
+	if pool != (vswitch.MACRange{}) {
+		fmt.Fprintf(&b, "%smacPool:\n%s  first: %s\n%s  last: %s\n\n", mark, mark, quote(pool.First.String()), mark, quote(pool.Last.String()))
+	}
+	if len(c.Switches) == 0 {
+		b.WriteString("switches: []\n")
+		return []byte(b.String())
+	}
+	b.WriteString("switches:\n")
+	for i, s := range c.Switches {
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		formatSwitch(&b, s, e.MTU[s.Name])
+	}
+	return []byte(b.String())
+}
+
+func formatSwitch(b *strings.Builder, s vswitch.Switch, mtu int) {
+	s = s.Normalized()
+	fmt.Fprintf(b, "  - name: %s\n", quote(s.Name))
+	field := func(given bool, format string, args ...any) {
+		mark := ""
+		if !given {
+			mark = "# "
+		}
+		fmt.Fprintf(b, "    %s%s\n", mark, fmt.Sprintf(format, args...))
+	}
+	bare := s
+	bare.HostAccess, bare.Type = nil, ""
+	if s.Type != "" {
+		field(bare.Normalized().Type != s.Type || s.Uplink == "", "type: %s", quote(string(s.Type)))
+	}
+	if s.Uplink != "" {
+		field(true, "uplink: %s", quote(s.Uplink))
+	}
+	bare.Type = s.Type
+	field(s.HostPort() != bare.HostPort(), "hostAccess: %t", s.HostPort())
+	if s.VLAN != 0 {
+		field(true, "vlan: %d", s.VLAN)
+	}
+	if s.MTU != 0 {
+		field(true, "mtu: %d", s.MTU)
+	} else if mtu != 0 {
+		field(false, "mtu: %d", mtu)
+	}
+	if len(s.Gateway) > 0 {
+		field(true, "gateway: [%s]", quoteAll(s.Gateway))
+	}
+	if !s.Masquerade.IsZero() {
+		field(true, "masquerade: %s", masquerade(s.Masquerade))
+	} else if s.Type == vswitch.Internal {
+		field(false, "masquerade: false")
+	}
+	if s.Notes != "" {
+		field(true, "notes: %s", quote(s.Notes))
+	}
+}
+
+func masquerade(m vswitch.Masquerade) string {
+	if m.IPv4 == m.IPv6 {
+		return fmt.Sprint(m.IPv4)
+	}
+	return m.String()
+}
+
+func quoteAll(gateway []netip.Prefix) string {
+	words := make([]string, 0, len(gateway))
+	for _, g := range gateway {
+		words = append(words, quote(g.String()))
+	}
+	return strings.Join(words, ", ")
+}
+
+// quote writes text so that YAML reads it as that text: bare where nothing could be
+// meant by it but a word or an IPv4 address with its length.
+func quote(s string) string {
+	bare := regexp.MustCompile(`^(?:[A-Za-z][A-Za-z0-9_]*(?:[.-][A-Za-z0-9_]+)*|\d+\.\d+\.\d+\.\d+/\d+)$`)
+	if bare.MatchString(s) && !isYAMLWord(s) {
+		return s
+	}
+	var b strings.Builder
+	b.WriteByte('"')
+	for _, r := range s {
+		switch {
+		case r == '"' || r == '\\':
+			b.WriteByte('\\')
+			b.WriteRune(r)
+		case r == '\n':
+			b.WriteString(`\n`)
+		case unicode.IsPrint(r):
+			b.WriteRune(r)
+		case r <= 0xffff:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		default:
+			fmt.Fprintf(&b, `\U%08x`, r)
+		}
+	}
+	b.WriteByte('"')
+	return b.String()
+}
+
+// isYAMLWord tells words that some reader of YAML takes for a value.
+func isYAMLWord(s string) bool {
+	switch strings.ToLower(s) {
+	case "true", "false", "yes", "no", "on", "off", "y", "n", "null", "nan", "inf":
+		return true
+	}
+	return false
+}

@@ -1,0 +1,85 @@
+package config_test
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/patchbay-net/patchbay/core/config"
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+// What is written is read as the same, and written again as the same bytes.
+func TestFormat(t *testing.T) {
+	no := false
+	c := vswitch.Config{Version: 1, Switches: []vswitch.Switch{
+		{Name: "lab", Type: vswitch.Private, MTU: 9000, Notes: "line one\nline: \"two\" \\ # \u0085\U0001F600 end "},
+		{
+			Name: "lan", Type: vswitch.Internal, Masquerade: vswitch.Masquerade{IPv4: true},
+			Gateway: []netip.Prefix{netip.MustParsePrefix("10.0.10.1/24"), netip.MustParsePrefix("fd00:10::1/64")},
+		},
+		{Name: "no", Type: vswitch.Internal, VLAN: 7},
+		{Name: "wan", Type: vswitch.External, Uplink: "eth1.5@a", HostAccess: &no},
+		{Name: "1e3", Type: vswitch.External, Uplink: "null"},
+	}}
+	effective := config.Effective{
+		MTU:     map[string]int{"lan": 1500, "no": 1500, "wan": 9000, "1e3": 1500},
+		MACPool: vswitch.MACRange{First: vswitch.MAC{0x0a, 0x50, 0x42, 1, 2, 0}, Last: vswitch.MAC{0x0a, 0x50, 0x42, 1, 2, 0xff}},
+	}
+	text := config.Format(c, effective)
+	golden(t, "format.golden", string(text))
+	read, err := config.Parse(config.Source{Name: "export.yaml", Text: text})
+	if err != nil {
+		t.Fatal(words(err))
+	}
+	if diff := cmp.Diff(normalized(c), normalized(read), comparable); diff != "" {
+		t.Errorf("read again (-want +got):\n%s", diff)
+	}
+	if again := config.Format(read, effective); string(again) != string(text) {
+		t.Errorf("written again:\n%s", cmp.Diff(string(text), string(again)))
+	}
+	c.MACPool = &vswitch.MACRange{First: vswitch.MAC{0x0a, 0x11}, Last: vswitch.MAC{0x0a, 0x11, 0, 0, 0, 9}}
+	if read, err = config.Parse(config.Source{Text: config.Format(c, effective)}); err != nil || *read.MACPool != *c.MACPool {
+		t.Errorf("the pool is read as %v: %v", read.MACPool, err)
+	}
+	if _, err := config.Parse(config.Source{Text: config.Format(vswitch.Config{}, config.Effective{})}); err != nil {
+		t.Errorf("a host without switches: %v", err)
+	}
+}
+
+func normalized(c vswitch.Config) vswitch.Config {
+	var all []vswitch.Switch
+	for _, s := range c.Switches {
+		all = append(all, s.Normalized())
+	}
+	c.Switches = all
+	return c
+}
+
+func FuzzParse(f *testing.F) {
+	for _, text := range []string{
+		"version: 1\nswitches:\n- {name: lan, type: internal, gateway: [10.0.0.1/24], masquerade: true, notes: \"x\"}\n- {name: wan, uplink: eth0, hostAccess: no}\n",
+		"version: 1\nmacPool: {first: 0a:50:42:10:00:00, last: 0a:50:42:10:00:ff}\n---\nversion: 1\n",
+		"version: 1\nswitches: &a\n- *a\n", "- [", "%YAML 1.1\n---\n!!binary x", "version: 1\nswitches:\n- <<: {name: x}\n",
+	} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		c, err := config.Parse(config.Source{Name: "f", Text: []byte(text)})
+		if err != nil {
+			return
+		}
+		if err := c.Validate(); err != nil {
+			t.Fatalf("accepted and not valid: %v", err)
+		}
+		out := config.Format(c, config.Effective{})
+		read, err := config.Parse(config.Source{Name: "out", Text: out})
+		if err != nil {
+			t.Fatalf("what was written is not read: %v\n%s", err, out)
+		}
+		if diff := cmp.Diff(normalized(c), normalized(read), comparable); diff != "" {
+			t.Fatalf("read again (-want +got):\n%s", diff)
+		}
+	})
+}

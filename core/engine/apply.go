@@ -1,0 +1,365 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+
+	"github.com/patchbay-net/patchbay/core/kernel"
+	"github.com/patchbay-net/patchbay/core/plan"
+	"github.com/patchbay-net/patchbay/core/store"
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+// ApplyRequest says what the host is to be like. Switches that the configuration does
+// not mention stay, unless Prune deletes them; one that guests are attached to is
+// deleted only with Force, which detaches them first.
+type ApplyRequest struct {
+	Config vswitch.Config `json:"config"`
+	Prune  bool           `json:"prune,omitempty"`
+	Force  bool           `json:"force,omitempty"`
+}
+
+// Apply takes the host to a configuration in one transaction: the switches that it
+// defines are made, changed in place or, with Prune, deleted, all of them or none.
+// What is as defined already is not touched, and what the kernel has lost is
+// repaired. Killed in the middle, the same Apply again finishes it. Guests that Force
+// detaches go before the transaction begins and do not come back with its undo.
+func (e *Engine) Apply(ctx context.Context, req ApplyRequest) (ConfigDiff, error) {
+	var d ConfigDiff
+	err := e.applying(ctx, req, func(a *application) (err error) {
+		if d, err = e.preview(ctx, a); err != nil || !d.Differs() && a.noted {
+			return err
+		}
+		if err := e.finish(ctx, a); err != nil {
+			return err
+		}
+		for _, p := range a.detach {
+			if err := e.detach(ctx, p.Owner); err != nil {
+				return err
+			}
+		}
+		return e.carryOut(ctx, a.transaction())
+	})
+	return d, fault("apply", "", err)
+}
+
+// DiffConfig tells what Apply would do, and changes nothing.
+func (e *Engine) DiffConfig(ctx context.Context, req ApplyRequest) (ConfigDiff, error) {
+	var d ConfigDiff
+	err := e.applying(ctx, req, func(a *application) (err error) {
+		d, err = e.preview(ctx, a)
+		return err
+	})
+	return d, fault("diff", "", err)
+}
+
+// application is a configuration measured against what there is.
+type application struct {
+	caps     kernel.Capabilities
+	existing []store.SwitchRecord
+	changes  []change
+	kept     []string // switches that are there, not mentioned, and stay
+	detach   []vswitch.Port
+	oldPool  *vswitch.MACRange // as in transaction
+	newPool  *vswitch.MACRange
+	pool     vswitch.MACRange // as it is
+	noted    bool             // every switch is noted as realised
+}
+
+// transaction is a fresh one: intending it completes the records.
+func (a *application) transaction() *transaction {
+	t := &transaction{caps: a.caps, oldPool: a.oldPool, newPool: a.newPool}
+	for _, c := range a.changes {
+		if c.new != nil {
+			record := *c.new
+			c.new = &record
+		}
+		t.changes = append(t.changes, c)
+	}
+	return t
+}
+
+// applying hands do what is to change, with every switch concerned locked.
+func (e *Engine) applying(ctx context.Context, req ApplyRequest, do func(*application) error) error {
+	if err := req.Config.Validate(); err != nil {
+		return err
+	}
+	existing, unlock, err := e.lockFor(req.Config)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	a := &application{existing: existing}
+	if err := e.measure(ctx, a, req); err != nil {
+		return err
+	}
+	return do(a)
+}
+
+// lockFor locks the configuration's switches and those that exist.
+func (e *Engine) lockFor(c vswitch.Config) (existing []store.SwitchRecord, unlock func(), err error) {
+	for {
+		before, err := e.records()
+		if err != nil {
+			return nil, nil, err
+		}
+		names := make(map[string]bool)
+		for _, s := range c.Switches {
+			names[s.Name] = true
+		}
+		for _, r := range before {
+			names[r.Name] = true
+		}
+		if unlock, err = e.lockSwitches(slices.Collect(maps.Keys(names))...); err != nil {
+			return nil, nil, err
+		}
+		existing, err = e.records()
+		if err == nil && !slices.ContainsFunc(existing, func(r store.SwitchRecord) bool { return !names[r.Name] }) {
+			return existing, unlock, nil
+		}
+		unlock() // somebody made one meanwhile
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+}
+
+// measure finds out what is to change and refuses what this host cannot have, all of
+// it at once.
+func (e *Engine) measure(ctx context.Context, a *application, req ApplyRequest) error {
+	if err := e.measurePool(ctx, a, req.Config.MACPool); err != nil {
+		return err
+	}
+	if err := e.measureAbsent(a, req); err != nil {
+		return err
+	}
+	were, err := e.unfinished(a.existing)
+	if err != nil {
+		return err
+	}
+	leaving := append(were, a.existing...)
+	var refused []error
+	for _, s := range req.Config.Switches {
+		if a.caps, err = e.capabilitiesFor(ctx, s); err == nil {
+			err = e.measureSwitch(ctx, a, s, leaving)
+		}
+		if err != nil {
+			refused = append(refused, fault("", "switch "+s.Name, err))
+		}
+	}
+	if a.caps == (kernel.Capabilities{}) {
+		if a.caps, err = e.capabilities(ctx); err != nil {
+			return err
+		}
+	}
+	if a.noted, err = e.allRealised(a.changes); err != nil {
+		return err
+	}
+	return errors.Join(refused...)
+}
+
+func (e *Engine) measurePool(ctx context.Context, a *application, want *vswitch.MACRange) error {
+	var isDefault bool
+	err := e.store.View(func(tx *store.Tx) (err error) {
+		a.pool, isDefault, err = tx.MACRange()
+		return err
+	})
+	if err != nil || want == nil || *want == a.pool {
+		return err
+	}
+	if a.newPool = want; !isDefault {
+		a.oldPool = &a.pool
+	}
+	return e.withoutNICs(ctx, *want)
+}
+
+// measureAbsent deals with switches that the configuration does not mention.
+func (e *Engine) measureAbsent(a *application, req ApplyRequest) error {
+	var held []error
+	for _, r := range a.existing {
+		if slices.ContainsFunc(req.Config.Switches, func(s vswitch.Switch) bool { return s.Name == r.Name }) {
+			continue
+		}
+		if !req.Prune {
+			a.kept = append(a.kept, r.Name)
+			continue
+		}
+		ports, err := e.portsOn(r.Name)
+		if err != nil {
+			return err
+		}
+		if len(ports) > 0 && !req.Force {
+			held = append(held, heldBy(r.Name, ports))
+		}
+		a.detach = append(a.detach, ports...)
+		a.changes = append(a.changes, change{old: &r})
+	}
+	return errors.Join(held...)
+}
+
+func heldBy(name string, ports []vswitch.Port) error {
+	err := holders(name, ports)
+	var e *vswitch.Error
+	if errors.As(err, &e) {
+		named := *e
+		named.Object, named.Hint = "switch "+name, "keep the switch in the file, end the owners of its ports, or add --force, which detaches them"
+		return &named
+	}
+	return err
+}
+
+// measureSwitch adds the change of one switch. One that is as defined is in it too:
+// what the kernel has lost of it comes back.
+func (e *Engine) measureSwitch(ctx context.Context, a *application, s vswitch.Switch, leaving []store.SwitchRecord) error {
+	s = s.Normalized()
+	at := slices.IndexFunc(a.existing, func(r store.SwitchRecord) bool { return r.Name == s.Name })
+	if at < 0 {
+		if err := e.namesFree(ctx, s.Name); err != nil {
+			return err
+		}
+		record := store.SwitchRecord{
+			Switch: s, Created: e.now(),
+			BridgeMAC: vswitch.DerivedMAC("bridge", s.Name, strconv.FormatUint(rand.Uint64(), 36)),
+		}
+		a.changes = append(a.changes, change{new: &record})
+		if err := e.complete(ctx, &record, leaving); err != nil {
+			return err
+		}
+		_, err := e.consent(ctx, nil, record, false)
+		return err
+	}
+	old := a.existing[at]
+	record := old
+	record.Switch = s
+	a.changes = append(a.changes, change{old: &old, new: &record})
+	var err error
+	if s.MTU != old.MTU || s.Uplink != old.Uplink {
+		err = e.complete(ctx, &record, leaving)
+	} else if s.Uplink != "" {
+		_, err = e.uplink(ctx, s, leaving)
+	}
+	if err == nil {
+		_, err = e.consent(ctx, &old, record, false)
+	}
+	return err
+}
+
+// finish ends changes that a process was killed in, where the switch is to become a
+// third thing now: the store has room for what it was and what it becomes.
+func (e *Engine) finish(ctx context.Context, a *application) error {
+	were, err := e.unfinished(a.existing)
+	if err != nil {
+		return err
+	}
+	var records []store.SwitchRecord
+	for _, c := range a.changes {
+		if c.old == nil || c.new == nil {
+			continue
+		}
+		was := recordOf(were, c.old.Name)
+		if was.Name != "" && len(fieldsOf(was, *c.old)) > 0 {
+			records = append(records, *c.old)
+		}
+	}
+	if len(records) == 0 {
+		return nil
+	}
+	return e.repairSwitches(ctx, a.caps, records...)
+}
+
+// allRealised tells that nothing is left to note of the switches.
+func (e *Engine) allRealised(changes []change) (all bool, err error) {
+	all = true
+	err = e.store.View(func(tx *store.Tx) error {
+		for _, c := range changes {
+			if c.old == nil {
+				continue
+			}
+			was, found, err := tx.Realised(c.old.Name)
+			if err != nil {
+				return err
+			}
+			all = all && found && !was.Changing
+		}
+		return nil
+	})
+	return all, err
+}
+
+// errPreview ends a transaction of the store that was only tried.
+var errPreview = errors.New("preview")
+
+// preview tells what the application changes: the records are completed as they would
+// be and not written, the kernel is looked at and not touched.
+func (e *Engine) preview(ctx context.Context, a *application) (ConfigDiff, error) {
+	t := a.transaction()
+	if err := e.claim(ctx, t); err != nil {
+		return ConfigDiff{}, err
+	}
+	err := e.store.UpdateConfig(func(tx *store.Tx) error {
+		if err := t.collect(tx, e.sizes); err != nil {
+			return err
+		}
+		if err := t.intend(tx); err != nil {
+			return err
+		}
+		return errPreview
+	})
+	if !errors.Is(err, errPreview) {
+		return ConfigDiff{}, err
+	}
+	w, err := e.way(ctx, t)
+	if err != nil {
+		return ConfigDiff{}, err
+	}
+	steps := w.steps
+	for _, p := range t.after {
+		resized, err := e.resizeSteps(ctx, p, recordOf(t.news(), p.Switch), a.caps)
+		if err != nil {
+			return ConfigDiff{}, err
+		}
+		steps = append(steps, resized...)
+	}
+	return a.diff(t, steps), nil
+}
+
+func recordOf(records []store.SwitchRecord, name string) (r store.SwitchRecord) {
+	if at := slices.IndexFunc(records, func(r store.SwitchRecord) bool { return r.Name == name }); at >= 0 {
+		return records[at]
+	}
+	return r
+}
+
+func (a *application) diff(t *transaction, steps []plan.Step) ConfigDiff {
+	d := ConfigDiff{Changes: []ConfigChange{}, Kept: a.kept, Commands: []string{}}
+	if a.newPool != nil {
+		d.Changes = append(d.Changes, ConfigChange{Object: "MAC pool", Action: ActionChange, Fields: []FieldChange{{"range", a.pool.String(), a.newPool.String()}}})
+	}
+	for _, c := range t.changes {
+		if change, differs := describe(c); differs {
+			for _, p := range a.detach {
+				if c.new == nil && p.Switch == c.old.Name {
+					change.Detached++
+				}
+			}
+			for _, p := range t.after {
+				if p.Switch == change.name() {
+					change.Resized++
+				}
+			}
+			d.Changes = append(d.Changes, change)
+		}
+	}
+	for _, s := range steps {
+		d.Commands = append(d.Commands, s.String())
+	}
+	if len(d.Changes) == 0 && len(steps) > 0 {
+		d.Changes = append(d.Changes, ConfigChange{Object: "kernel", Action: ActionRepair, Fields: []FieldChange{{"lost", fmt.Sprint(len(steps)), "0"}}})
+	}
+	return d
+}

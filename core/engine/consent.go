@@ -1,0 +1,93 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/patchbay-net/patchbay/core/plan"
+	"github.com/patchbay-net/patchbay/core/store"
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+// consent refuses what a user has to say yes to, and returns what he should know of
+// where he said it, or need not.
+func (e *Engine) consent(ctx context.Context, old *store.SwitchRecord, r store.SwitchRecord, yes bool) ([]string, error) {
+	if r.Uplink == "" {
+		return nil, nil
+	}
+	nic, err := e.kernel.Netdev(ctx, r.Uplink)
+	if err != nil {
+		return nil, err
+	}
+	has, err := e.kernel.Addressing(ctx, r.Uplink)
+	if err != nil {
+		return nil, err
+	}
+	taken := has
+	if !has.CarriesHost() {
+		taken = plan.Addressing{}
+	}
+	if old != nil && old.CarriesHost && !r.HostPort() {
+		there, err := e.kernel.Addressing(ctx, vswitch.HostPortName(r.Name))
+		if err != nil && !errors.Is(err, vswitch.NotFound) {
+			return nil, err
+		}
+		taken = there.With(taken)
+	}
+	if len(taken.Items) == 0 {
+		return nil, nil
+	}
+	warnings := passing(taken)
+	if !r.HostPort() {
+		loss := loses(taken)
+		if taken.DefaultRoute() != nil && !yes {
+			return nil, &vswitch.Error{
+				Kind: vswitch.UplinkInUse, Err: fmt.Errorf("without host access the host would lose %s", loss),
+				Hint: "leave host access on, or say --yes if the host is reached in another way",
+			}
+		}
+		return append(warnings, fmt.Sprintf("the host has lost %s; it has it back when the switch is deleted or opened to the host", loss)), nil
+	}
+	for _, m := range managers(e.root, nic, vswitch.HostPortName(r.Name)) {
+		if m.active && !yes && has.CarriesHost() {
+			return nil, &vswitch.Error{
+				Kind: vswitch.UplinkInUse, Err: fmt.Errorf("%s manages NIC %s and would take back what moves to the host port", m.name, nic.Name),
+				Hint: m.todo + "; or say --yes and see to it yourself",
+			}
+		}
+		warnings = append(warnings, fmt.Sprintf("%s manages NIC %s: %s", m.name, nic.Name, m.todo))
+	}
+	return warnings, nil
+}
+
+// loses names the addresses and default routes among what the host has.
+func loses(a plan.Addressing) string {
+	const shown = 6
+	var words []string
+	for _, i := range a.Items {
+		switch {
+		case i.Kind == plan.ItemAddress && !i.Prefix.Addr().IsLinkLocalUnicast():
+			words = append(words, "address "+i.Prefix.String())
+		case i.Kind == plan.ItemRoute && i.Prefix.Bits() == 0:
+			words = append(words, "route "+i.On(i.Dev))
+		}
+	}
+	if len(words) > shown {
+		words = append(words[:shown], fmt.Sprintf("and %d more", len(words)-shown))
+	}
+	return strings.Join(words, ", ")
+}
+
+// passing tells what goes along but is not what it was.
+func passing(a plan.Addressing) (warnings []string) {
+	if slices.ContainsFunc(a.Items, func(i plan.Item) bool { return i.Kind == plan.ItemRoute && i.Advertised }) {
+		warnings = append(warnings, "routes that a router advertised have moved as they are, with the time that they had left; the next advertisement renews them on the host port")
+	}
+	if slices.ContainsFunc(a.Items, func(i plan.Item) bool { return i.Kind == plan.ItemAddress && i.Temporary }) {
+		warnings = append(warnings, "temporary (privacy) IPv6 addresses have moved as ordinary ones with the lifetime that they had left; the kernel makes new ones on the host port")
+	}
+	return warnings
+}

@@ -1,0 +1,197 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/patchbay-net/patchbay/core/kernel"
+	"github.com/patchbay-net/patchbay/core/plan"
+	"github.com/patchbay-net/patchbay/core/store"
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+// ExplainRequest names a switch, or a port as `port show` names it. A switch goes first.
+type ExplainRequest struct {
+	Name string `json:"name"`
+}
+
+// Explanation is what a switch or a port is made of, and how packets go.
+type Explanation struct {
+	Object string       `json:"object"` // "switch lan", "port pb4k2..."
+	Parts  []Part       `json:"parts"`
+	Paths  []PacketPath `json:"paths"`
+}
+
+// Part is a group of commands that would make a part of it, and what for.
+type Part struct {
+	What     string   `json:"what"`
+	Why      string   `json:"why"`
+	Commands []string `json:"commands"`
+}
+
+// PacketPath is how a packet gets from a guest to somewhere, one stage after the other;
+// none where it cannot, and then Why tells the reason.
+type PacketPath struct {
+	To   string   `json:"to"`
+	Via  []string `json:"via,omitempty"`
+	Why  string   `json:"why,omitempty"`
+	From string   `json:"from"`
+}
+
+// Explain tells what a switch or a port is made of: the ip, bridge, nft and sysctl
+// commands that would make it on an empty kernel. It changes nothing and looks at the
+// records alone: what is missing in the kernel is for Port and Status to say.
+func (e *Engine) Explain(ctx context.Context, req ExplainRequest) (Explanation, error) {
+	x, err := e.explain(ctx, req.Name)
+	return x, fault("explain", req.Name, err)
+}
+
+func (e *Engine) explain(ctx context.Context, name string) (Explanation, error) {
+	caps, err := e.capabilities(ctx)
+	if err != nil {
+		return Explanation{}, err
+	}
+	r, err := e.record(name)
+	if err == nil {
+		return explainSwitch(r, caps), nil
+	}
+	if !errors.Is(err, vswitch.NotFound) {
+		return Explanation{}, err
+	}
+	p, err := e.findPort(name)
+	if errors.Is(err, vswitch.NotFound) {
+		err = &vswitch.Error{Kind: vswitch.NotFound, Err: fmt.Errorf("there is no such switch or port"), Hint: "run `patchbay switch list` or `patchbay port list`"}
+	}
+	if err != nil {
+		return Explanation{}, err
+	}
+	if r, err = e.record(p.Switch); err != nil {
+		return Explanation{}, err
+	}
+	return explainPort(p, r, caps), nil
+}
+
+// commands are those that make a state out of nothing.
+func commands(s plan.State) []string {
+	return spelled(plan.Diff(s, plan.State{}))
+}
+
+// spelled leaves out the waiting: whoever types commands need not be told to.
+func spelled(steps []plan.Step) []string {
+	list := []string{}
+	for _, step := range steps {
+		if _, waits := step.(plan.AwaitPort); !waits {
+			list = append(list, step.String())
+		}
+	}
+	return list
+}
+
+func explainSwitch(r store.SwitchRecord, caps kernel.Capabilities) Explanation {
+	whole := switchState(r, caps)
+	x := Explanation{Object: "switch " + r.Name, Paths: paths(r, "a guest")}
+	add := func(what, why string, s plan.State) {
+		if c := commands(s); len(c) > 0 {
+			x.Parts = append(x.Parts, Part{What: what, Why: why, Commands: c})
+		}
+	}
+	add("bridge "+vswitch.BridgeName(r.Name), "The switch itself. It has no address, so that the host is on the switch by a port or not at all; it neither waits for a spanning tree nor puts anybody into VLAN 1.",
+		plan.State{Bridges: whole.Bridges})
+	if r.Uplink != "" {
+		add("uplink "+r.Uplink, "The way to every address that is no port's, so it alone gets what the switch does not know. It learns nothing: a frame that comes back must not move a guest to it.",
+			plan.State{Ports: map[string]plan.Port{r.Uplink: whole.Ports[r.Uplink]}})
+	}
+	if r.HostPort() {
+		end := vswitch.HostPortSwitchEnd(r.Name)
+		why := "The host is on the switch as anybody else is, by a pair of netdevs: " + end + " is the switch's end, " + vswitch.HostPortName(r.Name) + " the host's."
+		if len(r.Gateway) > 0 {
+			why += " Guests know its address as their gateway."
+		}
+		add("host port "+vswitch.HostPortName(r.Name), why, plan.State{Ports: map[string]plan.Port{end: whole.Ports[end]}})
+	}
+	add("rules", rulesWhy(r), plan.State{Rules: hostRules([]store.SwitchRecord{r}, caps)})
+	add("forwarding", "The host passes on what guests send through their gateway.", plan.State{Forward: whole.Forward})
+	return x
+}
+
+func rulesWhy(r store.SwitchRecord) string {
+	why := "Two constant nftables tables for all switches of the host; a switch is an element of their sets."
+	if r.Type == vswitch.Private {
+		why += " They keep the bridge itself deaf: on a private switch not even the host can listen."
+	}
+	if m := r.EffectiveMasquerade(); !m.IsZero() {
+		why += " What comes from " + vswitch.HostPortName(r.Name) + " and leaves the host goes under the host's address."
+	}
+	if r.Type != vswitch.External {
+		why += " Multicast reports stop at the ports: nobody is there to hear them."
+	}
+	return why
+}
+
+func explainPort(p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilities) Explanation {
+	x := Explanation{Object: "port " + p.ID, Paths: paths(r, p.Owner.String())}
+	state := portState(p, r, caps)
+	why := "A pair of netdevs: " + p.Netdev + " is the switch's end"
+	if p.Owner.Kind == vswitch.OwnerHost {
+		state.Endpoint.Alias = vswitch.Alias("host", r.Name, "")
+		why += ", " + p.Owner.Endpoint + " the host's."
+	} else {
+		why += ", " + p.Owner.Endpoint + " the owner's, made where the owner is."
+	}
+	if p.Adopted {
+		why = "The netdev " + p.Netdev + " is somebody else's, and a port of the bridge."
+	}
+	if p.MACSpoofing {
+		why += " Its owner may send from any address, so the switch learns here and sends here what it does not know."
+	} else {
+		why += " The switch knows its address " + p.MAC.String() + " and need not learn: nobody else can take it, and the owner can send from no other."
+	}
+	bare := state
+	if state.Endpoint != nil {
+		end := *state.Endpoint
+		end.Addresses, end.Routes = nil, nil
+		bare.Endpoint = &end
+	}
+	x.Parts = append(x.Parts, Part{What: "port " + p.Netdev, Why: why, Commands: commands(plan.State{Ports: map[string]plan.Port{p.Netdev: bare}})})
+	if state.Endpoint != nil && len(state.Endpoint.Addresses)+len(state.Endpoint.Routes) > 0 {
+		steps := plan.Diff(plan.State{Ports: map[string]plan.Port{p.Netdev: state}}, plan.State{Ports: map[string]plan.Port{p.Netdev: bare}})
+		x.Parts = append(x.Parts, Part{
+			What: "addresses of " + p.Owner.Endpoint, Commands: spelled(steps),
+			Why: "What the owner is reached by. An IPv6 address that Patchbay leased is used at once (nodad): nobody else on the switch has it.",
+		})
+	}
+	if c := commands(plan.State{Rules: portRules(p, caps)}); len(c) > 0 {
+		x.Parts = append(x.Parts, Part{What: "guard", Why: "This kernel cannot lock a port to its address; nftables drops what comes from another one.", Commands: c})
+	}
+	return x
+}
+
+// paths is how a packet from somebody on the switch gets to where it may want to go.
+func paths(r store.SwitchRecord, from string) []PacketPath {
+	bridge, host := "bridge "+vswitch.BridgeName(r.Name), "host port "+vswitch.HostPortName(r.Name)
+	all := []PacketPath{{From: from, To: "a guest on the same switch", Via: []string{"the sender's port", bridge, "the receiver's port"}}}
+	toHost := PacketPath{From: from, To: "the host"}
+	if r.HostPort() {
+		toHost.Via = []string{"the sender's port", bridge, vswitch.HostPortSwitchEnd(r.Name), host}
+	} else {
+		toHost.Why = "the host has no port on the switch"
+	}
+	out := PacketPath{From: from, To: "the outside"}
+	switch {
+	case r.Type == vswitch.External:
+		out.Via = []string{"the sender's port", bridge, "uplink " + r.Uplink, "the network that the NIC is on, under the sender's own address"}
+	case r.Type == vswitch.Internal && len(r.Gateway) > 0:
+		out.Via = []string{"the sender's port", bridge, fmt.Sprintf("%s with gateway %s", host, gatewayWords(r.Switch)), "the host's routes"}
+		if m := r.EffectiveMasquerade(); !m.IsZero() {
+			out.Via = append(out.Via, "masquerade "+m.String()+": the host's own address from here on")
+		} else {
+			out.Via = append(out.Via, "under the sender's own address: the network beyond needs a route back")
+		}
+	case r.Type == vswitch.Internal:
+		out.Why = "the switch has no gateway address; `patchbay switch set " + r.Name + " --gateway ADDRESS/LENGTH --masquerade` gives it one"
+	default:
+		out.Why = "a private switch has no way out"
+	}
+	return append(all, toHost, out)
+}

@@ -1,0 +1,140 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/patchbay-net/patchbay/core/kernel"
+	"github.com/patchbay-net/patchbay/core/plan"
+	"github.com/patchbay-net/patchbay/core/store"
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+// switchDrift is how a switch differs from its record.
+type switchDrift struct {
+	record store.SwitchRecord
+	caps   kernel.Capabilities
+	steps  []plan.Step
+	words  []string
+	unmade bool // not made since the boot, or a process was killed over it
+	// segments is how many further segments it has.
+	segments int
+}
+
+func (d switchDrift) none() bool { return len(d.steps) == 0 && !d.unmade }
+
+// switchChanged puts a switch right, if it has to be. It looks without a lock
+// first: most changes are a verb's own, and are whole when it is done.
+func (r *reconciler) switchChanged(ctx context.Context, name string, p pending) {
+	if ctx.Err() != nil {
+		return
+	}
+	object, about := "switch "+name, []any{"switch", name}
+	d, err := r.lookAtSwitch(ctx, name)
+	if errors.Is(err, vswitch.NotFound) {
+		r.ledger.fine(object) // it was deleted
+		return
+	}
+	if err == nil && d.none() {
+		r.ledger.fine(object)
+		r.settle(p, netdevsOf(wholeState(d.record, d.caps, d.segments))...)
+		r.belongs(d.record.HostMAC, vswitch.HostPortSwitchEnd(name))
+		return
+	}
+	if !r.mayTry(object, about, d.words) {
+		return
+	}
+	var done bool
+	if err == nil {
+		done, d, err = r.repairDrift(ctx, name)
+	}
+	if err == nil && !done {
+		r.ledger.fine(object)
+		return
+	}
+	r.mend(object, about, d.words, err)
+	if err == nil && slices.ContainsFunc(d.steps, isCreateBridge) {
+		r.portsChanged(ctx, name)
+	}
+}
+
+func isCreateBridge(s plan.Step) bool {
+	_, ok := s.(plan.CreateBridge)
+	return ok
+}
+
+// portsChanged looks at all ports of a switch, whose bridge is another one now.
+func (r *reconciler) portsChanged(ctx context.Context, name string) {
+	var ports []vswitch.Port
+	err := r.store.View(func(tx *store.Tx) (err error) {
+		ports, err = tx.PortsOf(name)
+		return err
+	})
+	if err != nil {
+		r.unreadable(err)
+	}
+	for _, p := range ports {
+		r.portChanged(ctx, p.ID, pending{})
+	}
+}
+
+// repairDrift takes the switch's locks, looks again and repairs. done is false if
+// nothing was left to do.
+func (r *reconciler) repairDrift(ctx context.Context, name string) (done bool, d switchDrift, err error) {
+	unlock, err := r.lockSwitches(name)
+	if err != nil {
+		return false, d, err
+	}
+	defer unlock()
+	d, err = r.lookAtSwitch(ctx, name)
+	if errors.Is(err, vswitch.NotFound) {
+		return false, d, nil
+	}
+	if err != nil || d.none() {
+		return false, d, err
+	}
+	_, err = r.repairSwitch(context.WithoutCancel(ctx), d.record, d.caps)
+	return err == nil, d, err
+}
+
+// lookAtSwitch compares a switch, with all rules of the host, with the kernel.
+func (r *reconciler) lookAtSwitch(ctx context.Context, name string) (d switchDrift, err error) {
+	if d.record, err = r.record(name); err != nil {
+		return d, err
+	}
+	if d.caps, err = r.capabilities(ctx); err != nil {
+		return d, err
+	}
+	err = r.store.View(func(tx *store.Tx) error {
+		was, found, err := tx.Realised(name)
+		d.unmade, d.segments = !found || was.Changing, was.Segments
+		if !found {
+			d.words = []string{"it was not made since the boot"}
+		} else if was.Changing {
+			d.words = []string{"a process was killed while it changed"}
+		}
+		return err
+	})
+	if err != nil {
+		return d, err
+	}
+	desired, err := r.desired(&transaction{caps: d.caps, changes: []change{{new: &d.record}}})
+	if err != nil {
+		return d, err
+	}
+	observed, err := r.kernel.Observe(ctx, desired)
+	if err != nil {
+		return d, err
+	}
+	d.steps = plan.Diff(desired, observed)
+	if len(d.steps) == 0 && d.segments > 0 {
+		if d.steps, err = r.lostEntries(ctx, d.record); err != nil {
+			return d, err
+		}
+	}
+	if !d.unmade {
+		d.words = driftWords(d.steps, observed)
+	}
+	return d, nil
+}

@@ -1,0 +1,184 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/patchbay-net/patchbay/core/plan"
+	"github.com/patchbay-net/patchbay/core/store"
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+// removal says which of the ports that are looked at go.
+type removal struct {
+	// goes is asked about each port that has a record, under the port's lock: what
+	// was stale a moment ago may have been attached anew since. A port without a
+	// record goes in any case: its netdev has the name that follows from its owner.
+	goes func(vswitch.Port) bool
+	// blind removes the netdevs even where the store cannot tell about them.
+	blind bool
+	// outgrown, if not nil, is told of a switch that can do without a segment now.
+	outgrown func(name string)
+}
+
+func anyPort(vswitch.Port) bool { return true }
+
+// removedTogether bounds how many ports are locked at a time, and with that how long
+// one of them that is wanted again has to wait: 128 take the kernel 0.1 s.
+const removedTogether = 128
+
+// remove takes ports out of the kernel and out of the store, many at a time, and
+// returns the ids of those that went. It goes on after errors and returns them joined.
+func (e *Engine) remove(ctx context.Context, ids []string, r removal) (gone []string, err error) {
+	for together := range slices.Chunk(ids, removedTogether) {
+		went, failed := e.removeTogether(ctx, together, r)
+		gone, err = append(gone, went...), errors.Join(err, failed)
+	}
+	return gone, err
+}
+
+func (e *Engine) removeTogether(ctx context.Context, ids []string, r removal) (gone []string, err error) {
+	unlock, lockErr := e.store.LockPorts(ids)
+	if lockErr == nil {
+		defer unlock()
+	}
+	found, viewErr := e.recall(ids)
+	unsure := errors.Join(viewErr, lockErr)
+	if unsure != nil && !r.blind {
+		return nil, unsure
+	}
+	found = slices.DeleteFunc(found, func(x reservation) bool { return x.known && !r.goes(x.port) })
+	out, err := e.withdraw(ctx, found)
+	if forgetErr := e.forgetAll(out, r.outgrown); forgetErr != nil {
+		return nil, errors.Join(err, unsure, forgetErr)
+	}
+	for _, x := range out {
+		gone = append(gone, x.port.ID)
+	}
+	return gone, errors.Join(err, unsure)
+}
+
+// forgetAll drops the records of ports that are out of the kernel.
+func (e *Engine) forgetAll(ports []reservation, outgrown func(string)) error {
+	if !slices.ContainsFunc(ports, func(x reservation) bool { return x.known }) {
+		return nil
+	}
+	return e.store.Update(func(tx *store.Tx) error {
+		for _, x := range ports {
+			if err := tx.DeletePort(x.port.ID); err != nil {
+				return err
+			}
+			if x.segments == 0 || outgrown == nil {
+				continue
+			}
+			load, err := tx.Load(x.port.Switch)
+			if err != nil {
+				return err
+			}
+			if load.Spare(e.sizes, x.segments) {
+				outgrown(x.port.Switch)
+			}
+		}
+		return nil
+	})
+}
+
+// recall reads what the store has of ports that are to go. One that it does not know,
+// or cannot read, has its id and no more.
+func (e *Engine) recall(ids []string) ([]reservation, error) {
+	all := make([]reservation, len(ids))
+	for i, id := range ids {
+		all[i].port.ID = id
+	}
+	err := e.store.View(func(tx *store.Tx) error {
+		var errs []error
+		for i, id := range ids {
+			errs = append(errs, all[i].recall(tx, id))
+		}
+		return errors.Join(errs...)
+	})
+	return all, err
+}
+
+func (r *reservation) recall(tx *store.Tx, id string) error {
+	p, err := tx.Port(id)
+	if errors.Is(err, vswitch.NotFound) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	r.port, r.known = p, true
+	// Of its switch only the name matters now.
+	r.record.Name = p.Switch
+	realised, found, err := tx.Realised(p.Switch)
+	r.segments = realised.Segments
+	if r.caps.PortLocked = realised.LocksPorts; found || err != nil {
+		return err
+	}
+	_, err = tx.Fact(capabilitiesFact, &r.caps)
+	return err
+}
+
+// withdraw takes ports out of the kernel, known or not, and returns those that are
+// out. All go in one plan; should that fail, each goes by itself, so that one that
+// cannot does not keep the others.
+func (e *Engine) withdraw(ctx context.Context, ports []reservation) (out []reservation, err error) {
+	if len(ports) == 0 {
+		return nil, nil
+	}
+	if err = e.withdrawTogether(ctx, ports); err == nil {
+		return ports, nil
+	}
+	if len(ports) == 1 || ctx.Err() != nil {
+		return nil, err
+	}
+	var errs []error
+	for _, p := range ports {
+		if err := e.withdrawTogether(ctx, []reservation{p}); err != nil {
+			errs = append(errs, fmt.Errorf("port %s: %w", p.port.ID, err))
+		} else {
+			out = append(out, p)
+		}
+	}
+	return out, errors.Join(errs...)
+}
+
+// withdrawTogether removes netdevs of ours without a look, for speed; at somebody
+// else's it looks first, since the owner may have moved it elsewhere meanwhile.
+func (e *Engine) withdrawTogether(ctx context.Context, ports []reservation) error {
+	had, adopted, stays := plan.State{}, plan.State{}, plan.State{}
+	for _, r := range ports {
+		stays = plan.Union(stays, around(r.port, r.record))
+		switch {
+		case r.port.Netdev == "": // no record: the name follows from the owner
+			lost := plan.Port{Name: r.port.ID, Endpoint: &plan.Endpoint{}}
+			had = plan.Union(had, plan.State{Ports: map[string]plan.Port{r.port.ID: lost}})
+		case r.port.Adopted:
+			adopted = plan.Union(adopted, attachedState(r.port, r.record, r.caps))
+		default:
+			had = plan.Union(had, attachedState(r.port, r.record, r.caps))
+		}
+	}
+	if len(adopted.Ports) > 0 {
+		seen, err := e.kernel.Observe(ctx, adopted)
+		if err != nil {
+			return err
+		}
+		for netdev, p := range seen.Ports {
+			if p.Bridge != "" && p.Bridge != adopted.Ports[netdev].Bridge {
+				delete(seen.Ports, netdev)
+			}
+		}
+		had = plan.Union(had, seen)
+	}
+	for name := range stays.Ports { // as it is, but for the entries
+		trunk, there := had.Ports[name]
+		trunk.FDB = nil
+		if stays.Ports[name] = trunk; !there {
+			delete(stays.Ports, name)
+		}
+	}
+	return e.kernel.Apply(ctx, plan.Diff(stays, had))
+}

@@ -1,0 +1,74 @@
+package engine
+
+import (
+	"context"
+
+	"github.com/patchbay-net/patchbay/core/kernel"
+	"github.com/patchbay-net/patchbay/core/store"
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+// RestoreRequest asks for every switch of the configuration.
+type RestoreRequest struct{}
+
+// RestoreReport tells what became of each.
+type RestoreReport struct {
+	Restored []string  `json:"restored"`
+	Failed   []Problem `json:"failed,omitempty"`
+}
+
+// Restore brings the kernel to the whole configuration, as after a reboot, when it has
+// none of it: all switches in one pass. It may be repeated, and on a host that has
+// everything it changes nothing. A switch that cannot be made, because its uplink is
+// not there or the kernel cannot do it, is reported and does not stop the others. It
+// fails only if nothing can be said.
+func (e *Engine) Restore(ctx context.Context, _ RestoreRequest) (RestoreReport, error) {
+	report := RestoreReport{Restored: []string{}}
+	records, unlock, err := e.lockFor(vswitch.Config{})
+	if err != nil {
+		return report, fault("restore", "", err)
+	}
+	defer unlock()
+	leaving, err := e.unfinished(records)
+	if err != nil {
+		return report, fault("restore", "", err)
+	}
+	var caps kernel.Capabilities
+	var possible []store.SwitchRecord
+	for _, r := range records {
+		known, err := e.capabilitiesFor(ctx, r.Switch)
+		if err == nil {
+			caps, err = known, e.possible(ctx, r, known, leaving)
+		}
+		if err != nil {
+			report.fail(r, err)
+			continue
+		}
+		possible = append(possible, r)
+	}
+	if len(possible) > 0 {
+		e.restore(ctx, &report, caps, possible)
+	}
+	return report, ctx.Err()
+}
+
+// restore makes the switches together; where that fails it makes one after the other,
+// to find out which it is that cannot be made.
+func (e *Engine) restore(ctx context.Context, report *RestoreReport, caps kernel.Capabilities, records []store.SwitchRecord) {
+	err := e.repairSwitches(ctx, caps, records...)
+	for _, r := range records {
+		one := err
+		if one != nil && len(records) > 1 {
+			one = e.repairSwitches(ctx, caps, r)
+		}
+		if one != nil {
+			report.fail(r, one)
+		} else {
+			report.Restored = append(report.Restored, r.Name)
+		}
+	}
+}
+
+func (r *RestoreReport) fail(s store.SwitchRecord, err error) {
+	r.Failed = append(r.Failed, problem(fault("restore", "switch "+s.Name, err)))
+}

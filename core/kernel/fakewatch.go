@@ -1,0 +1,145 @@
+package kernel
+
+import (
+	"context"
+	"fmt"
+	"hash/fnv"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+// fakeNotice is what can be told of a netdev; what differs is told.
+type fakeNotice struct {
+	link, fdb, addresses, routes string
+	ours                         bool
+}
+
+// fakeScene is all that can be told of the host's namespace.
+type fakeScene struct {
+	netdevs map[string]fakeNotice
+	rules   string
+}
+
+// Watch is Kernel's. Events come in the call that causes them.
+func (f *Fake) Watch(ctx context.Context, ready func(), tell func(Event)) error {
+	f.mu.Lock()
+	if f.watchers == nil {
+		f.watchers = make(map[int]func(Event))
+	}
+	f.watches++
+	id := f.watches
+	f.watchers[id] = tell
+	f.mu.Unlock()
+	defer func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		delete(f.watchers, id)
+	}()
+	ready()
+	<-ctx.Done()
+	return nil
+}
+
+// Overrun tells watchers that events were lost, as a full socket does.
+func (f *Fake) Overrun() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.tellAll(Event{Change: Lost})
+}
+
+// NetnsID is Kernel's: another one for each namespace, also on the same path.
+func (f *Fake) NetnsID(path string) (NetnsID, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	ns, err := f.namespace(path)
+	if err != nil || path == "" {
+		return 0, noNetns(path, err)
+	}
+	return ns.id, nil
+}
+
+func (f *Fake) tellAll(e Event) {
+	for _, id := range slices.Sorted(maps.Keys(f.watchers)) {
+		f.watchers[id](e)
+	}
+}
+
+// scene is taken before a change and compared with the one after it. Nobody pays
+// for it while nobody watches.
+func (f *Fake) scene() fakeScene {
+	if len(f.watchers) == 0 {
+		return fakeScene{}
+	}
+	s := fakeScene{netdevs: make(map[string]fakeNotice, len(f.host.links))}
+	for name, l := range f.host.links {
+		s.netdevs[name] = l.notice()
+	}
+	var b strings.Builder
+	f.drawRules(&b)
+	s.rules = b.String()
+	return s
+}
+
+func (l *fakeLink) notice() fakeNotice {
+	n := fakeNotice{
+		link: fmt.Sprintf("%p %v %v %v %v %v", l, l.words(), l.learning, l.flood, l.locked, l.options),
+		ours: strings.HasPrefix(l.Alias, vswitch.AliasPrefix) || l.group&vswitch.GroupMask == vswitch.GroupMark,
+	}
+	if l.master != nil {
+		var macs []string
+		for mac, port := range l.master.fdb {
+			if port == l {
+				macs = append(macs, mac.String())
+			}
+		}
+		slices.Sort(macs)
+		n.fdb = strings.Join(macs, " ")
+	}
+	n.addresses = fmt.Sprint(l.addresses)
+	for _, id := range slices.SortedFunc(maps.Keys(l.ns.routes), compareRoutes) {
+		if r := l.ns.routes[id]; r.link == l {
+			n.routes += r.words()
+		}
+	}
+	return n
+}
+
+// tellSince tells what has changed since a scene was taken.
+func (f *Fake) tellSince(before fakeScene) {
+	if before.netdevs == nil || len(f.watchers) == 0 {
+		return
+	}
+	after := f.scene()
+	for _, name := range slices.Sorted(maps.Keys(before.netdevs)) {
+		if _, there := after.netdevs[name]; !there {
+			f.tellAll(Event{Change: NetdevGone, Netdev: name, Ours: before.netdevs[name].ours})
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(after.netdevs)) {
+		was, now := before.netdevs[name], after.netdevs[name]
+		ours := was.ours || now.ours
+		for _, part := range []struct {
+			change   Change
+			was, now string
+		}{{ForwardingChanged, was.fdb, now.fdb}, {AddressChanged, was.addresses, now.addresses}, {RouteChanged, was.routes, now.routes}} {
+			if part.was != part.now {
+				f.tellAll(Event{Change: part.change, Netdev: name, Ours: ours})
+			}
+		}
+		if was.link != now.link {
+			f.tellAll(Event{Change: NetdevChanged, Netdev: name, Ours: ours, Print: fakePrint(now.link)})
+		}
+	}
+	if before.rules != after.rules {
+		f.tellAll(Event{Change: RulesChanged})
+	}
+}
+
+func fakePrint(words string) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(words)) // never fails
+	return h.Sum64() | 1
+}
