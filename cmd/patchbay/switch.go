@@ -76,6 +76,9 @@ func switchSheet(s engine.SwitchStatus) *sheet {
 	}
 	t.add("Ports", strconv.Itoa(s.Ports))
 	t.add("Bridge", fmt.Sprintf("%s (%s)", s.Bridge, s.BridgeMAC))
+	if s.Segments > 0 {
+		t.add("Segments", fmt.Sprintf("%d bridges", s.Segments))
+	}
 	if s.Notes != "" {
 		t.add("Notes", s.Notes)
 	}

@@ -130,7 +130,12 @@ func subnetsFree(switches []store.SwitchRecord, s vswitch.Switch) error {
 // namesFree refuses a switch whose netdevs' names somebody else has: another
 // switch with a name that is cut to the same, or a stranger.
 func (e *Engine) namesFree(ctx context.Context, name string) error {
-	for _, netdev := range []string{vswitch.BridgeName(name), vswitch.HostPortName(name), vswitch.HostPortSwitchEnd(name)} {
+	return e.netdevsFree(ctx, name, vswitch.BridgeName(name), vswitch.HostPortName(name), vswitch.HostPortSwitchEnd(name))
+}
+
+// netdevsFree refuses names for a switch's netdevs that are somebody else's.
+func (e *Engine) netdevsFree(ctx context.Context, name string, netdevs ...string) error {
+	for _, netdev := range netdevs {
 		n, err := e.kernel.Netdev(ctx, netdev)
 		if errors.Is(err, vswitch.NotFound) {
 			continue

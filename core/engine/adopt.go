@@ -45,7 +45,7 @@ func (e *Engine) admissible(ctx context.Context, r reservation) error {
 
 // adoptable refuses a netdev that is not there, is ours, or serves somebody else.
 func adoptable(netdevs []kernel.Netdev, r reservation) error {
-	p, bridge := r.port, vswitch.BridgeName(r.record.Name)
+	p, bridge := r.port, vswitch.SegmentName(r.record.Name, r.port.Segment)
 	at := slices.IndexFunc(netdevs, func(n kernel.Netdev) bool { return n.Name == p.Netdev })
 	if at < 0 {
 		return &vswitch.Error{Kind: vswitch.NotFound, Err: fmt.Errorf("netdev %s of the previous result is not on this host", p.Netdev)}

@@ -312,7 +312,7 @@ func (e *Engine) preview(ctx context.Context, a *application) (ConfigDiff, error
 		return ConfigDiff{}, err
 	}
 	err := e.store.UpdateConfig(func(tx *store.Tx) error {
-		if err := t.collect(tx); err != nil {
+		if err := t.collect(tx, e.sizes); err != nil {
 			return err
 		}
 		if err := t.intend(tx); err != nil {

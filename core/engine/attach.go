@@ -36,7 +36,7 @@ func (e *Engine) attach(ctx context.Context, req AttachRequest) (Attachment, err
 		if !errors.Is(err, errNotRealised) {
 			return a, err
 		}
-		if err := e.realise(ctx, req); err != nil {
+		if err := e.realise(ctx, req, err); err != nil {
 			return Attachment{}, err
 		}
 		a, err = e.tryAttach(ctx, req)
@@ -82,6 +82,8 @@ type reservation struct {
 	record store.SwitchRecord
 	caps   kernel.Capabilities // as far as ports need them
 	known  bool                // the port was there before; the kernel may have any part of it
+	// segments is how many further segments the switch has.
+	segments int
 }
 
 func (r reservation) attachment() Attachment {
@@ -101,13 +103,22 @@ func (r reservation) attachment() Attachment {
 // process was killed while it changed, or that the kernel lacks some of it.
 var errNotRealised = errors.New("the switch is not realised")
 
-// realise makes the request's switch, or makes it again.
-func (e *Engine) realise(ctx context.Context, req AttachRequest) error {
+// errNotGrown is errNotRealised of a switch that lacks a segment and nothing else.
+var errNotGrown = fmt.Errorf("it needs another segment: %w", errNotRealised)
+
+// realise makes the request's switch, or makes it again, for the reason that an attach
+// found.
+func (e *Engine) realise(ctx context.Context, req AttachRequest, reason error) error {
 	unlock, err := e.lockSwitches(req.Switch)
 	if err != nil {
 		return err
 	}
 	defer unlock()
+	if errors.Is(reason, errNotGrown) {
+		if grown, err := e.grown(req.Switch); grown || err != nil {
+			return err
+		}
+	}
 	if req.Define != nil {
 		if err := req.Define.Validate(); err != nil {
 			return err
@@ -138,7 +149,7 @@ func (e *Engine) reserve(req AttachRequest) (reservation, error) {
 		if !found || realised.Changing {
 			return errNotRealised
 		}
-		r.record = realised.SwitchRecord
+		r.record, r.segments = realised.SwitchRecord, realised.Segments
 		r.caps.PortLocked, r.caps.BridgeRules = realised.LocksPorts, realised.HasRules
 		if req.Define != nil {
 			if err := agrees(*req.Define, r.record); err != nil {
@@ -165,6 +176,9 @@ func (e *Engine) resume(tx *store.Tx, req AttachRequest, r *reservation) error {
 			Kind: vswitch.Conflict, Err: fmt.Errorf("is attached already, with another %s", reason),
 			Hint: fmt.Sprintf("run `patchbay port delete %s`, or have the runtime delete the attachment", r.port.ID),
 		}
+	}
+	if r.port.Segment > r.segments {
+		return errNotRealised
 	}
 	if r.port.Owner.Netns == req.Owner.Netns {
 		return nil
@@ -238,7 +252,7 @@ func (e *Engine) plug(ctx context.Context, r reservation) error {
 		}
 	}
 	if !r.known && !r.port.Adopted {
-		err := e.kernel.Apply(ctx, plan.Diff(desired, plan.State{}))
+		err := e.kernel.Apply(ctx, plan.Diff(desired, around(r.port, r.record)))
 		if !errors.Is(err, vswitch.AlreadyExists) {
 			return needsRepair(err)
 		}
@@ -249,6 +263,9 @@ func (e *Engine) plug(ctx context.Context, r reservation) error {
 		}
 	}
 	bridge := plan.State{Bridges: switchState(r.record, r.caps).Bridges}
+	if r.port.Segment > 0 {
+		bridge = plan.Union(bridge, segmentState(r.record, r.segments))
+	}
 	seen, err := e.kernel.Observe(ctx, bridge)
 	if err != nil {
 		return err

@@ -58,7 +58,7 @@ func hostPort(r store.SwitchRecord) vswitch.Port {
 // portState is what a port consists of.
 func portState(p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilities) plan.Port {
 	state := plan.Port{
-		Name: p.Netdev, Bridge: vswitch.BridgeName(r.Name), Group: vswitch.Group(r.Number), MTU: p.MTU, Up: true,
+		Name: p.Netdev, Bridge: vswitch.SegmentName(r.Name, p.Segment), Group: vswitch.Group(r.Number), MTU: p.MTU, Up: true,
 		Learning: p.MACSpoofing, Flood: p.MACSpoofing, Locked: !p.MACSpoofing && caps.PortLocked,
 		FDB: []vswitch.MAC{p.MAC},
 	}
@@ -91,12 +91,13 @@ func portRules(p vswitch.Port, caps kernel.Capabilities) plan.Rules {
 	return plan.Rules{Guard: map[string]vswitch.MAC{p.Netdev: p.MAC}}
 }
 
-// attachedState is one port with its rules, ready for Diff.
+// attachedState is one port with its rules and its entry at the root of the switch,
+// ready for Diff with what is around it.
 func attachedState(p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilities) plan.State {
-	return plan.State{
+	return plan.Union(plan.State{
 		Ports: map[string]plan.Port{p.Netdev: portState(p, r, caps)},
 		Rules: portRules(p, caps),
-	}
+	}, entryState(p, r))
 }
 
 // hostRules are the rules of all switches: one table serves them all, and when a

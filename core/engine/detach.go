@@ -17,7 +17,20 @@ func (e *Engine) Detach(ctx context.Context, owner vswitch.Owner) error {
 	if err := owner.Validate(); err != nil {
 		return fault("detach", owner.String(), err)
 	}
-	return fault("detach", owner.String(), e.detach(ctx, owner))
+	return fault("detach", owner.String(), e.detachAndShrink(ctx, owner))
+}
+
+// detachAndShrink detaches an owner and removes the segments that its switch can do
+// without then. The caller holds no lock of a switch.
+func (e *Engine) detachAndShrink(ctx context.Context, owner vswitch.Owner) error {
+	var outgrown []string
+	_, err := e.remove(ctx, []string{owner.PortID()}, removal{
+		goes: anyPort, blind: true, outgrown: func(name string) { outgrown = append(outgrown, name) },
+	})
+	for _, name := range outgrown {
+		_ = e.shrink(ctx, name) // the owner is detached; GC tries again and tells
+	}
+	return err
 }
 
 func (e *Engine) detach(ctx context.Context, owner vswitch.Owner) error {
@@ -38,5 +51,5 @@ func (e *Engine) DeletePort(ctx context.Context, name string) error {
 			Hint: fmt.Sprintf("run `patchbay switch set %s --host-access=false`, or delete the switch", p.Switch),
 		})
 	}
-	return fault("port delete", "port "+name, e.detach(ctx, p.Owner))
+	return fault("port delete", "port "+name, e.detachAndShrink(ctx, p.Owner))
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/patchbay-net/patchbay/core/kernel"
 	"github.com/patchbay-net/patchbay/core/store"
+	"github.com/patchbay-net/patchbay/core/vswitch"
 )
 
 // Engine carries out the verbs on one kernel with one store.
@@ -15,6 +16,7 @@ type Engine struct {
 	store  *store.Store
 	now    func() time.Time
 	root   string
+	sizes  vswitch.SegmentSizes
 	// resident is what Keep has done; nil in a process that comes and goes.
 	resident atomic.Pointer[ledger]
 }
@@ -26,6 +28,8 @@ type Config struct {
 	Now    func() time.Time
 	// HostRoot is where the files of the host's network managers are; "" is /.
 	HostRoot string
+	// Segments are the sizes that switches grow by; zero means vswitch's default.
+	Segments vswitch.SegmentSizes
 }
 
 // New returns an engine. It touches neither kernel nor store.
@@ -33,5 +37,8 @@ func New(c Config) *Engine {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	return &Engine{kernel: c.Kernel, store: c.Store, now: c.Now, root: cmp.Or(c.HostRoot, "/")}
+	if c.Segments == (vswitch.SegmentSizes{}) {
+		c.Segments = vswitch.DefaultSegmentSizes()
+	}
+	return &Engine{kernel: c.Kernel, store: c.Store, now: c.Now, root: cmp.Or(c.HostRoot, "/"), sizes: c.Segments}
 }

@@ -56,7 +56,12 @@ func (e *Engine) GC(ctx context.Context, req GCRequest) (GCReport, error) {
 	if lostErr != nil {
 		storeErr = nil // it is among them
 	}
-	return report, fault("gc", "", errors.Join(storeErr, err, lostErr))
+	tidied, segmentErr := e.tidySegments(ctx, netdevs)
+	report.Netdevs = append(report.Netdevs, tidied...)
+	if storeErr == nil && lostErr != nil {
+		segmentErr = nil // the store's, told already
+	}
+	return report, fault("gc", "", errors.Join(storeErr, err, lostErr, segmentErr))
 }
 
 // stale decides on one port. A runtime knows its own network's attachments.

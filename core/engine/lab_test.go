@@ -23,6 +23,7 @@ type lab struct {
 	kernel *kernel.Fake
 	dirs   store.Dirs
 	boot   string
+	sizes  vswitch.SegmentSizes
 }
 
 func allCapabilities() kernel.Capabilities {
@@ -63,9 +64,10 @@ func newLabWith(t *testing.T, caps kernel.Capabilities) *lab {
 // open is what a fresh process does.
 func (l *lab) open() {
 	l.Engine = engine.New(engine.Config{
-		Kernel: mortal{l.kernel},
-		Store:  l.store(),
-		Now:    func() time.Time { return time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC) },
+		Kernel:   mortal{l.kernel},
+		Store:    l.store(),
+		Segments: l.sizes,
+		Now:      func() time.Time { return time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC) },
 	})
 }
 

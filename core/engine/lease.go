@@ -33,7 +33,16 @@ func (e *Engine) lease(tx *store.Tx, req AttachRequest, r *reservation) error {
 	if req.MTU != 0 {
 		p.MTU = req.MTU
 	}
-	var err error
+	load, err := tx.Load(req.Switch)
+	if err != nil {
+		return err
+	}
+	if p.Segment, err = load.Next(e.sizes, p.MACSpoofing); err != nil {
+		return err
+	}
+	if p.Segment > r.segments {
+		return errNotGrown // but it will be: see vswitch.Load.Wanted
+	}
 	if p.StaticMAC {
 		err = tx.HoldMAC(p.MAC, p.ID)
 	} else {

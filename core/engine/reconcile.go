@@ -93,6 +93,9 @@ func (r *reconciler) note(e kernel.Event) {
 			r.pending.add(owner, kernel.Event{}) // its entry has moved to another port
 			matters = true
 		}
+		if e.Change == kernel.ForwardingChanged && vswitch.IsTrunk(e.Netdev) {
+			break // a guest's entry at the root: it comes and goes with the guest
+		}
 		if !e.Ours && !matters && !strings.HasPrefix(e.Netdev, "pb") {
 			return
 		}
@@ -295,7 +298,11 @@ func (r *reconciler) targets(ctx context.Context, p pending) (t targets, err err
 		}
 		for _, s := range records {
 			touched := p.rules
-			for _, name := range netdevsOf(switchState(s, caps)) {
+			was, _, err := tx.Realised(s.Name)
+			if err != nil {
+				return err
+			}
+			for _, name := range netdevsOf(wholeState(s, caps, was.Segments)) {
 				_, hit := names[name]
 				touched = touched || hit
 				delete(names, name)

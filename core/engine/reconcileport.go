@@ -126,10 +126,13 @@ func (r *reconciler) lookAtPort(ctx context.Context, id string) (d portDrift, er
 	whole := portState(d.port, d.record, d.caps)
 	side := whole
 	side.Endpoint = nil
-	scope := plan.State{Ports: map[string]plan.Port{side.Name: side}}
+	scope := plan.Union(plan.State{Ports: map[string]plan.Port{side.Name: side}}, entryState(d.port, d.record))
 	seen, err := r.kernel.Observe(ctx, scope)
 	if err != nil {
 		return d, err
+	}
+	if len(plan.Diff(around(d.port, d.record), withoutEntries(seen, side.Name))) > 0 {
+		return d, errNotRealised // its segment's trunk is the switch's to mend
 	}
 	if _, there := seen.Ports[side.Name]; there {
 		r.meet(d.port)
@@ -144,7 +147,8 @@ func (r *reconciler) lookAtPort(ctx context.Context, id string) (d portDrift, er
 	if alive, err := r.alive(d.port); err != nil || !alive {
 		return d, err
 	}
-	d.steps = plan.Diff(plan.State{Ports: map[string]plan.Port{whole.Name: whole}}, plan.State{})
+	anew := plan.Union(plan.State{Ports: map[string]plan.Port{whole.Name: whole}}, entryState(d.port, d.record))
+	d.steps = plan.Diff(anew, withoutEntries(seen, side.Name))
 	d.words = driftWords(d.steps, plan.State{})
 	return d, nil
 }

@@ -18,6 +18,8 @@ type switchDrift struct {
 	steps  []plan.Step
 	words  []string
 	unmade bool // not made since the boot, or a process was killed over it
+	// segments is how many further segments it has.
+	segments int
 }
 
 func (d switchDrift) none() bool { return len(d.steps) == 0 && !d.unmade }
@@ -36,7 +38,7 @@ func (r *reconciler) switchChanged(ctx context.Context, name string, p pending) 
 	}
 	if err == nil && d.none() {
 		r.ledger.fine(object)
-		r.settle(p, netdevsOf(switchState(d.record, d.caps))...)
+		r.settle(p, netdevsOf(wholeState(d.record, d.caps, d.segments))...)
 		r.belongs(d.record.HostMAC, vswitch.HostPortSwitchEnd(name))
 		return
 	}
@@ -106,7 +108,7 @@ func (r *reconciler) lookAtSwitch(ctx context.Context, name string) (d switchDri
 	}
 	err = r.store.View(func(tx *store.Tx) error {
 		was, found, err := tx.Realised(name)
-		d.unmade = !found || was.Changing
+		d.unmade, d.segments = !found || was.Changing, was.Segments
 		if !found {
 			d.words = []string{"it was not made since the boot"}
 		} else if was.Changing {
@@ -126,6 +128,11 @@ func (r *reconciler) lookAtSwitch(ctx context.Context, name string) (d switchDri
 		return d, err
 	}
 	d.steps = plan.Diff(desired, observed)
+	if len(d.steps) == 0 && d.segments > 0 {
+		if d.steps, err = r.lostEntries(ctx, d.record); err != nil {
+			return d, err
+		}
+	}
 	if !d.unmade {
 		d.words = driftWords(d.steps, observed)
 	}

@@ -19,6 +19,8 @@ type removal struct {
 	goes func(vswitch.Port) bool
 	// blind removes the netdevs even where the store cannot tell about them.
 	blind bool
+	// outgrown, if not nil, is told of a switch that can do without a segment now.
+	outgrown func(name string)
 }
 
 func anyPort(vswitch.Port) bool { return true }
@@ -49,7 +51,7 @@ func (e *Engine) removeTogether(ctx context.Context, ids []string, r removal) (g
 	}
 	found = slices.DeleteFunc(found, func(x reservation) bool { return x.known && !r.goes(x.port) })
 	out, err := e.withdraw(ctx, found)
-	if forgetErr := e.forgetAll(out); forgetErr != nil {
+	if forgetErr := e.forgetAll(out, r.outgrown); forgetErr != nil {
 		return nil, errors.Join(err, unsure, forgetErr)
 	}
 	for _, x := range out {
@@ -59,7 +61,7 @@ func (e *Engine) removeTogether(ctx context.Context, ids []string, r removal) (g
 }
 
 // forgetAll drops the records of ports that are out of the kernel.
-func (e *Engine) forgetAll(ports []reservation) error {
+func (e *Engine) forgetAll(ports []reservation, outgrown func(string)) error {
 	if !slices.ContainsFunc(ports, func(x reservation) bool { return x.known }) {
 		return nil
 	}
@@ -67,6 +69,16 @@ func (e *Engine) forgetAll(ports []reservation) error {
 		for _, x := range ports {
 			if err := tx.DeletePort(x.port.ID); err != nil {
 				return err
+			}
+			if x.segments == 0 || outgrown == nil {
+				continue
+			}
+			load, err := tx.Load(x.port.Switch)
+			if err != nil {
+				return err
+			}
+			if load.Spare(e.sizes, x.segments) {
+				outgrown(x.port.Switch)
 			}
 		}
 		return nil
@@ -101,6 +113,7 @@ func (r *reservation) recall(tx *store.Tx, id string) error {
 	// Of its switch only the name matters now.
 	r.record.Name = p.Switch
 	realised, found, err := tx.Realised(p.Switch)
+	r.segments = realised.Segments
 	if r.caps.PortLocked = realised.LocksPorts; found || err != nil {
 		return err
 	}
@@ -135,8 +148,9 @@ func (e *Engine) withdraw(ctx context.Context, ports []reservation) (out []reser
 // withdrawTogether removes netdevs of ours without a look, for speed; at somebody
 // else's it looks first, since the owner may have moved it elsewhere meanwhile.
 func (e *Engine) withdrawTogether(ctx context.Context, ports []reservation) error {
-	had, adopted := plan.State{}, plan.State{}
+	had, adopted, stays := plan.State{}, plan.State{}, plan.State{}
 	for _, r := range ports {
+		stays = plan.Union(stays, around(r.port, r.record))
 		switch {
 		case r.port.Netdev == "": // no record: the name follows from the owner
 			lost := plan.Port{Name: r.port.ID, Endpoint: &plan.Endpoint{}}
@@ -159,5 +173,12 @@ func (e *Engine) withdrawTogether(ctx context.Context, ports []reservation) erro
 		}
 		had = plan.Union(had, seen)
 	}
-	return e.kernel.Apply(ctx, plan.Diff(plan.State{}, had))
+	for name := range stays.Ports { // as it is, but for the entries
+		trunk, there := had.Ports[name]
+		trunk.FDB = nil
+		if stays.Ports[name] = trunk; !there {
+			delete(stays.Ports, name)
+		}
+	}
+	return e.kernel.Apply(ctx, plan.Diff(stays, had))
 }

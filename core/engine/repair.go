@@ -26,6 +26,9 @@ func (e *Engine) repairSwitches(ctx context.Context, caps kernel.Capabilities, r
 		}
 		t.changes = append(t.changes, change{new: &records[i]})
 	}
+	if err := e.strangers(ctx, t); err != nil {
+		return err
+	}
 	if err := e.begin(t); err != nil {
 		return err
 	}

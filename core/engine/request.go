@@ -55,6 +55,8 @@ type SwitchStatus struct {
 	// HostPortNetdev is the netdev by which the host reaches the switch, or "".
 	HostPortNetdev string `json:"hostPort,omitempty"`
 	Ports          int    `json:"ports"`
+	// Segments is the number of bridges that the switch has grown to; 0 for one.
+	Segments int `json:"segments,omitempty"`
 	// Warnings are what the user should know of what the verb has done.
 	Warnings []string `json:"warnings,omitempty"`
 }

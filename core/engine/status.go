@@ -91,7 +91,12 @@ func (e *Engine) judgeSwitches(ctx context.Context, s *Status, records []store.S
 			}
 		}
 		desired := switchState(r, s.Capabilities)
-		err := e.store.View(func(tx *store.Tx) (err error) {
+		err := e.store.View(func(tx *store.Tx) error {
+			was, _, err := tx.Realised(r.Name)
+			if err != nil {
+				return err
+			}
+			desired = plan.Union(desired, segmentState(r, was.Segments))
 			desired.Rules, err = allRules(tx, s.Capabilities)
 			return err
 		})
@@ -102,7 +107,13 @@ func (e *Engine) judgeSwitches(ctx context.Context, s *Status, records []store.S
 		if err != nil {
 			return fault("status", "switch "+r.Name, err)
 		}
-		if steps := plan.Diff(desired, observed); len(steps) > 0 {
+		steps := plan.Diff(desired, observed)
+		if len(steps) == 0 {
+			if steps, err = e.lostEntries(ctx, r); err != nil {
+				return fault("status", "switch "+r.Name, err)
+			}
+		}
+		if len(steps) > 0 {
 			s.Problems = append(s.Problems, drifted(r, steps))
 		}
 	}

@@ -183,7 +183,13 @@ func statusOf(tx *store.Tx, r store.SwitchRecord) (SwitchStatus, error) {
 		s.HostPortNetdev = vswitch.HostPortName(r.Name)
 	}
 	var err error
-	s.Ports, err = tx.PortCount(r.Name)
+	if s.Ports, err = tx.PortCount(r.Name); err != nil {
+		return s, err
+	}
+	realised, _, err := tx.Realised(r.Name)
+	if realised.Segments > 0 {
+		s.Segments = 1 + realised.Segments
+	}
 	return s, err
 }
 

@@ -31,6 +31,7 @@ type transaction struct {
 	// oldPool and newPool are the range of the MAC pool; two nils leave it alone, and
 	// one stands for the default of this machine.
 	oldPool, newPool *vswitch.MACRange
+	segments         map[string]extent // by switch; nil for a mere look at what there is
 }
 
 // transact carries out changes whose new records are complete and valid. The
@@ -40,6 +41,9 @@ func (e *Engine) transact(ctx context.Context, caps kernel.Capabilities, changes
 }
 
 func (e *Engine) carryOut(ctx context.Context, t *transaction) error {
+	if err := e.strangers(ctx, t); err != nil {
+		return err
+	}
 	if err := e.claim(ctx, t); err != nil {
 		return err
 	}
@@ -65,7 +69,7 @@ func (e *Engine) carryOut(ctx context.Context, t *transaction) error {
 // wanted of it.
 func (e *Engine) begin(t *transaction) error {
 	return e.store.Update(func(tx *store.Tx) error {
-		if err := t.collect(tx); err != nil {
+		if err := t.collect(tx, e.sizes); err != nil {
 			return err
 		}
 		for _, name := range t.names() {
@@ -73,10 +77,11 @@ func (e *Engine) begin(t *transaction) error {
 			if err != nil {
 				return err
 			}
-			if !found || was.Changing {
+			reach := max(was.Segments, t.segments[name].want)
+			if !found || was.Changing && was.Segments == reach {
 				continue
 			}
-			was.Changing = true
+			was.Changing, was.Segments = true, reach
 			if err := tx.PutRealised(was); err != nil {
 				return err
 			}
@@ -85,8 +90,11 @@ func (e *Engine) begin(t *transaction) error {
 	})
 }
 
-// collect looks up what the kernel may have of the switches.
-func (t *transaction) collect(tx *store.Tx) error {
+// collect looks up what the kernel may have of the switches, and how far they reach.
+func (t *transaction) collect(tx *store.Tx, sizes vswitch.SegmentSizes) error {
+	if err := t.extents(tx, sizes); err != nil {
+		return err
+	}
 	t.from = t.olds()
 	for _, name := range t.names() {
 		was, found, err := tx.Realised(name)
@@ -133,7 +141,10 @@ func (t *transaction) news() (records []store.SwitchRecord) {
 
 // reverse is the transaction back.
 func (t *transaction) reverse() *transaction {
-	back := &transaction{caps: t.caps, from: t.news(), before: t.after, after: t.before, oldPool: t.newPool, newPool: t.oldPool}
+	back := &transaction{caps: t.caps, from: t.news(), before: t.after, after: t.before, oldPool: t.newPool, newPool: t.oldPool, segments: make(map[string]extent)}
+	for name, x := range t.segments {
+		back.segments[name] = extent{had: max(x.had, x.want), want: x.want}
+	}
 	for _, c := range t.changes {
 		back.changes = append(back.changes, change{old: c.new, new: c.old})
 	}
@@ -232,6 +243,9 @@ func (e *Engine) shift(ctx context.Context, t *transaction) error {
 	if err := e.arrived(ctx, w); err != nil {
 		return err
 	}
+	if err := e.joinGuests(ctx, t); err != nil {
+		return err
+	}
 	return e.resizeGuests(ctx, t)
 }
 
@@ -250,7 +264,7 @@ func (e *Engine) way(ctx context.Context, t *transaction) (*way, error) {
 	}
 	had := plan.State{}
 	for _, r := range t.from {
-		had = plan.Union(had, switchState(r, t.caps))
+		had = plan.Union(had, wholeState(r, t.caps, t.segments[r.Name].had))
 		had.Rules = plan.Union(had, plan.State{Rules: hostRules([]store.SwitchRecord{r}, t.caps)}).Rules
 	}
 	had.Forward = plan.Families{} // others may count on it by now
@@ -270,8 +284,13 @@ func (e *Engine) way(ctx context.Context, t *transaction) (*way, error) {
 
 // desired is what the new records mean, with the rules of the whole host.
 func (e *Engine) desired(t *transaction) (desired plan.State, err error) {
+	if t.segments == nil {
+		if err := e.store.View(t.standing); err != nil {
+			return desired, err
+		}
+	}
 	for _, r := range t.news() {
-		desired = plan.Union(desired, switchState(r, t.caps))
+		desired = plan.Union(desired, wholeState(r, t.caps, t.segments[r.Name].want))
 	}
 	if desired.Ports == nil { // to be put to: see releaseUplinks
 		desired.Ports = make(map[string]plan.Port)
@@ -299,7 +318,7 @@ func (e *Engine) conclude(t *transaction) error {
 				if err := forgetSwitch(tx, c.old.Name); err != nil {
 					return err
 				}
-			} else if err := noteRealised(tx, *c.new, t.caps); err != nil {
+			} else if err := noteRealised(tx, *c.new, t.caps, t.segments[c.new.Name].want); err != nil {
 				return err
 			}
 		}
@@ -330,13 +349,13 @@ func (e *Engine) revert(ctx context.Context, t *transaction) error {
 
 // noteRealised notes that the kernel has all of a switch and no more: from now on
 // attachments need not look.
-func noteRealised(tx *store.Tx, r store.SwitchRecord, caps kernel.Capabilities) error {
+func noteRealised(tx *store.Tx, r store.SwitchRecord, caps kernel.Capabilities, segments int) error {
 	if !r.HostPort() || r.CarriesHost { // it had one with an address of the pool, perhaps
 		if err := tx.DeletePort(vswitch.HostPortSwitchEnd(r.Name)); err != nil {
 			return err
 		}
 	}
-	return tx.PutRealised(store.Realised{SwitchRecord: r, LocksPorts: caps.PortLocked, HasRules: caps.BridgeRules})
+	return tx.PutRealised(store.Realised{SwitchRecord: r, LocksPorts: caps.PortLocked, HasRules: caps.BridgeRules, Segments: segments})
 }
 
 // forgetSwitch drops a switch that the kernel has not any more, and with the host's

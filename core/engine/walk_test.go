@@ -38,8 +38,9 @@ func newWalker(t *testing.T, k kernel.Kernel, seed uint64, netns []string) *walk
 	t.Helper()
 	w := &walker{t: t, random: rand.New(rand.NewPCG(seed, 1)), struck: &struck{Kernel: k}, netns: netns}
 	w.Engine = engine.New(engine.Config{
-		Kernel: w.struck,
-		Store:  store.New(store.Config{Dirs: store.Dirs{State: t.TempDir(), Run: t.TempDir()}, MachineID: "machine"}),
+		Kernel:   w.struck,
+		Store:    store.New(store.Config{Dirs: store.Dirs{State: t.TempDir(), Run: t.TempDir()}, MachineID: "machine"}),
+		Segments: vswitch.SegmentSizes{Root: 1, Spoofing: 2, Further: 1},
 	})
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -138,7 +139,9 @@ func (w *walker) verb() (string, func() error) {
 	case 2:
 		return "gc", func() error { _, err := w.GC(ctx, engine.GCRequest{Network: "net"}); return err }
 	case 3, 4:
-		req := engine.AttachRequest{Owner: w.owner(guest), Switch: name, MTU: []int{0, 0, 1300}[w.random.IntN(3)]}
+		req := engine.AttachRequest{
+			Owner: w.owner(guest), Switch: name, MTU: []int{0, 0, 1300}[w.random.IntN(3)], MACSpoofing: w.random.IntN(4) == 0,
+		}
 		return fmt.Sprintf("attach %d to %s", guest, name), func() error { _, err := w.Attach(ctx, req); return err }
 	case 5:
 		s := w.definition(name)

@@ -315,7 +315,7 @@ func (a *applier) createVeth(step int, p plan.Port) error {
 	// The answer tells the pair's numbers: the owner's end is the peer.
 	key, peer := linkKey{"", p.Name}, linkKey{p.Endpoint.Netns, p.Endpoint.Name}
 	a.links[key], a.links[peer] = link{}, link{}
-	a.born[key], a.born[peer] = true, true
+	a.born[key], a.born[peer] = true, !p.Trunk // a trunk's other end is still to become a port
 	return a.queue("", request{
 		NetlinkRequest: getLink(p.Name), step: step,
 		answer: func(b []byte) {
@@ -363,7 +363,15 @@ func (a *applier) addFDB(step int, s plan.AddFDB) error {
 	if err != nil {
 		return err
 	}
-	return a.send(step, fdbEntry(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, index, s.MAC))
+	return a.queue("", request{
+		NetlinkRequest: fdbEntry(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, index, s.MAC), step: step,
+		explain: func(err error) error {
+			if errors.Is(err, unix.EOPNOTSUPP) {
+				return &vswitch.Error{Kind: vswitch.Drifted, Err: fmt.Errorf("netdev %s is in no bridge any more: %w", s.Port, err)}
+			}
+			return err
+		},
+	})
 }
 
 func (a *applier) deleteFDB(step int, s plan.DeleteFDB) error {

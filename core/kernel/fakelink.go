@@ -35,7 +35,8 @@ type fakeLink struct {
 	fdb     map[vswitch.MAC]*fakeLink
 	options plan.Bridge // the five constant ones
 	// Of a bridge's port.
-	learning, flood, locked bool
+	learning, flood, locked            bool
+	isolated, noBroadcast, noMulticast bool
 }
 
 // maxBridgePorts is BR_MAX_PORTS less port 0, which is never given out.
@@ -116,6 +117,7 @@ func (l *fakeLink) enslave(bridge *fakeLink) {
 	l.master = bridge
 	delete(bridge.fdb, l.MAC) // is the bridge's own now
 	l.learning, l.flood, l.locked = true, true, false
+	l.isolated, l.noBroadcast, l.noMulticast = false, false, false
 }
 
 // release takes l out of its bridge, which forgets what it knew of the port.
@@ -125,6 +127,7 @@ func (l *fakeLink) release() {
 	}
 	l.master = nil
 	l.learning, l.flood, l.locked = false, false, false
+	l.isolated, l.noBroadcast, l.noMulticast = false, false, false
 }
 
 // remove ends a netdev and whatever cannot be without it.

@@ -44,6 +44,7 @@ func (f *Fake) observePort(link *fakeLink, scope plan.Port) plan.Port {
 	p := plan.Port{
 		Name: link.Name, Alias: link.Alias, Group: link.group, MTU: link.MTU, Up: link.Up, MAC: link.MAC,
 		Learning: link.learning, Flood: link.flood, Locked: link.locked,
+		Isolated: link.isolated, NoBroadcast: link.noBroadcast, NoMulticast: link.noMulticast,
 	}
 	if link.master != nil {
 		p.Bridge = link.master.Name

@@ -188,6 +188,7 @@ func (f *Fake) setPort(p plan.Port) error {
 		}
 		link.enslave(bridge)
 		link.learning, link.flood = p.Learning, p.Flood
+		link.isolated, link.noBroadcast, link.noMulticast = p.Isolated, p.NoBroadcast, p.NoMulticast
 		link.locked = p.Locked && f.caps.PortLocked // an old kernel skips the attribute it does not know
 	}
 	if !p.MAC.IsZero() {
@@ -209,7 +210,7 @@ func (f *Fake) addFDB(name string, mac vswitch.MAC) error {
 		return err
 	}
 	if port.master == nil || port.master.Kind != "bridge" {
-		return fmt.Errorf("%s is no bridge's port: %w", name, syscall.EOPNOTSUPP)
+		return refused(vswitch.Drifted, syscall.EOPNOTSUPP, "%s is no bridge's port", name)
 	}
 	if err := mac.ValidateStatic(); err != nil {
 		return errors.Join(err, syscall.EINVAL)

@@ -61,7 +61,16 @@ func (ns *fakeNetns) draw(b *strings.Builder, title string) {
 func (l *fakeLink) draw(b *strings.Builder) {
 	line(b, true, "%s: %s", l.Name, strings.Join(l.words(), " "))
 	if l.master != nil {
-		line(b, true, "  bridge link learning %s flood %s locked %s", onOff(l.learning), onOff(l.flood), onOff(l.locked))
+		muted := ""
+		for _, flag := range []struct {
+			word string
+			set  bool
+		}{{" isolated on", l.isolated}, {" bcast_flood off", l.noBroadcast}, {" mcast_flood off", l.noMulticast}} {
+			if flag.set {
+				muted += flag.word
+			}
+		}
+		line(b, true, "  bridge link learning %s flood %s locked %s%s", onOff(l.learning), onOff(l.flood), onOff(l.locked), muted)
 		for _, mac := range slices.SortedFunc(maps.Keys(l.master.fdb), func(a, b vswitch.MAC) int { return cmp.Compare(a.String(), b.String()) }) {
 			line(b, l.master.fdb[mac] == l, "  bridge fdb %s static sticky", mac)
 		}

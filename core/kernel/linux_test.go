@@ -215,6 +215,75 @@ func TestLinuxRepairsDrift(t *testing.T) {
 	}
 }
 
+// segmented is state with a further segment, its trunk and its relay, and guest 0 there.
+func (l *linuxLab) segmented() plan.State {
+	s := l.state(1500, 0)
+	s.Bridges["pb1-s"] = plan.Bridge{Name: "pb1-s", MAC: vswitch.DerivedMAC("b1"), MTU: 1500, Alias: "patchbay:bridge switch=s segment=1", Up: true}
+	guest := s.Ports["pbguest0"]
+	guest.Bridge = "pb1-s"
+	s.Ports["pbguest0"] = guest
+	for near, far := range map[string]string{"pbr1-s": "pbs1-s", "pbn1-s": "pbv1-s"} {
+		trunk := near == "pbr1-s"
+		a := plan.Port{
+			Name: near, Bridge: "pb-s", Alias: "patchbay:trunk switch=s", Group: vswitch.Group(1), MTU: 1500, Up: true,
+			MAC: vswitch.DerivedMAC(near), NoBroadcast: trunk, NoMulticast: trunk, Trunk: true,
+			Endpoint: &plan.Endpoint{Name: far, MAC: vswitch.DerivedMAC(far), MTU: 1500},
+		}
+		b := a
+		b.Name, b.Bridge, b.Group, b.MAC, b.Endpoint, b.Flood = far, "pb1-s", vswitch.UplinkGroup, vswitch.DerivedMAC(far), nil, trunk
+		if trunk {
+			a.FDB = guest.FDB
+		}
+		s.Ports[near], s.Ports[far] = a, b
+	}
+	return s
+}
+
+func TestLinuxRepairsSegments(t *testing.T) {
+	l := newLinuxLab(t, 1)
+	pristine := sh(t, l.host, "ip -o link")
+	s := l.segmented()
+	l.reach(s, plan.State{})
+	if addrs := sh(t, l.host, "ip -6 -o addr show dev pbs1-s; ip -6 -o addr show dev pbr1-s; ip -6 -o addr show dev pb1-s"); addrs != "" {
+		t.Errorf("the host has addresses on segments: %s", addrs)
+	}
+	for name, do := range map[string]string{
+		"trunk gone":        "ip link del pbr1-s",
+		"relay gone":        "ip link del pbv1-s",
+		"root's entry":      "bridge fdb del 02:00:00:00:00:00 dev pbr1-s master static",
+		"trunk floods":      "bridge link set dev pbr1-s flood on",
+		"trunk broadcasts":  "bridge link set dev pbr1-s bcast_flood on",
+		"trunk multicasts":  "bridge link set dev pbs1-s mcast_flood on",
+		"trunk does not":    "bridge link set dev pbs1-s flood off",
+		"trunk learns":      "bridge link set dev pbs1-s learning on",
+		"trunk down":        "ip link set pbs1-s down",
+		"trunk out":         "ip link set pbs1-s nomaster",
+		"trunk renamed":     "ip link set pbr1-s down; ip link set pbr1-s name x; ip link set x alias gone",
+		"relay muted":       "bridge link set dev pbn1-s bcast_flood off",
+		"relay's group":     "ip link set pbv1-s group 0",
+		"segment down":      "ip link set pb1-s down",
+		"segment gone":      "ip link del pb1-s",
+		"segment's MTU":     "ip link set pb1-s mtu 1400",
+		"trunk renamed too": "ip link set pbs1-s down; ip link set pbs1-s name y",
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := *l
+			l.t = t
+			sh(t, l.host, do)
+			if steps := plan.Diff(s, l.observe(s)); len(steps) == 0 {
+				t.Fatal("the drift is not seen")
+			}
+			l.reach(s, plan.State{})
+			sh(t, l.guests[0], "ping -c1 -W2 10.0.0.1; ping -c1 -W2 fd00::1")
+		})
+	}
+	l.reach(l.state(1500), s) // shrinks
+	l.reach(plan.State{}, l.state(1500))
+	if diff := cmp.Diff(pristine, sh(t, l.host, "ip -o link")); diff != "" {
+		t.Errorf("left on the host:\n%s", diff)
+	}
+}
+
 // The bridge keeps the MTU that was declared, whatever ports come.
 func TestLinuxBridgeKeepsItsMTU(t *testing.T) {
 	l := newLinuxLab(t, 1)

@@ -144,7 +144,7 @@ func setPort(p plan.Port, fresh bool) []*nl.NetlinkRequest {
 		data.AddRtAttr(nl.IFLA_BRPORT_LEARNING, switched(p.Learning))
 		data.AddRtAttr(nl.IFLA_BRPORT_UNICAST_FLOOD, switched(p.Flood))
 		data.AddRtAttr(nl.IFLA_BRPORT_LOCKED, switched(p.Locked)) // ignored before Linux 5.18
-		if !fresh {
+		if !fresh || p.Isolated || p.NoBroadcast || p.NoMulticast {
 			data.AddRtAttr(nl.IFLA_BRPORT_ISOLATED, switched(p.Isolated))
 			data.AddRtAttr(nl.IFLA_BRPORT_BCAST_FLOOD, switched(!p.NoBroadcast))
 			data.AddRtAttr(nl.IFLA_BRPORT_MCAST_FLOOD, switched(!p.NoMulticast))

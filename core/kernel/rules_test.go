@@ -160,7 +160,7 @@ func TestRulesDamage(t *testing.T) {
 		"mask replaced":        {replaceRule("bridge", "output", "drop", "oifgroup 1346502656/17 counter drop"), false},
 		"match replaced":       {replaceRule("bridge", "output", "drop", "iifgroup 1346502656/16 counter drop"), false},
 		"match turned round":   {replaceRule("bridge", "prerouting", "guarded", "iifname @guarded iifname . ether saddr @allowed counter drop"), false},
-		"set replaced":         {replaceRule("bridge", "prerouting", "hosts", "ether saddr @hosts notrack"), false},
+		"set replaced":         {replaceRule("bridge", "prerouting", "daddr @hosts", "ether type ip ether daddr @hosts notrack"), false},
 		"masquerade replaced":  {replaceRule("inet", "postrouting", "224", "meta nfproto ipv4 iifname @masquerade4 oifname != @masquerade4 ip daddr != 224.0.0.0/4 masquerade random"), false},
 		"chain added":          {"nft add chain bridge patchbay another", false},
 		"policy changed":       {"nft 'add chain bridge patchbay forward { policy drop; }'", false},

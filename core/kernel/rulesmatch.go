@@ -51,6 +51,11 @@ func toHost() []expression {
 	return inSet(load(ether(etherDst, etherLen)), setHosts)
 }
 
+// ether saddr @hosts
+func fromHost() []expression {
+	return inSet(load(ether(etherSrc, etherLen)), setHosts)
+}
+
 // VALUE @SET
 func inSet(value expression, set string) []expression {
 	return []expression{value, lookup(set)}

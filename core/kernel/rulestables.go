@@ -88,7 +88,10 @@ func preroutingRules() [][]expression {
 		// pair: where br_netfilter is on, the bridge would track it first, find
 		// nothing to translate, and so keep masquerade from ever being applied.
 		rule(namedLike(vswitch.HostPortPrefix), notrack()),
+		// On a further segment it comes from the trunk, and nothing is left of the mark
+		// that it was given on the root.
 		rule(toHost(), notrack()),
+		rule(fromHost(), notrack()),
 		// Unicast has nothing to find below.
 		rule(unicast(), accept()),
 		// On a switch without an uplink nobody routes multicast: reports of

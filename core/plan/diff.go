@@ -12,27 +12,33 @@ import (
 // observed must hold only what the caller answers for. Diff(s, s) is empty, and
 // after the steps have been applied Diff of the two is empty.
 func Diff(desired, observed State) []Step {
-	d := differ{desired: desired, observed: observed, done: make(map[string]bool)}
+	d := differ{
+		desired: desired, observed: observed, done: make(map[string]bool),
+		lost: lostHalves(desired.Ports, observed.Ports), taken: takenAlong(desired.Ports, observed.Ports),
+	}
 	d.rulesFirst(desired.Rules, observed.Rules)
 	d.bridges(desired.Bridges, observed.Bridges)
 	coming := d.goings(moves(desired.Hosts, observed.Hosts))
 	for _, name := range sorted(observed.Ports) {
 		want, keep := desired.Ports[name]
 		switch have := observed.Ports[name]; {
+		case !keep && d.taken[name]:
+			// With its other end.
 		case !keep:
 			d.removePort(have)
-		case elsewhere(want, have):
+		case elsewhere(want, have) || d.lost[name]:
 			d.doomed = append(d.doomed, name)
 		default:
 			d.staleRoutes(want, have)
 		}
 	}
 	d.deleteDoomed() // before any new pair wants the name that an owner's end has
-	for _, name := range sorted(desired.Ports) {
+	for _, name := range inOrder(desired.Ports) {
 		if have, exists := observed.Ports[name]; !d.joins(name) {
-			d.port(desired.Ports[name], have, exists)
+			d.port(desired.Ports[name], have, exists && !d.lost[name])
 		}
 	}
+	d.awaitTrunks()
 	d.comings(coming)
 	for _, name := range sorted(observed.Bridges) {
 		if _, keep := desired.Bridges[name]; !keep {
@@ -52,6 +58,9 @@ type differ struct {
 	done              map[string]bool // ports that have been dealt with
 	moving            map[string]bool // netdevs that the host moves from or to
 	doomed            []string        // netdevs of ours that go
+	lost              map[string]bool // trunks' ends without their other ends: see lostHalves
+	taken             map[string]bool // ends that go with the pair they are of
+	trunk             []string        // ends of trunks that have been brought up, to be waited for
 }
 
 func (d *differ) add(s Step) { d.steps = append(d.steps, s) }
@@ -169,6 +178,9 @@ func (d *differ) port(want, have Port, exists bool) {
 		return
 	}
 	d.done[want.Name] = true
+	if !want.Trunk {
+		d.awaitTrunks()
+	}
 	if !exists || elsewhere(want, have) {
 		have = Port{}
 		if want.Endpoint != nil {
@@ -192,7 +204,10 @@ func (d *differ) port(want, have Port, exists bool) {
 			d.add(AddFDB{Port: want.Name, MAC: mac})
 		}
 	}
-	if want.Endpoint != nil {
+	if want.Trunk && want.Up && (!have.Up || have.Bridge != want.Bridge) {
+		d.trunk = append(d.trunk, want.Name)
+	}
+	if want.Endpoint != nil && !want.Trunk {
 		if want.Endpoint.Netns == "" {
 			d.settings(want.Endpoint.Name)
 		}

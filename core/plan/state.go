@@ -51,13 +51,17 @@ type Port struct {
 	// Learning, Flood (of unknown unicast) and Locked are the bridge's flags.
 	Learning, Flood, Locked bool
 	// Isolated ports do not hear each other, muted ones hear no broadcast or no
-	// multicast: no port of ours is either, and zero is what we want.
+	// multicast: of ours only trunks are muted, for the sake of relays.
 	Isolated, NoBroadcast, NoMulticast bool
 	// FDB are the static, sticky entries that point to the port.
 	FDB []vswitch.MAC
 	// Endpoint is the other end of a veth pair that is ours to make and remove.
 	// Nil for a netdev of somebody else: an uplink, a tap.
 	Endpoint *Endpoint
+	// Trunk marks the two ends of a pair that joins bridges of one switch. Both are
+	// ports; the one that is the other's Endpoint has none itself. It is no property
+	// of a netdev, and is not observed.
+	Trunk bool
 }
 
 // Endpoint is the end of a veth pair that the owner sees.

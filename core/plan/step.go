@@ -160,8 +160,15 @@ func (s SetPort) String() string {
 	if p.Bridge == "" {
 		return strings.Join(words, " ")
 	}
-	return fmt.Sprintf("%s && bridge link set dev %s learning %s flood %s locked %s",
-		strings.Join(words, " "), p.Name, onOff(p.Learning), onOff(p.Flood), onOff(p.Locked))
+	muted := ""
+	if p.NoBroadcast {
+		muted += " bcast_flood off"
+	}
+	if p.NoMulticast {
+		muted += " mcast_flood off"
+	}
+	return fmt.Sprintf("%s && bridge link set dev %s learning %s flood %s locked %s%s",
+		strings.Join(words, " "), p.Name, onOff(p.Learning), onOff(p.Flood), onOff(p.Locked), muted)
 }
 
 func (s ReleasePort) String() string {

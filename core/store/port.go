@@ -81,20 +81,24 @@ func (tx *Tx) PutPort(p vswitch.Port) error {
 	if err := checkKey("switch", p.Switch); err != nil {
 		return err
 	}
+	if p.Segment < 0 || p.Segment > vswitch.MaxSegments {
+		return &vswitch.Error{Kind: vswitch.Invalid, Object: "port " + p.ID, Err: fmt.Errorf("segment %d cannot be", p.Segment)}
+	}
 	old, found, err := tx.findPort(p.ID)
 	if err != nil {
 		return err
 	}
-	if found && old.Switch != p.Switch {
+	moved := old.Switch != p.Switch || old.Segment != p.Segment || old.MACSpoofing != p.MACSpoofing
+	if found && moved {
 		if err := tx.leaveSwitch(old); err != nil {
 			return err
 		}
 	}
-	if !found || old.Switch != p.Switch {
+	if !found || moved {
 		if err := tx.run.table(memberTable).put(memberKey(p.Switch, p.ID), nil); err != nil {
 			return err
 		}
-		if err := tx.addCount(p.Switch, 1); err != nil {
+		if err := tx.addCount(p, 1); err != nil {
 			return err
 		}
 	}
@@ -134,16 +138,20 @@ func (tx *Tx) leaveSwitch(p vswitch.Port) error {
 	if err := tx.run.table(memberTable).remove(memberKey(p.Switch, p.ID)); err != nil {
 		return err
 	}
-	return tx.addCount(p.Switch, -1)
+	return tx.addCount(p, -1)
 }
 
-func (tx *Tx) addCount(switchName string, delta int) error {
-	n, err := tx.PortCount(switchName)
+// addCount counts a port that comes (1) or goes (-1).
+func (tx *Tx) addCount(p vswitch.Port, delta int) error {
+	n, err := tx.PortCount(p.Switch)
 	if err != nil {
 		return err
 	}
-	if c := count(n + delta); c > 0 {
-		return tx.run.table(countTable).store(switchName, &c)
+	if err := tx.addLoad(p, delta); err != nil {
+		return err
 	}
-	return tx.run.table(countTable).remove(switchName)
+	if c := count(n + delta); c > 0 {
+		return tx.run.table(countTable).store(p.Switch, &c)
+	}
+	return tx.run.table(countTable).remove(p.Switch)
 }

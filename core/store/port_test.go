@@ -148,3 +148,32 @@ func TestKeysThatCannotBe(t *testing.T) {
 		t.Run(name, func(t *testing.T) { wantKind(t, f.Update(fn), vswitch.Invalid) })
 	}
 }
+
+func TestLoad(t *testing.T) {
+	f := newFixture(t)
+	load := func() (l vswitch.Load) {
+		f.view(t, func(tx *Tx) (err error) { l, err = tx.Load("prod"); return err })
+		return l
+	}
+	put := func(id string, segment int, spoofing bool) {
+		f.update(t, func(tx *Tx) error {
+			return tx.PutPort(vswitch.Port{ID: id, Switch: "prod", Segment: segment, MACSpoofing: spoofing})
+		})
+	}
+	wantEqual(t, load(), vswitch.Load{})
+	put("a", 0, false)
+	put("b", 0, true)
+	put("c", 2, false)
+	put("d", 2, false)
+	wantEqual(t, load(), vswitch.Load{Root: 1, Spoofing: 1, Further: []int{0, 2}})
+	put("d", 1, false) // moved
+	put("a", 0, false) // again
+	wantEqual(t, load(), vswitch.Load{Root: 1, Spoofing: 1, Further: []int{1, 1}})
+	f.update(t, func(tx *Tx) error { return errors.Join(tx.DeletePort("c"), tx.DeletePort("c"), tx.DeletePort("b")) })
+	wantEqual(t, load(), vswitch.Load{Root: 1, Further: []int{1}})
+	f.update(t, func(tx *Tx) error { return errors.Join(tx.DeletePort("d"), tx.DeletePort("a")) })
+	wantEqual(t, load(), vswitch.Load{})
+	for _, segment := range []int{-1, vswitch.MaxSegments + 1} {
+		wantKind(t, f.Update(func(tx *Tx) error { return tx.PutPort(vswitch.Port{ID: "x", Switch: "prod", Segment: segment}) }), vswitch.Invalid)
+	}
+}

@@ -29,6 +29,7 @@ func (r *portRecord) encode() []byte {
 		p.route(route)
 	}
 	p.time(r.Created)
+	p.integer(r.Segment)
 	return p
 }
 
@@ -60,5 +61,6 @@ func (r *portRecord) decode(body []byte) error {
 		})
 	}
 	r.Created = u.time()
+	r.Segment = u.integer()
 	return u.err()
 }

@@ -15,6 +15,8 @@ type Realised struct {
 	// Changing says that a verb began to turn the switch into something else: it is
 	// not as its record says any more, but no more than what the record says is left.
 	Changing bool
+	// Segments is how many further segments there are, or may be while Changing.
+	Segments int
 }
 
 func realisedKey(name string) string { return "realised\x00" + name }
@@ -64,6 +66,7 @@ func (r *Realised) encode() []byte {
 	p.flag(r.HasRules)
 	p.flag(r.Changing)
 	p.flag(r.CarriesHost)
+	p.integer(r.Segments)
 	return p
 }
 
@@ -85,6 +88,7 @@ func (r *Realised) decode(body []byte) error {
 	r.EffectiveMTU, r.UplinkMTU = u.integer(), u.integer()
 	r.Created = u.time()
 	r.HasRules, r.Changing, r.CarriesHost = u.flag(), u.flag(), u.flag()
+	r.Segments = u.integer()
 	return u.err()
 }
 

@@ -3,6 +3,7 @@ package vswitch
 import (
 	"encoding/base32"
 	"encoding/binary"
+	"fmt"
 	"hash/fnv"
 	"io"
 	"strings"
@@ -15,6 +16,11 @@ import (
 //	pbh-NAME   the host's end of its host port (Hyper-V: "vEthernet (NAME)")
 //	pbp-NAME   the switch's end of its host port
 //	pbXXXXXXXXXXXXX   the switch's end of a guest's port: the port's ID
+//	pbK-NAME   the bridge of the switch's segment K (1, 2, ...)
+//	pbrK-NAME  the end at the root bridge of the trunk to segment K
+//	pbsK-NAME  the end at segment K of that trunk
+//	pbnK-NAME  the end at segment K-1 of the relay of broadcasts to the next one, K
+//	pbvK-NAME  the end at segment K of that relay
 //
 // A NAME that does not fit 15 bytes, or looks like one that did not, is cut and
 // ended with "-" and five characters of its hash.
@@ -31,6 +37,33 @@ const HostPortPrefix = "pbp-"
 
 // HostPortSwitchEnd names the switch's end of its host port.
 func HostPortSwitchEnd(switchName string) string { return netdevName(HostPortPrefix, switchName) }
+
+// SegmentName names the bridge of a segment of a switch; that of segment 0, the root,
+// is the switch's own.
+func SegmentName(switchName string, segment int) string {
+	if segment == 0 {
+		return BridgeName(switchName)
+	}
+	return netdevName(fmt.Sprintf("pb%d-", segment), switchName)
+}
+
+// TrunkNames names the two ends of the trunk between the root and a further segment.
+func TrunkNames(switchName string, segment int) (atRoot, atSegment string) {
+	return netdevName(fmt.Sprintf("pbr%d-", segment), switchName), netdevName(fmt.Sprintf("pbs%d-", segment), switchName)
+}
+
+// IsTrunk reports whether a netdev's name is that of a trunk's end at the root.
+func IsTrunk(netdev string) bool {
+	rest, trunk := strings.CutPrefix(netdev, "pbr")
+	number, _, cut := strings.Cut(rest, "-")
+	return trunk && cut && number != "" && strings.Trim(number, "0123456789") == ""
+}
+
+// RelayNames names the two ends of the relay between a further segment and the one
+// before it.
+func RelayNames(switchName string, segment int) (before, atSegment string) {
+	return netdevName(fmt.Sprintf("pbn%d-", segment), switchName), netdevName(fmt.Sprintf("pbv%d-", segment), switchName)
+}
 
 const maxNetdevName = 15
 

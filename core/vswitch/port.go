@@ -104,7 +104,9 @@ type Port struct {
 	Adopted   bool      `json:"adopted,omitempty"`
 	Addresses []Address `json:"addresses,omitempty"`
 	Routes    []Route   `json:"routes,omitempty"`
-	Created   time.Time `json:"created"`
+	// Segment is the switch's segment that the port is on; 0 is the root.
+	Segment int       `json:"segment,omitempty"`
+	Created time.Time `json:"created"`
 }
 
 // Alias is the mark (ifalias) that tells our netdevs from others', readable in

@@ -17,8 +17,8 @@ import (
 
 // options are the flags.
 type options struct {
-	n, rounds, ports, conc int
-	out                    string
+	n, rounds, ports, conc, crowd int
+	out                           string
 }
 
 func main() {
@@ -26,6 +26,7 @@ func main() {
 	flag.IntVar(&o.n, "n", 40, "containers per contender and round")
 	flag.IntVar(&o.rounds, "rounds", 3, "rounds")
 	flag.IntVar(&o.ports, "ports", 1000, "ports already on each switch in the second part; 0 leaves it out")
+	flag.IntVar(&o.crowd, "crowd", 0, "containers, each with a namespace, on one switch of ours in the third part, as 5000; 0 leaves it out")
 	flag.IntVar(&o.conc, "conc", 8, "ADDs at a time in the concurrent part")
 	flag.StringVar(&o.out, "o", "docs/performance.md", "write the tables into this `file`, between its markers; empty: only print them")
 	flag.Parse()
@@ -33,7 +34,7 @@ func main() {
 	case os.Getuid() != 0:
 		fmt.Fprintln(os.Stderr, "bench: network namespaces need root; run `sudo make bench`")
 		os.Exit(1)
-	case o.n < 1 || o.rounds < 1 || o.conc < 1 || o.ports < 0 || o.ports > 1000:
+	case o.n < 1 || o.rounds < 1 || o.conc < 1 || o.ports < 0 || o.ports > 1000 || o.crowd < 0:
 		fmt.Fprintln(os.Stderr, "bench: -n, -rounds and -conc are at least 1, -ports at most 1000 (a bridge takes 1023)")
 		os.Exit(1)
 	}
@@ -82,6 +83,10 @@ func run(o options) (err error) {
 			}
 		}
 	}
+	crowd, err := gather(cs, o)
+	if err != nil {
+		return err
+	}
 	s, err := measureStart(dir)
 	if err != nil {
 		return err
@@ -90,7 +95,7 @@ func run(o options) (err error) {
 	if err != nil {
 		return err
 	}
-	text := report(cs, levels, o, s, r) + fmt.Sprintf("\n%s, %.0f s in all, by `make bench` (`bin/bench %s`).\n",
+	text := report(cs, levels, o, s, r, crowd) + fmt.Sprintf("\n%s, %.0f s in all, by `make bench` (`bin/bench %s`).\n",
 		time.Now().UTC().Format("2006-01-02"), time.Since(start).Seconds(), strings.Join(flags(), " "))
 	fmt.Print(text)
 	return write(o.out, text)

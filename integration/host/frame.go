@@ -1,6 +1,7 @@
 package host
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -70,12 +71,28 @@ func (t *Tap) Send(f Frame) error {
 	for len(b) < 60 {
 		b = append(b, 0)
 	}
-	_, err := unix.Write(t.fd, b)
+	return t.SendRaw(b)
+}
+
+// SendRaw sends the bytes of a frame.
+func (t *Tap) SendRaw(frame []byte) error {
+	_, err := unix.Write(t.fd, frame)
 	return err
 }
 
 // Hears waits for a frame with this payload and reports whether it came.
 func (t *Tap) Hears(payload string, within time.Duration) (bool, error) {
+	return t.await(within, func(b []byte) bool {
+		return len(b) >= 14+len(payload) && binary.BigEndian.Uint16(b[12:]) == etherTypeExperimental && string(b[14:14+len(payload)]) == payload
+	})
+}
+
+// HearsRaw waits for exactly this frame and reports whether it came.
+func (t *Tap) HearsRaw(frame []byte, within time.Duration) (bool, error) {
+	return t.await(within, func(b []byte) bool { return bytes.Equal(b, frame) })
+}
+
+func (t *Tap) await(within time.Duration, match func([]byte) bool) (bool, error) {
 	buf := make([]byte, 65536)
 	for deadline := time.Now().Add(within); ; {
 		left := time.Until(deadline)
@@ -96,7 +113,7 @@ func (t *Tap) Hears(payload string, within time.Duration) (bool, error) {
 		if sa, ok := from.(*unix.SockaddrLinklayer); ok && sa.Pkttype == unix.PACKET_OUTGOING {
 			continue
 		}
-		if n >= 14+len(payload) && binary.BigEndian.Uint16(buf[12:]) == etherTypeExperimental && string(buf[14:14+len(payload)]) == payload {
+		if match(buf[:n]) {
 			return true, nil
 		}
 	}

@@ -74,7 +74,10 @@ func newPinger(dst netip.Addr) (*pinger, error) {
 
 // once sends one request and waits for its answer.
 func (p *pinger) once(seq uint16, wait time.Duration) (bool, error) {
-	if err := unix.Sendto(p.fd, p.request(seq), 0, p.to); err != nil {
+	err := unix.Sendto(p.fd, p.request(seq), 0, p.to)
+	// A full table of neighbours, which all namespaces share, is EINVAL with IPv6 and
+	// ENOBUFS with IPv4, and gets room again: that is no answer yet.
+	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOBUFS) {
 		return false, err
 	}
 	buf := make([]byte, 1500)

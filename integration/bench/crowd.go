@@ -1,0 +1,70 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// crowd is what a switch of ours costs with many more ports than a bridge takes.
+type crowd struct {
+	ports int
+	perMB float64 // of memory, each container with its namespace and its pair
+}
+
+// gather puts containers on the switch of ours, each with a namespace of its own, until
+// there are so many, and measures ADD and DEL then.
+func gather(cs []*contender, o options) (crowd, error) {
+	us := find(cs, ours)
+	if o.crowd <= o.ports {
+		return crowd{}, nil
+	}
+	before, err := available()
+	if err != nil {
+		return crowd{}, err
+	}
+	more := o.crowd - o.ports
+	err = us.fill(more, func(i int) error {
+		x, err := us.host.Container(fmt.Sprintf("crowd%d", i))
+		if err != nil {
+			return err
+		}
+		return us.host.Do(func() error { return us.add(x) })
+	})
+	if err != nil {
+		return crowd{}, fmt.Errorf("%s: a crowd of %d: %w", us.name, o.crowd, err)
+	}
+	after, err := available()
+	if err != nil {
+		return crowd{}, err
+	}
+	for round := range o.rounds {
+		fmt.Fprintf(os.Stderr, "bench: %d ports, round %d of %d\n", o.crowd, round+1, o.rounds)
+		if err := sequential([]*contender{us}, o.crowd); err != nil {
+			return crowd{}, err
+		}
+	}
+	return crowd{ports: o.crowd, perMB: (before - after) / float64(more)}, nil
+}
+
+// available is the machine's free memory in MB; what else runs counts too.
+func available() (float64, error) {
+	text, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, "MemAvailable:"); ok {
+			kb, err := strconv.ParseFloat(strings.Fields(rest)[0], 64)
+			return kb * 1024 / 1e6, err
+		}
+	}
+	return 0, fmt.Errorf("no MemAvailable in /proc/meminfo")
+}
+
+// words are what there is to tell of the crowd besides the bars, a line of Markdown.
+func (c crowd) words(us *contender) string {
+	return fmt.Sprintf("With %d ports on its switch patchbay takes %.2f (%.2f) ms for an ADD and %.1f (%.1f) ms for a DEL.\n",
+		c.ports, us.at(c.ports, "add", 50), us.at(c.ports, "add", 90), us.at(c.ports, "del", 50), us.at(c.ports, "del", 90))
+}
