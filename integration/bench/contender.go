@@ -19,7 +19,6 @@ type contender struct {
 	park     func(parking *host.Netns, i int) error // makes the i-th port that only fills the switch
 	plain    string                                 // the bridge that plain pairs join afterwards; "" if park does it
 	pool     []*host.Container
-	burst    []*host.Container // those that end together
 	samples  map[key][]float64
 	resident *floor // of the floor alone
 	daemon   *host.Patchbayd
@@ -28,7 +27,7 @@ type contender struct {
 // key names a series of samples.
 type key struct {
 	ports int
-	what  string // "add" and "del" in ms, "add/s" and "del/s" with many at a time, "all" in ms for many that end together
+	what  string // "add" and "del" in ms, "add/s" and "del/s" with many at a time
 }
 
 // The names of contenders that ratios refer to.

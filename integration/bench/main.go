@@ -62,9 +62,6 @@ func run(o options) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := burst(cs, o.rounds); err != nil {
-		return err
-	}
 	levels := []int{0}
 	if o.ports > 0 {
 		levels = append(levels, o.ports)
@@ -98,37 +95,6 @@ func run(o options) (err error) {
 	fmt.Print(text)
 	return write(o.out, text)
 }
-
-// burst has every contender but the floor, which has a few workers, delete many
-// containers at once.
-func burst(cs []*contender, rounds int) error {
-	for _, c := range cs {
-		if c.name == theFloor {
-			continue
-		}
-		for i := range atOnce {
-			x, err := c.host.Container(fmt.Sprintf("burst%d", i))
-			if err != nil {
-				return err
-			}
-			c.burst = append(c.burst, x)
-		}
-	}
-	for range rounds {
-		for _, c := range cs {
-			if len(c.burst) == 0 {
-				continue
-			}
-			if err := c.allAtOnce(c.burst); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// atOnce is how many containers end together.
-const atOnce = 100
 
 // flags are the options in force, as they would be written.
 func flags() []string {

@@ -87,39 +87,6 @@ func (c *contender) concurrent(ports, workers int) error {
 	return nil
 }
 
-// allAtOnce measures how long it takes to delete many containers that all end
-// together.
-func (c *contender) allAtOnce(containers []*host.Container) error {
-	err := c.host.Do(func() error {
-		for _, x := range containers {
-			if err := c.add(x); err != nil {
-				return fmt.Errorf("%s, ADD: %w", c.name, err)
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	var group sync.WaitGroup
-	errs := make([]error, len(containers))
-	start := time.Now()
-	for i, x := range containers {
-		group.Go(func() {
-			runtime.LockOSThread() // never unlocked, as above
-			if errs[i] = c.host.Enter(); errs[i] == nil {
-				errs[i] = c.del(x)
-			}
-		})
-	}
-	group.Wait()
-	c.record(0, "all", milliseconds(time.Since(start)))
-	if err = errors.Join(errs...); err != nil {
-		return fmt.Errorf("%s, DEL of all at once: %w", c.name, err)
-	}
-	return nil
-}
-
 func (c *contender) record(ports int, what string, value float64) {
 	k := key{ports, what}
 	c.samples[k] = append(c.samples[k], value)
