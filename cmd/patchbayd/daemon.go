@@ -34,7 +34,8 @@ func (d daemon) run(ctx context.Context) (err error) {
 	if own {
 		defer func() { _ = os.Remove(api.SocketPath(d.dirs.Run)) }() // gone is as good
 	}
-	verbs := api.OpenEngine(d.dirs)
+	verbs, behind := api.OpenResident(d.dirs)
+	defer func() { err = errors.Join(err, behind.Close()) }()
 	server, err := api.NewServer(verbs, d.dirs, d.log)
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"io"
 	"os"
 	"path/filepath"
 	"sync"
@@ -35,9 +36,19 @@ func Open() *Client {
 }
 
 // OpenEngine returns the engine of this host in the caller's own process.
-func OpenEngine(dirs store.Dirs) *engine.Engine {
+func OpenEngine(dirs store.Dirs) *engine.Engine { return openEngine(dirs, kernel.NewLinux()) }
+
+// OpenResident is OpenEngine for a process that stays, as patchbayd does: it answers
+// deletions early. Close waits for what goes on behind the answers and has to be
+// called when the last verb has ended.
+func OpenResident(dirs store.Dirs) (*engine.Engine, io.Closer) {
+	k := kernel.NewResidentLinux()
+	return openEngine(dirs, k), k
+}
+
+func openEngine(dirs store.Dirs, k kernel.Kernel) *engine.Engine {
 	return engine.New(engine.Config{
-		Kernel: kernel.WithFaults(kernel.NewLinux()),
+		Kernel: kernel.WithFaults(k),
 		Store:  store.New(store.Config{Dirs: dirs}),
 
 		HostRoot: os.Getenv(HostRootEnv),

@@ -22,6 +22,10 @@ func (e *Engine) GC(ctx context.Context, req GCRequest) (GCReport, error) {
 	if err != nil {
 		return report, fault("gc", "", err)
 	}
+	there := make(map[string]bool, len(netdevs))
+	for _, n := range netdevs {
+		there[n.Name] = true
+	}
 	ports, storeErr := e.guests()
 	valid := make(map[string]bool, len(req.Valid))
 	for _, o := range req.Valid {
@@ -30,7 +34,8 @@ func (e *Engine) GC(ctx context.Context, req GCRequest) (GCReport, error) {
 	}
 	stale := make(map[string]vswitch.Port)
 	for _, p := range ports {
-		if !valid[p.ID] && e.stale(ctx, p, req.Network) {
+		// One list of netdevs spares a look at each of those that are there.
+		if !valid[p.ID] && (req.Network != "" || !there[p.Netdev]) && e.stale(ctx, p, req.Network) {
 			stale[p.ID] = p
 		}
 	}
@@ -52,16 +57,19 @@ func (e *Engine) GC(ctx context.Context, req GCRequest) (GCReport, error) {
 		goes:  func(vswitch.Port) bool { return false },
 		blind: storeErr != nil && req.Network != "",
 	})
-	report.Netdevs = unowned
-	if lostErr != nil {
-		storeErr = nil // it is among them
-	}
 	tidied, segmentErr := e.tidySegments(ctx, netdevs)
-	report.Netdevs = append(report.Netdevs, tidied...)
-	if storeErr == nil && lostErr != nil {
-		segmentErr = nil // the store's, told already
+	report.Netdevs = append(unowned, tidied...)
+	known := errors.Join(storeErr, beyond(lostErr, storeErr))
+	return report, fault("gc", "", errors.Join(known, err, beyond(segmentErr, known)))
+}
+
+// beyond is err unless that says no more than known did already: a store that cannot
+// be read fails each look at it in the same words.
+func beyond(err, known error) error {
+	if err != nil && known != nil && err.Error() == known.Error() {
+		return nil
 	}
-	return report, fault("gc", "", errors.Join(storeErr, err, lostErr, segmentErr))
+	return err
 }
 
 // stale decides on one port. A runtime knows its own network's attachments.

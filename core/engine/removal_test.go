@@ -150,3 +150,34 @@ func TestManyStale(t *testing.T) {
 		t.Errorf("%d stale ports took %v, more than 5 s", ports, took)
 	}
 }
+
+// TestManyStaleByProof is TestManyStale without a network's word: every namespace is
+// gone, and every netdev with it.
+func TestManyStaleByProof(t *testing.T) {
+	ctx := context.Background()
+	l := newLab(t)
+	l.mustAdd(internal())
+	_, err := l.SetMACPool(ctx, vswitch.MACRange{First: vswitch.MAC{0x0a, 0x50, 0x42}, Last: vswitch.MAC{0x0a, 0x50, 0x42, 0, 0xff, 0xff}})
+	must(t, err)
+	const ports = 1000
+	for i := range ports {
+		l.kernel.AddNetns(netns(i))
+		req := request(i)
+		req.Ranges, req.Routes, req.Define = nil, nil, nil
+		l.mustAttach(req)
+	}
+	for i := range ports {
+		l.kernel.RemoveNetns(netns(i))
+	}
+	began := time.Now()
+	report, err := l.GC(ctx, engine.GCRequest{})
+	took := time.Since(began)
+	if err != nil || len(report.Removed) != ports {
+		t.Fatalf("removed %d, %v", len(report.Removed), err)
+	}
+	t.Logf("%d ports whose owners ended were removed in %v", ports, took)
+	if took > 5*time.Second {
+		t.Errorf("%d stale ports took %v, more than 5 s", ports, took)
+	}
+	l.wantNoGuests()
+}

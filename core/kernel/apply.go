@@ -17,6 +17,7 @@ import (
 // goes to the kernel only when it needs an answer (the index of a netdev) or when
 // the namespace changes.
 type applier struct {
+	kernel  *Linux
 	host    *rtnl
 	steps   []plan.Step
 	pending []request
@@ -188,9 +189,9 @@ func (a *applier) step(i int, s plan.Step) error {
 	case plan.DeleteBridge:
 		return a.remove(i, "", byName(unix.RTM_DELLINK, 0, s.Name, noHeader()))
 	case plan.DeleteNetdev:
-		return a.deleteNetdev(i, s.Name)
+		return a.deleteNetdevs(i, s.Name)
 	case plan.DeleteNetdevs:
-		return a.deleteNetdevs(i, s.Names)
+		return a.deleteNetdevs(i, s.Names...)
 	case plan.CreateVeth:
 		return a.createVeth(i, s.Port)
 	case plan.SetPort:

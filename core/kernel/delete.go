@@ -10,20 +10,9 @@ import (
 	"github.com/patchbay-net/patchbay/core/vswitch"
 )
 
-// deleteNetdev forgets the pair's numbers: a netdev of that name made later in
-// the same plan has others.
-func (a *applier) deleteNetdev(step int, name string) error {
-	if err := a.outside(func() error { return nil }); err != nil {
-		return err
-	}
-	clear(a.links)
-	clear(a.born)
-	return a.remove(step, "", byName(unix.RTM_DELLINK, 0, name, noHeader()))
-}
-
-// deleteNetdevs removes many with one request: unregistering a netdev waits for
-// every processor (rcu_barrier), 16 ms or so, and a group waits once.
-func (a *applier) deleteNetdevs(step int, names []string) error {
+// deleteNetdevs removes those netdevs that are ours. It forgets the pairs' numbers:
+// netdevs of their names made later in the same plan have others.
+func (a *applier) deleteNetdevs(step int, names ...string) error {
 	return a.outside(func() error {
 		clear(a.links)
 		clear(a.born)
@@ -31,8 +20,26 @@ func (a *applier) deleteNetdevs(step int, names []string) error {
 		if err != nil || len(indexes) == 0 {
 			return err
 		}
-		return a.host.do(deleteGroup(step, vswitch.DoomedGroup(names...), indexes))
+		requests := deleteLinks(step, vswitch.DoomedGroup(names...), indexes)
+		if a.kernel.departures == nil {
+			return a.host.do(requests)
+		}
+		return a.kernel.sendOff(indexes, requests)
 	})
+}
+
+// deleteLinks removes many with one request: unregistering a netdev waits for every
+// processor (rcu_barrier), 16 ms or so, and a group waits once. All are meant by
+// number: no other netdev can have taken the place of one that was looked at.
+func deleteLinks(step int, group uint32, indexes []int) []request {
+	if len(indexes) > 1 {
+		return deleteGroup(step, group, indexes)
+	}
+	header := noHeader()
+	header.Index = int32(indexes[0])
+	r := nl.NewNetlinkRequest(unix.RTM_DELLINK, unix.NLM_F_ACK)
+	r.AddData(&header)
+	return []request{{NetlinkRequest: r, step: step, absent: true}}
 }
 
 // ourLinks returns the numbers of those of the netdevs that are there and ours.
@@ -58,8 +65,7 @@ func isOurs(l link) bool {
 	return strings.HasPrefix(l.alias, vswitch.AliasPrefix) || l.kind == "veth" && l.group&vswitch.GroupMask == vswitch.GroupMark
 }
 
-// deleteGroup marks netdevs and removes what is marked. They are marked by number: no
-// other netdev can have taken the place of one that was looked at.
+// deleteGroup marks netdevs and removes what is marked.
 func deleteGroup(step int, group uint32, indexes []int) []request {
 	var requests []request
 	for _, index := range indexes {

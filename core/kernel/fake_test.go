@@ -114,7 +114,6 @@ func TestFakeRefusesWhatLinuxRefuses(t *testing.T) {
 		{name: "loopback", step: nic("lo", "pb-lan", 65536), want: syscall.EINVAL},
 		{name: "bridge on a bridge", step: nic("docker0", "pb-lan", 1500), want: syscall.EINVAL},
 		{name: "wireless", step: nic("wlan0", "pb-lan", 1500), want: syscall.EOPNOTSUPP},
-		{name: "NIC cannot be deleted", step: plan.DeleteNetdev{Name: "nic0"}, want: syscall.EOPNOTSUPP},
 		{name: "FDB entry of no port", step: plan.AddFDB{Port: "nic0", MAC: vswitch.MAC{2}}, want: syscall.EOPNOTSUPP},
 		{name: "FDB entry of no netdev", step: plan.AddFDB{Port: "pb9", MAC: vswitch.MAC{2}}, want: vswitch.NotFound},
 		{name: "FDB entry of a multicast address", step: plan.AddFDB{Port: "pb1", MAC: vswitch.MAC{3}}, want: syscall.EINVAL},

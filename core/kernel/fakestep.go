@@ -17,7 +17,7 @@ func (f *Fake) carryOut(step plan.Step) error {
 	case plan.SetBridge:
 		return f.setBridge(s.Bridge)
 	case plan.DeleteBridge:
-		return f.deleteLink(s.Name, "bridge")
+		return f.deleteBridge(s.Name)
 	case plan.CreateVeth:
 		return f.createVeth(s.Port)
 	case plan.SetPort:
@@ -31,7 +31,8 @@ func (f *Fake) carryOut(step plan.Step) error {
 		}
 		return nil
 	case plan.DeleteNetdev:
-		return f.deleteLink(s.Name, "")
+		f.deleteOurs([]string{s.Name})
+		return nil
 	case plan.DeleteNetdevs:
 		f.deleteOurs(s.Names)
 		return nil
@@ -99,14 +100,13 @@ func (f *Fake) setBridge(b plan.Bridge) error {
 	return nil
 }
 
-// deleteLink removes a netdev made by software, of the given kind if one is
-// given; one that is not there is fine.
-func (f *Fake) deleteLink(name, kind string) error {
+// deleteBridge removes a bridge; one that is not there is fine.
+func (f *Fake) deleteBridge(name string) error {
 	link := f.host.links[name]
 	if link == nil {
 		return nil
 	}
-	if link.Kind == "" || kind != "" && link.Kind != kind {
+	if link.Kind != "bridge" {
 		return fmt.Errorf("netdev %s cannot be deleted: %w", name, syscall.EOPNOTSUPP)
 	}
 	link.remove()

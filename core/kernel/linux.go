@@ -10,7 +10,8 @@ import (
 // Linux is the kernel of this machine, seen from the network namespace that the
 // process runs in: that namespace is "the host".
 type Linux struct {
-	idle chan *rtnl // sockets in the host's namespace, to be used again
+	idle       chan *rtnl  // sockets in the host's namespace, to be used again
+	departures *departures // of a resident process alone
 }
 
 var _ Kernel = (*Linux)(nil)
@@ -18,29 +19,57 @@ var _ Kernel = (*Linux)(nil)
 // NewLinux returns the kernel of this machine. It opens nothing until used.
 func NewLinux() *Linux { return &Linux{idle: make(chan *rtnl, maxIdle)} }
 
-// maxIdle bounds the sockets that a resident process keeps between calls.
-const maxIdle = 16
+// NewResidentLinux is NewLinux for a process that stays. It answers the deletion of
+// netdevs when they are gone, 16 ms or so before the kernel has cleaned up behind
+// them: Close waits for that.
+func NewResidentLinux() *Linux {
+	l := NewLinux()
+	l.departures = newDepartures()
+	return l
+}
+
+// maxIdle bounds the sockets that are kept between calls.
+const maxIdle = 48
+
+// Close waits for what goes on behind answers that were given, returns what failed of
+// it, and gives the sockets back. No other method may be at work or be called later.
+func (l *Linux) Close() error {
+	var err error
+	if l.departures != nil {
+		err = l.departures.close()
+	}
+	for len(l.idle) > 0 {
+		(<-l.idle).close()
+	}
+	return err
+}
 
 // host runs fn with a socket in the host's namespace. Every caller has one of its
 // own: a shared socket would serialise them.
 func (l *Linux) host(fn func(*rtnl) error) error {
-	var c *rtnl
-	select {
-	case c = <-l.idle:
-	default:
-		var err error
-		if c, err = dialRTNL(); err != nil {
-			return err
-		}
+	c, err := l.take()
+	if err != nil {
+		return err
 	}
-	defer func() {
-		select {
-		case l.idle <- c:
-		default:
-			c.close()
-		}
-	}()
+	defer l.give(c)
 	return fn(c)
+}
+
+func (l *Linux) take() (*rtnl, error) {
+	select {
+	case c := <-l.idle:
+		return c, nil
+	default:
+		return dialRTNL()
+	}
+}
+
+func (l *Linux) give(c *rtnl) {
+	select {
+	case l.idle <- c:
+	default:
+		c.close()
+	}
 }
 
 // Netdevs lists the netdevs of the host's namespace.
@@ -70,7 +99,7 @@ func (l *Linux) CheckNetns(path string) error { return checkNetns(path) }
 // Apply carries out the steps.
 func (l *Linux) Apply(ctx context.Context, steps []plan.Step) error {
 	return l.host(func(c *rtnl) error {
-		a := applier{host: c, steps: steps, links: make(map[linkKey]link), born: make(map[linkKey]bool)}
+		a := applier{kernel: l, host: c, steps: steps, links: make(map[linkKey]link), born: make(map[linkKey]bool)}
 		defer a.closeNetns()
 		for i, s := range steps {
 			if err := ctx.Err(); err != nil {

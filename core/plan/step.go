@@ -36,11 +36,11 @@ type (
 		Name    string
 		Ungroup bool
 	}
-	// DeleteNetdev removes a netdev of ours, and with it the pair's other end.
+	// DeleteNetdev removes a netdev of ours, and with it the pair's other end. One that
+	// is not there is fine, and one of the name that is not ours stays.
 	DeleteNetdev struct{ Name string }
-	// DeleteNetdevs removes netdevs of ours together: the kernel's wait for each is
-	// long, and shared. Those that are not there are fine, and those of a name that
-	// are not ours stay.
+	// DeleteNetdevs is DeleteNetdev for many together: the kernel's wait for each is
+	// long, and shared.
 	DeleteNetdevs struct{ Names []string }
 
 	// AddFDB adds or replaces a static, sticky forwarding entry.

@@ -60,6 +60,7 @@ func bars(cs []*contender, levels []int, s startup, r rest, many crowd) string {
 	}
 	row("ADD/s / reference", us.over(cs, reference, 0, "add/s"), "", false, 2.5)
 	row("DEL / floor", us.over(cs, theFloor, 0, "del"), "", true, 1.1)
+	row("DEL with patchbayd / floor", by.over(cs, theFloor, 0, "del"), "", true, 0.25)
 	row(fmt.Sprintf("patchbayd resident with %d ports", r.ports), r.residentMB, " MB", true, 60)
 	row(fmt.Sprintf("patchbayd waking up, in %.0f s at rest", r.seconds), float64(r.wakeups), "", true, 0)
 	row("CNI binary", s.sizeMB, " MB", true, 12)
