@@ -143,8 +143,8 @@ func sweeps() []sweep {
 	return []sweep{
 		{name: "ADD that makes the switch", verb: cni("ADD", definesSwitch, one), then: []op{{}, delOne, gc}, atLeast: 15},
 		{name: "ADD", stage: []op{prod, addTwo}, verb: addOne, then: []op{{}, delOne, gc}, atLeast: 8},
-		{name: "DEL", stage: peopled, verb: delOne, then: []op{{}, gc}, atLeast: 4},
-		{name: "GC", stage: peopled, verb: gc, then: []op{{}, delOne}, atLeast: 4},
+		{name: "DEL", stage: peopled, verb: delOne, then: []op{{}, gc}, atLeast: 3},
+		{name: "GC", stage: peopled, verb: gc, then: []op{{}, delOne}, atLeast: 3},
 		{name: "switch add internal", verb: prod, atLeast: 12},
 		{name: "switch add external", verb: cli("switch", "add", "wan", "--uplink", "eth1"), atLeast: 12},
 		{name: "switch set type", stage: peopled, verb: cli("switch", "set", "prod", "--type", "private", "--gateway=", "--masquerade=false"), guest: true, atLeast: 8},
@@ -160,7 +160,7 @@ func sweeps() []sweep {
 			name: "mac pool set", stage: []op{cli("mac", "pool", "set", "--first", "0a:50:42:10:00:00", "--last", "0a:50:42:10:0f:ff"), prod, addOne, addTwo},
 			verb: cli("mac", "pool", "set", "--first", "0a:50:42:20:00:00", "--last", "0a:50:42:20:0f:ff"), guest: true, atLeast: 4,
 		},
-		{name: "port delete", stage: peopled, verb: portDelete, then: []op{{}, delOne, gc}, atLeast: 4},
+		{name: "port delete", stage: peopled, verb: portDelete, then: []op{{}, delOne, gc}, atLeast: 3},
 		{name: "apply", verb: apply(lan, "- {name: wan, uplink: eth1}"), atLeast: 20},
 		{
 			name: "apply that swaps", stage: []op{apply("- {name: prod, uplink: eth1}", "- {name: lan, uplink: eth2}", "- {name: gone, type: private}"), addOne, addTwo},
