@@ -83,10 +83,13 @@ test: ## All tests; as root, or the integration tests are skipped
 test-unit: ## Unit tests with the race detector, shuffled
 	$(call stage,test-unit,go test -json -race -shuffle=on -count=1 $(UNIT) | $(REPORT))
 
-# The CNI plugin and the daemon that can be made to die between two steps in the kernel.
+# Plugin, command and daemon that can be made to die at any step in the kernel and any
+# commit of the store.
 .PHONY: build-faults
 build-faults:
-	@CGO_ENABLED=0 go build -tags patchbay_faults -trimpath -o bin/faults/patchbay ./cni
+	@mkdir -p bin/faults/cni
+	@$(GOBUILD) -tags patchbay_faults -o bin/faults/cni/patchbay ./cni
+	@$(GOBUILD) -tags patchbay_faults -o bin/faults/patchbay ./cmd/patchbay
 	@$(GOBUILD) -tags patchbay_faults -o bin/faults/patchbayd ./cmd/patchbayd
 	@CGO_ENABLED=0 go build -tags patchbay_faults -trimpath -o bin/faults/cli/patchbay ./cmd/patchbay
 

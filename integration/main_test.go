@@ -120,11 +120,18 @@ func (h *testHost) checkClean() {
 	after, err := h.Snapshot()
 	ok(h.t, err)
 	left := slices.DeleteFunc(after.Since(h.before), func(s string) bool {
-		return slices.ContainsFunc(h.keeps, func(netdev string) bool { return strings.HasPrefix(s, "netdev "+netdev+" ") })
+		return h.others(s) || slices.ContainsFunc(h.keeps, func(netdev string) bool { return strings.HasPrefix(s, "netdev "+netdev+" ") })
 	})
 	if len(left) > 0 {
 		h.t.Errorf("left behind: %v", left)
 	}
+}
+
+// others reports whether a thing is the mount of a namespace of another test's host,
+// which runs beside this one.
+func (h *testHost) others(thing string) bool {
+	return strings.HasPrefix(thing, "mount "+filepath.Join(os.TempDir(), "Test")) && strings.Contains(thing, "/netns/") &&
+		!strings.HasPrefix(thing, "mount "+h.Dir+"/")
 }
 
 // portRecord is what `patchbay port list -o json` shows of a port.

@@ -57,6 +57,11 @@ func (e *Engine) GC(ctx context.Context, req GCRequest) (GCReport, error) {
 		goes:  func(vswitch.Port) bool { return false },
 		blind: storeErr != nil && req.Network != "",
 	})
+	if req.Network == "" && storeErr == nil {
+		// A verb that died between the two commits of the store left the run file one
+		// configuration behind: whoever writes and looks at both brings it up to date.
+		storeErr = e.store.Update(func(tx *store.Tx) error { _, err := tx.Switches(); return err })
+	}
 	tidied, segmentErr := e.tidySegments(ctx, netdevs)
 	report.Netdevs = append(unowned, tidied...)
 	known := errors.Join(storeErr, beyond(lostErr, storeErr))

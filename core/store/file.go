@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+
+	"github.com/patchbay-net/patchbay/core/mortal"
 )
 
 // schemaVersion is the format of buckets and values that this package writes.
@@ -189,12 +191,15 @@ func (f *file) version() int {
 
 // commit makes the transaction's writes permanent and a fresh file visible.
 func (f *file) commit() error {
+	mortal.Point()
+	defer mortal.Point()
 	if err := f.commitTx(); err != nil {
 		return err
 	}
 	if !f.fresh {
 		return nil
 	}
+	mortal.Point()
 	if err := os.Rename(f.tempPath(), f.path); err != nil {
 		return unavailable(f.path, err)
 	}
