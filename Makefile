@@ -91,7 +91,6 @@ build-faults:
 	@$(GOBUILD) -tags patchbay_faults -o bin/faults/cni/patchbay ./cni
 	@$(GOBUILD) -tags patchbay_faults -o bin/faults/patchbay ./cmd/patchbay
 	@$(GOBUILD) -tags patchbay_faults -o bin/faults/patchbayd ./cmd/patchbayd
-	@CGO_ENABLED=0 go build -tags patchbay_faults -trimpath -o bin/faults/cli/patchbay ./cmd/patchbay
 
 .PHONY: test-integration
 test-integration: build build-faults deps ## Real kernel, real plugins, real runtimes, in private namespaces

@@ -262,7 +262,7 @@ func TestKilledUnderTheHost(t *testing.T) {
 // done before that.
 func (h *testHost) dieCLI(step int, args []string) bool {
 	h.t.Helper()
-	cli := filepath.Join(h.Root, "bin/faults/cli/patchbay")
+	cli := filepath.Join(h.Root, "bin/faults/patchbay")
 	out, err := h.RunEnv(append(h.Env(), fmt.Sprintf("PATCHBAY_DIE_AT=%d", step)), append([]string{cli}, args...)...)
 	if err != nil && !strings.Contains(err.Error(), "killed") {
 		h.t.Fatalf("%v before step %d: %v: %s", args, step, err, out)
