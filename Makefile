@@ -87,7 +87,6 @@ test-unit: ## Unit tests with the race detector, shuffled
 .PHONY: build-faults
 build-faults:
 	@CGO_ENABLED=0 go build -tags patchbay_faults -trimpath -o bin/faults/patchbay ./cni
-	@CGO_ENABLED=0 go build -tags patchbay_faults -trimpath -o bin/faults/cli ./cmd/patchbay
 	@$(GOBUILD) -tags patchbay_faults -o bin/faults/patchbayd ./cmd/patchbayd
 	@CGO_ENABLED=0 go build -tags patchbay_faults -trimpath -o bin/faults/cli/patchbay ./cmd/patchbay
 

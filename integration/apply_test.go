@@ -188,7 +188,7 @@ func TestKilledApplyOnLinux(t *testing.T) {
 	h := newHost(t)
 	h.outside("eth1")
 	h.outside("eth2")
-	cli := filepath.Join(h.Root, "bin/faults/cli")
+	cli := filepath.Join(h.Root, "bin/faults/cli/patchbay")
 	if _, err := os.Stat(cli); err != nil {
 		t.Fatalf("%v; run `make build-faults`", err)
 	}

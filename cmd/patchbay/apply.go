@@ -16,8 +16,8 @@ var errDiffers = errors.New("the host differs")
 
 // configVerb are the flags that apply and diff share.
 type configVerb struct {
-	files                 configFiles
-	prune, force, explain bool
+	files                      configFiles
+	prune, force, yes, explain bool
 }
 
 func (v *configVerb) flags(cmd *cobra.Command) {
@@ -25,6 +25,7 @@ func (v *configVerb) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.BoolVar(&v.prune, "prune", false, "delete switches that the file does not mention")
 	f.BoolVar(&v.force, "force", false, "detach the guests of switches that are deleted")
+	f.BoolVar(&v.yes, "yes", false, "take NICs even if the host loses its way out, or a network manager its NIC")
 	f.BoolVar(&v.explain, "explain", false, "print the changes as ip, bridge, nft and sysctl commands too")
 	f.SortFlags = false
 }
@@ -113,7 +114,11 @@ func (c *cli) compare(cmd *cobra.Command, v configVerb, verb func(context.Contex
 		return engine.ConfigDiff{}, err
 	}
 	c.progress("%d switches in the file; looking at the host ...", len(wanted.Switches))
-	return verb(cmd.Context(), engine.ApplyRequest{Config: wanted, Prune: v.prune, Force: v.force})
+	d, err := verb(cmd.Context(), engine.ApplyRequest{Config: wanted, Prune: v.prune, Force: v.force, Yes: v.yes})
+	if err == nil {
+		warn(cmd, d.Warnings)
+	}
+	return d, err
 }
 
 // progress tells somebody who waits at a terminal what goes on.

@@ -59,7 +59,7 @@ func (c *cli) addSwitch(cmd *cobra.Command, req engine.AddSwitchRequest) error {
 	if err != nil {
 		return err
 	}
-	warn(cmd, status)
+	warn(cmd, status.Warnings)
 	if existed {
 		return c.say(status, "switch %s exists already and is as asked", s.Name)
 	}
@@ -67,8 +67,8 @@ func (c *cli) addSwitch(cmd *cobra.Command, req engine.AddSwitchRequest) error {
 }
 
 // warn tells what a user should know beside that it worked.
-func warn(cmd *cobra.Command, s engine.SwitchStatus) {
-	for _, w := range s.Warnings {
+func warn(cmd *cobra.Command, warnings []string) {
+	for _, w := range warnings {
 		_, _ = fmt.Fprintln(cmd.ErrOrStderr(), "warning:", w)
 	}
 }
@@ -146,7 +146,7 @@ func (c *cli) setSwitch(cmd *cobra.Command, name string, change engine.SwitchCha
 	if err != nil {
 		return err
 	}
-	warn(cmd, after)
+	warn(cmd, after.Warnings)
 	return c.print(after, func() string {
 		changes := differences(before, after)
 		if len(changes.fields) == 0 {

@@ -120,14 +120,9 @@ func (c *remote) GC(ctx context.Context, req engine.GCRequest) (engine.GCReport,
 	return ask(ctx, c, nameGC, args{req}, func(v Verbs) (engine.GCReport, error) { return v.GC(ctx, req) })
 }
 
-// AddSwitch is engine.Engine's.
-func (c *remote) AddSwitch(ctx context.Context, s vswitch.Switch) (engine.SwitchStatus, error) {
-	return ask(ctx, c, nameAddSwitch, args{s}, func(v Verbs) (engine.SwitchStatus, error) { return v.AddSwitch(ctx, s) })
-}
-
 // AddSwitchWith is engine.Engine's.
 func (c *remote) AddSwitchWith(ctx context.Context, req engine.AddSwitchRequest) (engine.SwitchStatus, error) {
-	return ask(ctx, c, nameAddSwitchBy, args{req}, func(v Verbs) (engine.SwitchStatus, error) { return v.AddSwitchWith(ctx, req) })
+	return ask(ctx, c, nameAddSwitch, args{req}, func(v Verbs) (engine.SwitchStatus, error) { return v.AddSwitchWith(ctx, req) })
 }
 
 // SetSwitch is engine.Engine's.

@@ -13,8 +13,10 @@ func subject(arg any) []any {
 		return append([]any{"switch", a.Switch}, subject(a.Owner)...)
 	case vswitch.Owner:
 		return []any{"port", a.PortID(), "owner", a.String()}
-	case vswitch.Switch:
-		return []any{"switch", a.Name}
+	case engine.AddSwitchRequest:
+		return []any{"switch", a.Switch.Name}
+	case engine.ApplyRequest:
+		return []any{"switches", len(a.Config.Switches), "prune", a.Prune}
 	case engine.GCRequest:
 		return []any{"network", a.Network, "valid", len(a.Valid)}
 	case vswitch.MACRange:

@@ -19,7 +19,6 @@ type Verbs interface {
 	Attached(context.Context, vswitch.Owner) (p vswitch.Port, found bool, err error)
 	GC(context.Context, engine.GCRequest) (engine.GCReport, error)
 
-	AddSwitch(context.Context, vswitch.Switch) (engine.SwitchStatus, error)
 	AddSwitchWith(context.Context, engine.AddSwitchRequest) (engine.SwitchStatus, error)
 	SetSwitch(ctx context.Context, name string, c engine.SwitchChange) (engine.SwitchStatus, error)
 	DeleteSwitch(ctx context.Context, name string, force bool) error
@@ -55,7 +54,6 @@ const (
 	nameAttached     = "attached"
 	nameGC           = "gc"
 	nameAddSwitch    = "switch add"
-	nameAddSwitchBy  = "switch add with consent"
 	nameSetSwitch    = "switch set"
 	nameDeleteSwitch = "switch delete"
 	nameSwitch       = "switch show"
@@ -85,8 +83,7 @@ func served() map[string]verb {
 		nameCheck:        one(Verbs.Check),
 		nameAttached:     one(attached),
 		nameGC:           changes(one(Verbs.GC)),
-		nameAddSwitch:    changes(one(Verbs.AddSwitch)),
-		nameAddSwitchBy:  changes(one(Verbs.AddSwitchWith)),
+		nameAddSwitch:    changes(one(Verbs.AddSwitchWith)),
 		nameSetSwitch:    changes(two(Verbs.SetSwitch)),
 		nameDeleteSwitch: changes(twoQuiet(Verbs.DeleteSwitch)),
 		nameSwitch:       one(Verbs.Switch),

@@ -22,6 +22,8 @@ type ApplyRequest struct {
 	Config vswitch.Config `json:"config"`
 	Prune  bool           `json:"prune,omitempty"`
 	Force  bool           `json:"force,omitempty"`
+	// Yes consents to what the switches take from the host: see AddSwitchRequest.
+	Yes bool `json:"yes,omitempty"`
 }
 
 // Apply takes the host to a configuration in one transaction: the switches that it
@@ -69,6 +71,8 @@ type application struct {
 	newPool  *vswitch.MACRange
 	pool     vswitch.MACRange // as it is
 	noted    bool             // every switch is noted as realised
+	yes      bool             // the user consents to what is taken from the host
+	warnings []string
 }
 
 // transaction is a fresh one: intending it completes the records.
@@ -94,7 +98,7 @@ func (e *Engine) applying(ctx context.Context, req ApplyRequest, do func(*applic
 		return err
 	}
 	defer unlock()
-	a := &application{existing: existing}
+	a := &application{existing: existing, yes: req.Yes}
 	if err := e.measure(ctx, a, req); err != nil {
 		return err
 	}
@@ -230,8 +234,7 @@ func (e *Engine) measureSwitch(ctx context.Context, a *application, s vswitch.Sw
 		if err := e.complete(ctx, &record, leaving); err != nil {
 			return err
 		}
-		_, err := e.consent(ctx, nil, record, false)
-		return err
+		return e.agree(ctx, a, nil, record)
 	}
 	old := a.existing[at]
 	record := old
@@ -244,8 +247,15 @@ func (e *Engine) measureSwitch(ctx context.Context, a *application, s vswitch.Sw
 		_, err = e.uplink(ctx, s, leaving)
 	}
 	if err == nil {
-		_, err = e.consent(ctx, &old, record, false)
+		err = e.agree(ctx, a, &old, record)
 	}
+	return err
+}
+
+// agree asks for consent to what a switch takes from the host.
+func (e *Engine) agree(ctx context.Context, a *application, old *store.SwitchRecord, r store.SwitchRecord) error {
+	warnings, err := e.consent(ctx, old, r, a.yes)
+	a.warnings = append(a.warnings, warnings...)
 	return err
 }
 
@@ -336,7 +346,7 @@ func recordOf(records []store.SwitchRecord, name string) (r store.SwitchRecord) 
 }
 
 func (a *application) diff(t *transaction, steps []plan.Step) ConfigDiff {
-	d := ConfigDiff{Changes: []ConfigChange{}, Kept: a.kept, Commands: []string{}}
+	d := ConfigDiff{Changes: []ConfigChange{}, Kept: a.kept, Commands: []string{}, Warnings: a.warnings}
 	if a.newPool != nil {
 		d.Changes = append(d.Changes, ConfigChange{Object: "MAC pool", Action: ActionChange, Fields: []FieldChange{{"range", a.pool.String(), a.newPool.String()}}})
 	}

@@ -16,6 +16,8 @@ type ConfigDiff struct {
 	Kept []string `json:"kept,omitempty"`
 	// Commands are the ip, bridge, nft and sysctl commands that the changes equal.
 	Commands []string `json:"commands"`
+	// Warnings are what the user should know of what the changes do to the host.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // Differs reports that there is something to do.

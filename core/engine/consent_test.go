@@ -44,6 +44,19 @@ func TestTheHostsWayOutNeedsAYes(t *testing.T) {
 	l.wantHostOn("nic0")
 }
 
+func TestAFileNeedsAYesToo(t *testing.T) {
+	ctx := context.Background()
+	l := carrying(t)
+	req := configured(lan(false))
+	l.wantRefusal(func() error { _, err := l.Apply(ctx, req); return err }, "10.1.0.5/24")
+	req.Yes = true
+	if d := l.mustApply(req); !strings.Contains(strings.Join(d.Warnings, " "), "10.1.0.5/24") {
+		t.Errorf("warnings: %v", d.Warnings)
+	}
+	must(t, l.DeleteSwitch(ctx, "lan", false))
+	l.wantHostOn("nic0")
+}
+
 // managed are the files of network managers, by which they are found.
 func managed() map[string]struct {
 	file, text string

@@ -37,7 +37,8 @@ func (x examination) strict(netdev string) bool {
 // thought of it.
 func (x examination) mentioned(c kernel.ForwardChain, netdev string) bool {
 	return slices.ContainsFunc(c.Mentions, func(m string) bool {
-		return m == netdev || strings.HasPrefix(netdev, m) && (m == "pb" || strings.HasSuffix(m, "-"))
+		prefix, pattern := strings.CutSuffix(m, "*")
+		return m == netdev || pattern && strings.HasPrefix(netdev, prefix)
 	})
 }
 

@@ -1,9 +1,10 @@
 package kernel
 
 import (
+	"bytes"
 	"errors"
-	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -72,15 +73,14 @@ func readForwardChains(c *rtnl) ([]ForwardChain, error) {
 	}
 	r = nftRequest(unix.NFT_MSG_GETRULE, unix.NFPROTO_UNSPEC, unix.NLM_F_DUMP)
 	last := make(map[int]bool)
-	netdevs := regexp.MustCompile(`pb[hp]?-[A-Za-z0-9._-]*|pb\x00`)
 	err = dumpRules(c, request{NetlinkRequest: r, absent: true, answer: func(b []byte) {
-		key, refuses := parseRule(b)
+		key, expressions := parseRule(b)
 		if i, is := at[key]; is {
-			last[i] = refuses
+			last[i] = refusesAll(expressions)
 		}
 		for i, f := range found {
 			if familyName(key.family) == f.Family && key.table == f.Table {
-				found[i].Mentions = appendMentions(f.Mentions, netdevs.FindAll(b, -1))
+				found[i].Mentions = appendMentions(f.Mentions, expressions)
 			}
 		}
 	}})
@@ -118,9 +118,8 @@ func parseForwardChain(b []byte) (key chainKey, f ForwardChain, forward bool) {
 
 const nfDrop = 0 // NF_DROP in linux/netfilter.h
 
-// parseRule reads an NFT_MSG_NEWRULE message. A rule refuses if it drops or rejects
-// whatever comes to it.
-func parseRule(b []byte) (key chainKey, refuses bool) {
+// parseRule reads an NFT_MSG_NEWRULE message.
+func parseRule(b []byte) (key chainKey, expressions []byte) {
 	key.family = nftFamily(b)
 	for kind, v := range nftAttributes(b) {
 		switch kind {
@@ -129,26 +128,37 @@ func parseRule(b []byte) (key chainKey, refuses bool) {
 		case unix.NFTA_RULE_CHAIN:
 			key.chain = text(v)
 		case unix.NFTA_RULE_EXPRESSIONS:
-			refuses = refusesAll(v)
+			expressions = v
 		}
 	}
-	return key, refuses
+	return key, expressions
+}
+
+// expressionParts iterates over a rule's expressions: the name and the data of each.
+func expressionParts(expressions []byte) func(func(string, []byte) bool) {
+	return func(yield func(string, []byte) bool) {
+		for _, element := range attributes(expressions) {
+			var name string
+			var data []byte
+			for kind, v := range attributes(element) {
+				switch kind {
+				case unix.NFTA_EXPR_NAME:
+					name = text(v)
+				case unix.NFTA_EXPR_DATA:
+					data = v
+				}
+			}
+			if !yield(name, data) {
+				return
+			}
+		}
+	}
 }
 
 // refusesAll reports that a rule's expressions are a drop or a reject and, at the
 // most, a counter or a log entry: nothing that looks at the packet.
 func refusesAll(expressions []byte) (refuses bool) {
-	for _, element := range attributes(expressions) {
-		var name string
-		var data []byte
-		for kind, v := range attributes(element) {
-			switch kind {
-			case unix.NFTA_EXPR_NAME:
-				name = text(v)
-			case unix.NFTA_EXPR_DATA:
-				data = v
-			}
-		}
+	for name, data := range expressionParts(expressions) {
 		switch name {
 		case "counter", "log":
 		case "reject":
@@ -184,13 +194,27 @@ func isDrop(immediate []byte) bool {
 	return false
 }
 
-// appendMentions adds names of our netdevs, and beginnings like that of "pb*", which
-// were found in a rule.
-func appendMentions(list []string, found [][]byte) []string {
-	for _, m := range found {
-		name := text(m)
-		if !slices.Contains(list, name) {
-			list = append(list, name)
+// appendMentions adds the names of our netdevs that a rule compares with. A value
+// that does not end with a zero byte is the beginning of names: "pb*".
+func appendMentions(list []string, expressions []byte) []string {
+	for name, data := range expressionParts(expressions) {
+		if name != "cmp" {
+			continue
+		}
+		for kind, v := range attributes(data) {
+			if kind != unix.NFTA_CMP_DATA {
+				continue
+			}
+			for kind, value := range attributes(v) {
+				netdev, exact := bytes.CutSuffix(value, []byte{0})
+				word := text(netdev)
+				if !exact {
+					word += "*"
+				}
+				if kind == unix.NFTA_DATA_VALUE && strings.HasPrefix(word, "pb") && !slices.Contains(list, word) {
+					list = append(list, word)
+				}
+			}
 		}
 	}
 	return list

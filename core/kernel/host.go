@@ -40,8 +40,8 @@ type ForwardChain struct {
 	Chain  string
 	// Closed: what no rule accepts is dropped, by the policy or by a last rule.
 	Closed bool
-	// Mentions are netdevs of Patchbay's, or beginnings of their names, that a rule of
-	// the table names.
+	// Mentions are netdevs of Patchbay's that a rule of the table compares with, or
+	// patterns like "pb*". Names in sets are not among them.
 	Mentions []string
 }
 

@@ -35,11 +35,11 @@ func TestForwardChains(t *testing.T) {
 		},
 		"bridge, and it knows us": {
 			"nft add table bridge x; nft 'add chain bridge x f { type filter hook forward priority 0; policy drop; }'; nft add rule bridge x f iifname pb-lan accept; nft add rule bridge x f iifname '\"pbh-*\"' accept",
-			[]ForwardChain{{Family: "bridge", Table: "x", Chain: "f", Closed: true, Mentions: []string{"pb-lan", "pbh-"}}},
+			[]ForwardChain{{Family: "bridge", Table: "x", Chain: "f", Closed: true, Mentions: []string{"pb-lan", "pbh-*"}}},
 		},
 		"a prefix": {
 			"nft add table inet x; nft 'add chain inet x f { type filter hook forward priority 0; policy drop; }'; nft add rule inet x f iifname '\"pb*\"' accept",
-			[]ForwardChain{{Family: "inet", Table: "x", Chain: "f", Closed: true, Mentions: []string{"pb"}}},
+			[]ForwardChain{{Family: "inet", Table: "x", Chain: "f", Closed: true, Mentions: []string{"pb*"}}},
 		},
 		"two": {
 			"for f in ip ip6; do nft add table $f filter; nft \"add chain $f filter FORWARD { type filter hook forward priority 0; policy drop; }\"; done",
