@@ -39,17 +39,17 @@ func TestFiveThousandPorts(t *testing.T) {
 	ok(t, h.Do(func() error { _, err := e.AddSwitch(context.Background(), internalSeg()); return err }))
 	n := h.network(segList)
 	subnets := []string{"10.0.0.0/16", "fd00::/64"}
-	first := attachTo(h, e, "seg", "first", false, subnets...)
+	first := attachTo(h, site{e, "seg", subnets}, "first", false)
 
 	start := time.Now()
 	before := available(t)
 	adds := map[int]float64{0: h.timedAdds(n, 0)}
 	all := h.crowd(e, 0, 999)
 	adds[1000] = h.timedAdds(n, 1000)
-	middle := attachTo(h, e, "seg", "middle", false, subnets...)
+	middle := attachTo(h, site{e, "seg", subnets}, "middle", false)
 	all = append(all, h.crowd(e, len(all), many-2)...)
 	adds[many] = h.timedAdds(n, many)
-	last := attachTo(h, e, "seg", "last", false, subnets...)
+	last := attachTo(h, site{e, "seg", subnets}, "last", false)
 	t.Logf("%d ports after %.0f s; %.2f MB for each container (other work on the machine counts too)",
 		many, time.Since(start).Seconds(), float64(before-available(t))/many/1e6)
 	t.Logf("ADD by the plugin, p50: %.1f ms with no port, %.1f (x %.2f) with 1000, %.1f (x %.2f) with %d",

@@ -37,19 +37,26 @@ type guest struct {
 	v4, v6 netip.Addr
 }
 
+// site is a switch with the subnets on it.
+type site struct {
+	*engine.Engine
+	name    string
+	subnets []string
+}
+
 // attachTo asks for a port with an address of each subnet.
-func attachTo(h *testHost, e *engine.Engine, sw, id string, spoofing bool, subnets ...string) guest {
+func attachTo(h *testHost, at site, id string, spoofing bool) guest {
 	h.t.Helper()
 	g := guest{Container: h.container(id)}
-	req := engine.AttachRequest{Owner: ownerOf(g.Container), Switch: sw, MACSpoofing: spoofing}
-	for _, s := range subnets {
+	req := engine.AttachRequest{Owner: ownerOf(g.Container), Switch: at.name, MACSpoofing: spoofing}
+	for _, s := range at.subnets {
 		req.Ranges = append(req.Ranges, vswitch.IPRangeSet{{Subnet: netip.MustParsePrefix(s)}})
 	}
-	if sw == "seg" {
+	if at.name == "seg" {
 		req.Routes = []vswitch.Route{{Dst: netip.MustParsePrefix("0.0.0.0/0")}, {Dst: netip.MustParsePrefix("::/0")}}
 	}
 	ok(h.t, h.Do(func() error {
-		a, err := e.Attach(context.Background(), req)
+		a, err := at.Attach(context.Background(), req)
 		g.port = a.Port
 		return err
 	}))
@@ -192,8 +199,8 @@ func TestSegments(t *testing.T) {
 	e := engineOn(h, vswitch.SegmentSizes{Root: 1, Spoofing: 1, Further: 1})
 	ok(t, h.Do(func() error { _, err := e.AddSwitch(context.Background(), internalSeg()); return err }))
 	subnets := []string{"10.0.0.0/16", "fd00::/64"}
-	a, b, c := attachTo(h, e, "seg", "a", false, subnets...), attachTo(h, e, "seg", "b", false, subnets...), attachTo(h, e, "seg", "c", false, subnets...)
-	spoofer := attachTo(h, e, "seg", "d", true, subnets...)
+	a, b, c := attachTo(h, site{e, "seg", subnets}, "a", false), attachTo(h, site{e, "seg", subnets}, "b", false), attachTo(h, site{e, "seg", subnets}, "c", false)
+	spoofer := attachTo(h, site{e, "seg", subnets}, "d", true)
 	for i, g := range []guest{a, b, c} {
 		if g.port.Segment != i {
 			t.Fatalf("guest %d is on segment %d", i, g.port.Segment)
@@ -256,7 +263,7 @@ func TestSegmentsOfAPrivateSwitch(t *testing.T) {
 		return err
 	}))
 	subnets := []string{"10.9.0.0/24", "fd09::/64"}
-	a, b, c := attachTo(h, e, "box", "a", false, subnets...), attachTo(h, e, "box", "b", false, subnets...), attachTo(h, e, "box", "c", false, subnets...)
+	a, b, c := attachTo(h, site{e, "box", subnets}, "a", false), attachTo(h, site{e, "box", subnets}, "b", false), attachTo(h, site{e, "box", subnets}, "c", false)
 	talk(t, h, a, b)
 	talk(t, h, b, c)
 	guests := []*host.Tap{h.tap(a.Netns, "eth0"), h.tap(b.Netns, "eth0"), h.tap(c.Netns, "eth0")}
@@ -296,7 +303,7 @@ func TestSegmentsOfAnExternalSwitch(t *testing.T) {
 		return err
 	}))
 	subnets := []string{"192.0.2.0/24", "2001:db8::/64"}
-	attach := func(id string) guest { return attachTo(h, e, "lan", id, false, subnets...) }
+	attach := func(id string) guest { return attachTo(h, site{e, "lan", subnets}, id, false) }
 	h.run(h.Netns, "ip", "addr", "add", "192.0.2.250/24", "dev", "pbh-lan")
 	first := attach("first")
 	a, b := attach("a"), attach("b")

@@ -47,7 +47,7 @@ func (l *lab) keep() *keeper {
 	l.t.Helper()
 	k := &keeper{lab: l, more: make(chan struct{})}
 	l.Engine = engine.New(engine.Config{
-		Kernel: l.kernel, Store: store.New(store.Config{Dirs: l.dirs, BootID: l.boot, MachineID: "machine"}),
+		Kernel: l.kernel, Store: store.New(store.Config{Dirs: l.dirs, BootID: l.boot, MachineID: "machine"}), Segments: l.sizes,
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, done := make(chan struct{}), make(chan error, 1)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -421,5 +422,50 @@ func TestAdoptedPortOnASegment(t *testing.T) {
 	l.mustDetach(2)
 	if n, _ := l.kernel.Netdev(context.Background(), "tap0"); n.Master != "" {
 		t.Errorf("tap0 is %+v", n)
+	}
+}
+
+// The resident engine mends segments, their trunks and the guests' entries, also of a
+// guest whose port is made anew.
+func TestSegmentsAreKept(t *testing.T) {
+	l := newSmallLab(t)
+	for i := range 3 {
+		l.mustAttach(request(i))
+	}
+	whole, mac := l.kernel.String(), l.macOf(2)
+	port := owner(2).PortID()
+	k := l.keep()
+	for _, x := range []struct {
+		name string
+		harm plan.Step
+	}{
+		{"trunk", plan.DeleteNetdev{Name: "pbr1-prod"}},
+		{"relay", plan.DeleteNetdev{Name: "pbn1-prod"}},
+		{"segment", plan.DeleteBridge{Name: "pb1-prod"}},
+		{"entry", plan.DeleteFDB{Port: "pbr1-prod", MAC: mac}},
+		{"guest", plan.DeleteNetdev{Name: port}},
+	} {
+		before, _ := k.logged()
+		k.harm(x.harm)
+		k.await(before, "repaired")
+		k.settlesTo(x.name, whole)
+	}
+}
+
+// settlesTo waits until the kernel is as it was.
+func (k *keeper) settlesTo(what, whole string) {
+	k.t.Helper()
+	deadline := time.After(5 * time.Second)
+	for k.kernel.String() != whole {
+		_, more := k.logged()
+		if k.kernel.String() == whole {
+			return
+		}
+		select {
+		case <-more:
+		case <-deadline:
+			text, _ := k.logged()
+			k.t.Fatalf("%s: not repaired:\n%s\n%s", what, cmp.Diff(whole, k.kernel.String()), text)
+		}
 	}
 }

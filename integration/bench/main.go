@@ -83,7 +83,7 @@ func run(o options) (err error) {
 			}
 		}
 	}
-	crowd, err := gather(cs, o)
+	many, err := gather(cs, o)
 	if err != nil {
 		return err
 	}
@@ -91,11 +91,12 @@ func run(o options) (err error) {
 	if err != nil {
 		return err
 	}
+	s.many = many
 	r, err := measureRest(find(cs, resident).daemon, levels[len(levels)-1])
 	if err != nil {
 		return err
 	}
-	text := report(cs, levels, o, s, r, crowd) + fmt.Sprintf("\n%s, %.0f s in all, by `make bench` (`bin/bench %s`).\n",
+	text := report(cs, levels, o, s, r) + fmt.Sprintf("\n%s, %.0f s in all, by `make bench` (`bin/bench %s`).\n",
 		time.Now().UTC().Format("2006-01-02"), time.Since(start).Seconds(), strings.Join(flags(), " "))
 	fmt.Print(text)
 	return write(o.out, text)

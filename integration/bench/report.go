@@ -9,7 +9,7 @@ import (
 )
 
 // report renders the tables as Markdown.
-func report(cs []*contender, levels []int, o options, s startup, r rest, many crowd) string {
+func report(cs []*contender, levels []int, o options, s startup, r rest) string {
 	var b strings.Builder
 	for _, ports := range levels {
 		fmt.Fprintf(&b, "| with %d ports | ADD p50 (p90) ms | x floor | x reference | DEL p50 (p90) ms | x floor | ADD/s, %d at a time | x reference |\n", ports, o.conc)
@@ -22,17 +22,17 @@ func report(cs []*contender, levels []int, o options, s startup, r rest, many cr
 		}
 		b.WriteString("\n")
 	}
-	if many.ports > 0 {
-		b.WriteString(many.words(find(cs, ours)) + "\n")
+	if s.many.ports > 0 {
+		b.WriteString(s.many.words(find(cs, ours)) + "\n")
 	}
-	b.WriteString(bars(cs, levels, s, r, many))
+	b.WriteString(bars(cs, levels, s, r))
 	fmt.Fprintf(&b, "\nMedians of %d containers in %d rounds; the floor is the same kernel work done through netlink in one resident process,\nthe reference is containernetworking/plugins %s with a gateway and no masquerade.\n%s.\n",
 		o.n*o.rounds, o.rounds, pluginsVersion(), machine())
 	return b.String()
 }
 
 // bars sets our figures beside what was promised.
-func bars(cs []*contender, levels []int, s startup, r rest, many crowd) string {
+func bars(cs []*contender, levels []int, s startup, r rest) string {
 	us, nat, by := find(cs, ours), find(cs, oursNAT), find(cs, resident)
 	var b strings.Builder
 	b.WriteString("| what | measured | bar |\n|---|---|---|\n")
@@ -54,9 +54,9 @@ func bars(cs []*contender, levels []int, s startup, r rest, many crowd) string {
 	if last := levels[len(levels)-1]; last > 0 {
 		row(fmt.Sprintf("ADD with %d ports / with none", last), ratio(us.at(last, "add", 50), us.at(0, "add", 50)), "", true, 1.3)
 	}
-	if many.ports > 0 {
-		row(fmt.Sprintf("ADD with %d ports / with none", many.ports), ratio(us.at(many.ports, "add", 50), us.at(0, "add", 50)), "", true, 1.6)
-		row(fmt.Sprintf("memory of each of %d containers, namespace included", many.ports), many.perMB, " MB", true, 0.4)
+	if s.many.ports > 0 {
+		row(fmt.Sprintf("ADD with %d ports / with none", s.many.ports), ratio(us.at(s.many.ports, "add", 50), us.at(0, "add", 50)), "", true, 1.6)
+		row(fmt.Sprintf("memory of each of %d containers, namespace included", s.many.ports), s.many.perMB, " MB", true, 0.4)
 	}
 	row("ADD/s / reference", us.over(cs, reference, 0, "add/s"), "", false, 2.5)
 	row("DEL / floor", us.over(cs, theFloor, 0, "del"), "", true, 1.1)

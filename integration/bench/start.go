@@ -13,6 +13,7 @@ import (
 
 // startup compares the plugin's VERSION with a program that does nothing.
 type startup struct {
+	many           crowd // besides
 	sizeMB         float64
 	version, empty float64 // ms
 }
@@ -51,7 +52,7 @@ func measureStart(dir string) (startup, error) {
 			samples[program] = append(samples[program], milliseconds(time.Since(start)))
 		}
 	}
-	return startup{float64(info.Size()) / 1e6, percentile(samples[plugin], 50), percentile(samples[empty], 50)}, nil
+	return startup{sizeMB: float64(info.Size()) / 1e6, version: percentile(samples[plugin], 50), empty: percentile(samples[empty], 50)}, nil
 }
 
 // percentile p of samples, by nearest rank; 0 of none.
