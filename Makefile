@@ -81,7 +81,7 @@ test: ## All tests; as root, or the integration tests are skipped
 
 .PHONY: test-unit
 test-unit: ## Unit tests with the race detector, shuffled
-	$(call stage,test-unit,go test -json -race -shuffle=on -count=1 $(UNIT) | $(REPORT))
+	$(call stage,test-unit,go test -json -race -shuffle=on -count=1 -timeout 20m $(UNIT) | $(REPORT))
 
 # Plugin, command and daemon that can be made to die at any step in the kernel and any
 # commit of the store.
@@ -94,7 +94,7 @@ build-faults:
 
 .PHONY: test-integration
 test-integration: build build-faults deps ## Real kernel, real plugins, real runtimes, in private namespaces
-	$(call stage,test-integration,go test -json -count=1 -timeout 15m ./integration/... | $(REPORT))
+	$(call stage,test-integration,go test -json -count=1 -timeout 25m ./integration/... | $(REPORT))
 
 # What runtimes and users see is the same where patchbayd runs: these tests are run
 # once more, with one on every host. Left out are those that harm a switch and look at
