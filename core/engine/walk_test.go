@@ -214,7 +214,7 @@ func (w *walker) settled() {
 // kernel is what the records say as soon as each switch has been settled, and in the
 // end nothing is left.
 func TestWalk(t *testing.T) {
-	for seed := range uint64(30) {
+	for seed := range uint64(10) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			l := newLab(t)
 			pristine := l.kernel.String()
@@ -231,7 +231,7 @@ func TestWalkOnLinux(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root: makes network namespaces")
 	}
-	for seed := range uint64(4) {
+	for seed := range uint64(2) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			runtime.LockOSThread() // the thread is in another namespace from now on and ends with the test
 			must(t, unix.Unshare(unix.CLONE_NEWNET))
