@@ -46,9 +46,37 @@ func (e *Engine) claim(ctx context.Context, t *transaction) error {
 		if c.new == nil {
 			continue
 		}
+		if err := e.inherit(t, c.new); err != nil {
+			return err
+		}
 		if err := e.claimFor(ctx, c.old, c.new); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// inherit is for a switch that takes its NIC over from one that has what the host has
+// on it, and gives it up without another: the host goes from port to port.
+func (e *Engine) inherit(t *transaction, r *store.SwitchRecord) error {
+	for _, c := range t.changes {
+		if c.old == nil || c.old.Name == r.Name || r.Uplink == "" || c.old.Uplink != r.Uplink || c.new != nil && c.new.Uplink != "" {
+			continue
+		}
+		note, err := e.hosted(c.old.Name)
+		if err != nil {
+			return err
+		}
+		if !c.old.CarriesHost && len(note.Items) == 0 {
+			continue
+		}
+		if !r.HostPort() {
+			return fault("", "switch "+r.Name, &vswitch.Error{
+				Kind: vswitch.UplinkInUse, Err: fmt.Errorf("it takes NIC %s, and what the host has on it, from switch %s and has no port for the host", r.Uplink, c.old.Name),
+				Hint: "leave host access on; take it away with `patchbay switch set` when the switch has the NIC",
+			})
+		}
+		r.CarriesHost = true
 	}
 	return nil
 }
@@ -117,6 +145,7 @@ type passage struct {
 	name    string
 	to      string // the netdev that is to have them; "" while nobody has
 	port    string // the host port
+	heir    string // the switch whose host port takes them over; "" if none does
 	nic     string // the uplink
 	sources []string
 	gone    []string // what is no item: addresses of ours
@@ -183,7 +212,7 @@ func (e *Engine) passage(ctx context.Context, t *transaction, c change) (*passag
 	case last == "" || !carried && len(p.before.Items) == 0:
 		return nil, nil
 	default:
-		p.to = e.carrierOf(t, last)
+		p.to, p.heir = t.carrierOf(last)
 	}
 	if carried && p.to != p.port {
 		p.sources = append(p.sources, p.port)
@@ -201,14 +230,15 @@ func (e *Engine) passage(ctx context.Context, t *transaction, c change) (*passag
 	return p, err
 }
 
-// carrierOf is the netdev that has what the host has on a NIC after the transaction.
-func (e *Engine) carrierOf(t *transaction, nic string) string {
+// carrierOf is the netdev that has what the host has on a NIC after the transaction,
+// and the switch that it is the host port of, if it is one.
+func (t *transaction) carrierOf(nic string) (netdev, heir string) {
 	for _, r := range t.news() {
 		if r.Uplink == nic && r.HostPort() {
-			return vswitch.HostPortName(r.Name)
+			return vswitch.HostPortName(r.Name), r.Name
 		}
 	}
-	return nic
+	return nic, ""
 }
 
 func nameOf(c change) string {
@@ -317,12 +347,12 @@ func (p *passage) place(what plan.Addressing, desired, had *plan.State) {
 			had.Hosts[source] = plan.Addressing{Items: kept}
 		}
 	} else {
-		desired.Hosts[p.to] = plan.Addressing{Items: what.Items}
+		desired.Hosts[p.to] = plan.Addressing{Items: what.Items}.With(desired.Hosts[p.to])
 	}
-	if p.to == p.port {
-		a := desired.Hosts[p.port]
+	if p.to == p.port || p.heir != "" && desired.Hosts[p.to].Settings == nil { // the heir may have some of its own to have back
+		a := desired.Hosts[p.to]
 		a.Settings = p.before.Port
-		desired.Hosts[p.port] = a
+		desired.Hosts[p.to] = a
 	}
 	p.placeSettings(desired)
 }
@@ -379,6 +409,15 @@ func (e *Engine) arrived(ctx context.Context, w *way) error {
 	}
 	for _, p := range w.passages {
 		if p.to == p.nic {
+			p.after = hosted{}
+		}
+		if p.heir != "" && p.after.NIC != "" {
+			p.after.Former = nil
+			if err := e.note(p.heir, p.after); err != nil {
+				return err
+			}
+		}
+		if p.heir != "" {
 			p.after = hosted{}
 		}
 		if err := e.note(p.name, p.after); err != nil {

@@ -1,0 +1,119 @@
+package engine_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/patchbay-net/patchbay/core/engine"
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+// handovers are configurations in which another switch gets the NIC of lan, which
+// carries the host.
+func handovers() map[string]engine.ApplyRequest {
+	renamed := configured(ext("alpha", "nic0", 0)) // comes before lan, and office after
+	renamed.Prune = true
+	return map[string]engine.ApplyRequest{
+		"renamed":  renamed,
+		"given up": configured(vswitch.Switch{Name: "lan", Type: vswitch.Private}, ext("office", "nic0", 0)),
+	}
+}
+
+func (l *lab) wantHostBackAfterDeletion(pristine string) {
+	l.t.Helper()
+	l.wantHealthy()
+	switches, err := l.Switches(context.Background())
+	must(l.t, err)
+	for _, s := range switches {
+		must(l.t, l.DeleteSwitch(context.Background(), s.Name, false))
+	}
+	if diff := cmp.Diff(pristine, l.kernel.String()); diff != "" {
+		l.t.Errorf("after deletion (-want +got):\n%s", diff)
+	}
+}
+
+// The host goes from port to port, keeps the NIC's address, and has its NIC again when
+// the switch that took over goes.
+func TestAnotherSwitchTakesTheHostOver(t *testing.T) {
+	for name, req := range handovers() {
+		t.Run(name, func(t *testing.T) {
+			l := carrying(t)
+			pristine := l.kernel.String()
+			l.mustAdd(lan(true))
+			l.mustApply(req)
+			l.wantHostOn("pbh-"+req.Config.Switches[len(req.Config.Switches)-1].Name, "nic0", "pbh-lan")
+			l.wantSame(req)
+			l.wantHostBackAfterDeletion(pristine)
+		})
+	}
+}
+
+func TestFailedHandoverOfTheHostIsUndone(t *testing.T) {
+	broken := errors.New("broken")
+	for name, req := range handovers() {
+		t.Run(name, func(t *testing.T) {
+			for n := 1; ; n++ {
+				l := carrying(t)
+				pristine := l.kernel.String()
+				l.mustAdd(lan(true))
+				before := l.picture()
+				l.kernel.FailAt(n, broken)
+				_, err := l.Apply(context.Background(), req)
+				l.kernel.FailAt(0, nil)
+				if err == nil {
+					return
+				}
+				if diff := cmp.Diff(before, l.picture()); diff != "" || !errors.Is(err, broken) {
+					t.Fatalf("step %d left, with error %v:\n%s", n, err, diff)
+				}
+				l.wantHostBackAfterDeletion(pristine)
+			}
+		})
+	}
+}
+
+func TestKilledHandoverOfTheHostIsFinished(t *testing.T) {
+	for name, req := range handovers() {
+		t.Run(name, func(t *testing.T) {
+			for n := 1; ; n++ {
+				l := carrying(t)
+				pristine := l.kernel.String()
+				l.mustAdd(lan(true))
+				l.kernel.DieAt(n)
+				killed := dies(func() error { _, err := l.Apply(context.Background(), req); return err })
+				l.kernel.Revive()
+				l.kernel.DieAt(0)
+				if !killed {
+					return
+				}
+				l.open()
+				l.mustApply(req)
+				l.wantHostOn("pbh-"+req.Config.Switches[len(req.Config.Switches)-1].Name, "nic0", "pbh-lan")
+				l.wantHostBackAfterDeletion(pristine)
+				if t.Failed() {
+					t.Fatalf("killed before step %d", n)
+				}
+			}
+		})
+	}
+}
+
+// A switch without a port for the host does not get the host's NIC from another
+// unasked: the other one's NIC looks as if the host had nothing there.
+func TestHandoverDoesNotCloseTheHostOut(t *testing.T) {
+	l := carrying(t)
+	l.mustAdd(lan(true))
+	closed := ext("office", "nic0", 0)
+	closed.HostAccess = ptr(false)
+	req := configured(closed)
+	req.Prune = true
+	before := l.kernel.String()
+	_, err := l.Apply(context.Background(), req)
+	wantKind(t, err, vswitch.UplinkInUse)
+	if diff := cmp.Diff(before, l.kernel.String()); diff != "" {
+		t.Errorf("the host changed:\n%s", diff)
+	}
+}
