@@ -390,7 +390,8 @@ const settingAddrGenMode = "ipv6/addr_gen_mode"
 // setSettings writes settings in the namespace of the calling thread.
 func (a *applier) setSettings(step int, s plan.SetSettings) error {
 	if mode, ok := s.Settings[settingAddrGenMode]; ok {
-		if err := a.send(step, addrGenMode(s.Netdev, mode)); err != nil {
+		r := request{NetlinkRequest: addrGenMode(s.Netdev, mode), step: step, absent: true} // the netdev may have been unplugged
+		if err := a.queue("", r); err != nil {
 			return err
 		}
 	}

@@ -145,3 +145,12 @@ func FuzzItemMessage(f *testing.F) {
 		}
 	})
 }
+
+// A NIC may be unplugged before it gets its settings back.
+func TestSettingsOfANetdevThatIsGone(t *testing.T) {
+	l := newLinuxLab(t, 0)
+	gone := plan.SetSettings{Netdev: "gone", Settings: map[string]string{"ipv4/rp_filter": "1", "ipv6/addr_gen_mode": "0"}}
+	if err := l.apply(gone); err != nil {
+		t.Error(err)
+	}
+}
