@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -115,5 +116,38 @@ func TestHandoverDoesNotCloseTheHostOut(t *testing.T) {
 	wantKind(t, err, vswitch.UplinkInUse)
 	if diff := cmp.Diff(before, l.kernel.String()); diff != "" {
 		t.Errorf("the host changed:\n%s", diff)
+	}
+}
+
+// A NIC that got another name is the host's only way out: deletion leaves all as it is
+// and says what to do.
+func TestDeletionFindsTheNICRenamed(t *testing.T) {
+	l := carrying(t)
+	pristine := l.kernel.String()
+	l.mustAdd(lan(true))
+	l.kernel.RenameNetdev("", "nic0", "nic9")
+	before := l.kernel.String()
+	err := l.DeleteSwitch(context.Background(), "lan", false)
+	wantKind(t, err, vswitch.UplinkNotFound)
+	if hint := vswitch.HintOf(err); !strings.Contains(hint, "`ip link set nic9 name nic0`") {
+		t.Errorf("hint %q", hint)
+	}
+	if diff := cmp.Diff(before, l.kernel.String()); diff != "" {
+		t.Errorf("the host changed:\n%s", diff)
+	}
+	l.kernel.RenameNetdev("", "nic9", "nic0")
+	l.wantHostBackAfterDeletion(pristine)
+}
+
+// What the host had on a NIC that was unplugged goes with the switch: another one of
+// the same name on another NIC has nothing of it.
+func TestDeletionForgetsTheHostOfAnUnpluggedNIC(t *testing.T) {
+	l := carrying(t)
+	l.mustAdd(lan(true))
+	l.kernel.RemoveNetdev("nic0")
+	must(t, l.DeleteSwitch(context.Background(), "lan", false))
+	l.mustAdd(ext("lan", "nic1", 0))
+	if got := l.on("pbh-lan"); len(got) > 0 {
+		t.Errorf("the new switch has %v", got)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/patchbay-net/patchbay/core/plan"
 	"github.com/patchbay-net/patchbay/core/store"
@@ -43,6 +44,11 @@ const (
 // the NIC. It then has the NIC's address: neighbours need not learn another.
 func (e *Engine) claim(ctx context.Context, t *transaction) error {
 	for _, c := range t.changes {
+		if c.old != nil && c.old.Uplink != "" && (c.new == nil || c.new.Uplink == "") {
+			if err := e.notRenamed(ctx, *c.old); err != nil {
+				return err
+			}
+		}
 		if c.new == nil {
 			continue
 		}
@@ -228,6 +234,28 @@ func (e *Engine) passage(ctx context.Context, t *transaction, c change) (*passag
 		}
 	}
 	return p, err
+}
+
+// notRenamed refuses to take the host from a NIC that is there under another name: what
+// it has would go to nobody.
+func (e *Engine) notRenamed(ctx context.Context, r store.SwitchRecord) error {
+	note, err := e.hosted(r.Name)
+	if err != nil || !r.CarriesHost && len(note.Items) == 0 {
+		return err
+	}
+	if _, err = e.kernel.Netdev(ctx, r.Uplink); !errors.Is(err, vswitch.NotFound) {
+		return err
+	}
+	all, err := e.kernel.Netdevs(ctx)
+	for _, n := range all {
+		if n.Master == vswitch.BridgeName(r.Name) && !strings.HasPrefix(n.Alias, vswitch.AliasPrefix) && n.Kind != "tun" {
+			return fault("", "switch "+r.Name, &vswitch.Error{
+				Kind: vswitch.UplinkNotFound, Err: fmt.Errorf("there is no NIC %s that the host could go back to, but the switch has %s, which may be the same", r.Uplink, n.Name),
+				Hint: fmt.Sprintf("give it its name back with `ip link set %s name %s`, or take it out with `ip link set %s nomaster`", n.Name, r.Uplink, n.Name),
+			})
+		}
+	}
+	return err
 }
 
 // carrierOf is the netdev that has what the host has on a NIC after the transaction,

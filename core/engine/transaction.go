@@ -364,6 +364,7 @@ func forgetSwitch(tx *store.Tx, name string) error {
 	return errors.Join(
 		tx.DeletePort(vswitch.HostPortSwitchEnd(name)),
 		tx.DropRealised(name),
+		tx.DropHosted(name), // of a NIC that is gone
 		tx.DeleteSwitch(name),
 	)
 }
