@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/patchbay-net/patchbay/core/engine"
+	"github.com/patchbay-net/patchbay/core/kernel"
 	"github.com/patchbay-net/patchbay/core/vswitch"
 )
 
@@ -149,5 +150,29 @@ func TestDeletionForgetsTheHostOfAnUnpluggedNIC(t *testing.T) {
 	l.mustAdd(ext("lan", "nic1", 0))
 	if got := l.on("pbh-lan"); len(got) > 0 {
 		t.Errorf("the new switch has %v", got)
+	}
+}
+
+// altNamed is a kernel that knows nic0 by an alternative name too, as Linux does in
+// every request for one netdev.
+type altNamed struct{ *kernel.Fake }
+
+func (k altNamed) Netdev(ctx context.Context, name string) (kernel.Netdev, error) {
+	if name == "enp3s0" {
+		name = "nic0"
+	}
+	return k.Fake.Netdev(ctx, name)
+}
+
+func TestUplinkByAnAlternativeNameIsRefused(t *testing.T) {
+	l := carrying(t)
+	before := l.kernel.String()
+	_, err := l.engineOn(altNamed{l.kernel}).AddSwitch(context.Background(), ext("lan", "enp3s0", 0))
+	wantKind(t, err, vswitch.UplinkUnsupported)
+	if hint := vswitch.HintOf(err); !strings.Contains(hint, "nic0") {
+		t.Errorf("hint %q", hint)
+	}
+	if diff := cmp.Diff(before, l.kernel.String()); diff != "" {
+		t.Errorf("the host changed:\n%s", diff)
 	}
 }

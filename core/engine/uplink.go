@@ -25,6 +25,12 @@ func (e *Engine) uplink(ctx context.Context, s vswitch.Switch, leaving []store.S
 	if err != nil {
 		return nic, err
 	}
+	if nic.Name != s.Uplink { // rules, settings and events know the one name only
+		return nic, &vswitch.Error{
+			Kind: vswitch.UplinkUnsupported, Err: fmt.Errorf("%s is an alternative name of NIC %s", s.Uplink, nic.Name),
+			Hint: "name the NIC " + nic.Name,
+		}
+	}
 	bridges := []string{vswitch.BridgeName(s.Name)}
 	for _, r := range leaving {
 		bridges = append(bridges, vswitch.BridgeName(r.Name))
