@@ -176,3 +176,20 @@ func TestUplinkByAnAlternativeNameIsRefused(t *testing.T) {
 		t.Errorf("the host changed:\n%s", diff)
 	}
 }
+
+// With its address the host port forgets even configured neighbours: they come back at
+// each change of uplink, though nothing is noted of a NIC that the host was not on.
+func TestTheHostKeepsItsNeighboursThroughEveryUplink(t *testing.T) {
+	l := carrying(t)
+	pristine := l.kernel.String()
+	l.mustAdd(lan(true))
+	for _, nic := range []string{"nic1", "nic0"} {
+		_, err := l.SetSwitch(context.Background(), "lan", engine.SwitchChange{Uplink: &nic})
+		must(t, err)
+		l.wantHostOn("pbh-lan", "nic0", "nic1")
+	}
+	must(t, l.DeleteSwitch(context.Background(), "lan", false))
+	if diff := cmp.Diff(pristine, l.kernel.String()); diff != "" {
+		t.Errorf("after deletion (-want +got):\n%s", diff)
+	}
+}

@@ -154,6 +154,7 @@ type passage struct {
 	heir    string // the switch whose host port takes them over; "" if none does
 	nic     string // the uplink
 	sources []string
+	renewed bool     // the host stays on the port, which gets another address with its uplink
 	gone    []string // what is no item: addresses of ours
 	before  hosted
 	after   hosted
@@ -192,6 +193,7 @@ func (e *Engine) passage(ctx context.Context, t *transaction, c change) (*passag
 	for _, r := range t.from {
 		if r.Name == name && r.Uplink != "" {
 			carried = carried || r.CarriesHost
+			p.renewed = p.renewed || r.CarriesHost && c.new != nil && c.new.Uplink != r.Uplink
 			if last == "" {
 				last = r.Uplink
 			}
@@ -284,7 +286,7 @@ func (e *Engine) gather(ctx context.Context, p *passage) (plan.Addressing, error
 		return what, err
 	}
 	sources := p.sources
-	if p.to == p.port && p.before.NIC != "" && p.before.NIC != p.nic {
+	if p.to == p.port && p.renewed {
 		sources = append(slices.Clone(sources), p.port)
 	}
 	for _, source := range sources {
