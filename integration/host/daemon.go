@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // StartNotifying starts a daemon in the namespace and returns when it says that
@@ -34,6 +36,9 @@ func StartNotifying(n *Netns, c *exec.Cmd) error {
 	if err := socket.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 		return err
 	}
+	if err := atEnd(c.Process.Pid, func() { _ = socket.SetReadDeadline(time.Now()) }); err != nil {
+		return err
+	}
 	buf := make([]byte, 4096)
 	for {
 		size, err := socket.Read(buf)
@@ -44,4 +49,23 @@ func StartNotifying(n *Netns, c *exec.Cmd) error {
 			return nil
 		}
 	}
+}
+
+// atEnd calls fn when the process ends, which is a child that nobody has waited for.
+func atEnd(pid int, fn func()) error {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return os.NewSyscallError("pidfd_open", err)
+	}
+	go func() {
+		defer func() { _ = unix.Close(fd) }() // nothing to flush
+		for {
+			_, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1)
+			if err != unix.EINTR { //nolint:errorlint // poll returns it bare
+				break
+			}
+		}
+		fn()
+	}()
+	return nil
 }

@@ -38,6 +38,9 @@ func (h *Host) Patchbayd(bin string, env ...string) (*Patchbayd, error) {
 	err = StartNotifying(h.Netns, d.Cmd)
 	_ = w.Close() // the daemon has it
 	if err != nil {
+		if d.Process != nil {
+			err = errors.Join(err, d.Process.Kill(), d.Wait())
+		}
 		return nil, fmt.Errorf("%w\n%s", err, d.Log())
 	}
 	return d, nil
