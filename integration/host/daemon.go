@@ -61,7 +61,7 @@ func atEnd(pid int, fn func()) error {
 		defer func() { _ = unix.Close(fd) }() // nothing to flush
 		for {
 			_, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1)
-			if err != unix.EINTR { //nolint:errorlint // poll returns it bare
+			if err != unix.EINTR {
 				break
 			}
 		}
