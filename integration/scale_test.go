@@ -36,7 +36,10 @@ func TestFiveThousandPorts(t *testing.T) {
 	h.filtersBridged()
 	defer h.run(h.Netns, "nft", "delete table inet tracks")
 	e := engineOn(h, vswitch.SegmentSizes{})
-	ok(t, h.Do(func() error { _, err := e.AddSwitch(context.Background(), internalSeg()); return err }))
+	ok(t, h.Do(func() error {
+		_, err := e.AddSwitch(context.Background(), engine.AddSwitchRequest{Switch: internalSeg()})
+		return err
+	}))
 	n := h.network(segList)
 	subnets := []string{"10.0.0.0/16", "fd00::/64"}
 	first := attachTo(h, site{e, "seg", subnets}, "first", false)

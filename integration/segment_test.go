@@ -197,7 +197,10 @@ func TestSegments(t *testing.T) {
 	h.filtersBridged()
 	defer h.run(h.Netns, "nft", "delete table inet tracks")
 	e := engineOn(h, vswitch.SegmentSizes{Root: 1, Spoofing: 1, Further: 1})
-	ok(t, h.Do(func() error { _, err := e.AddSwitch(context.Background(), internalSeg()); return err }))
+	ok(t, h.Do(func() error {
+		_, err := e.AddSwitch(context.Background(), engine.AddSwitchRequest{Switch: internalSeg()})
+		return err
+	}))
 	subnets := []string{"10.0.0.0/16", "fd00::/64"}
 	a, b, c := attachTo(h, site{e, "seg", subnets}, "a", false), attachTo(h, site{e, "seg", subnets}, "b", false), attachTo(h, site{e, "seg", subnets}, "c", false)
 	spoofer := attachTo(h, site{e, "seg", subnets}, "d", true)
@@ -259,7 +262,7 @@ func TestSegmentsOfAPrivateSwitch(t *testing.T) {
 	h := newHost(t)
 	e := engineOn(h, vswitch.SegmentSizes{Root: 1, Spoofing: 1, Further: 2})
 	ok(t, h.Do(func() error {
-		_, err := e.AddSwitch(context.Background(), vswitch.Switch{Name: "box", Type: vswitch.Private})
+		_, err := e.AddSwitch(context.Background(), engine.AddSwitchRequest{Switch: vswitch.Switch{Name: "box", Type: vswitch.Private}})
 		return err
 	}))
 	subnets := []string{"10.9.0.0/24", "fd09::/64"}
@@ -299,7 +302,7 @@ func TestSegmentsOfAnExternalSwitch(t *testing.T) {
 	h.run(outside, "ip", "addr", "add", "2001:db8::1/64", "dev", "wan", "nodad")
 	e := engineOn(h, vswitch.SegmentSizes{Root: 1, Spoofing: 1, Further: 1})
 	ok(t, h.Do(func() error {
-		_, err := e.AddSwitch(context.Background(), vswitch.Switch{Name: "lan", Uplink: "eth0"})
+		_, err := e.AddSwitch(context.Background(), engine.AddSwitchRequest{Switch: vswitch.Switch{Name: "lan", Uplink: "eth0"}})
 		return err
 	}))
 	subnets := []string{"192.0.2.0/24", "2001:db8::/64"}

@@ -200,7 +200,7 @@ Hyper-V twin: Remove-VMNetworkAdapter.`,
 			if err := c.open().DeletePort(cmd.Context(), args[0]); err != nil {
 				return err
 			}
-			return c.say(deletion{args[0]}, "port %s deleted", args[0])
+			return c.say(deletion{Deleted: args[0]}, "port %s deleted", args[0])
 		},
 	}
 }

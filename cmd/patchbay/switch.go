@@ -150,11 +150,12 @@ func switchGrid(switches []engine.SwitchStatus, t terminal) string {
 
 // deletion is what programs get from a verb that leaves nothing to print.
 type deletion struct {
-	Deleted string `json:"deleted"`
+	Deleted  string   `json:"deleted"`
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 func (c *cli) switchDeleteCommand() *cobra.Command {
-	var force bool
+	var req engine.DeleteSwitchRequest
 	cmd := &cobra.Command{
 		Use:     "delete NAME",
 		Aliases: []string{"rm"},
@@ -170,12 +171,15 @@ Hyper-V twin: Remove-VMSwitch NAME [-Force].`,
 		Args:              operands("NAME"),
 		ValidArgsFunction: c.completeSwitches,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := c.open().DeleteSwitch(cmd.Context(), args[0], force); err != nil {
+			req.Name = args[0]
+			report, err := c.open().DeleteSwitch(cmd.Context(), req)
+			if err != nil {
 				return err
 			}
-			return c.say(deletion{args[0]}, "switch %s deleted", args[0])
+			warn(cmd, report.Warnings)
+			return c.say(deletion{Deleted: req.Name, Warnings: report.Warnings}, "switch %s deleted", req.Name)
 		},
 	}
-	cmd.Flags().BoolVar(&force, "force", false, "detach the guests that are on the switch first")
+	cmd.Flags().BoolVar(&req.Force, "force", false, "detach the guests that are on the switch first")
 	return cmd
 }

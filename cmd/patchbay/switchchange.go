@@ -55,7 +55,7 @@ func (c *cli) addSwitch(cmd *cobra.Command, req engine.AddSwitchRequest) error {
 	if err != nil && !errors.Is(err, vswitch.NotFound) {
 		return asked(cmd, err)
 	}
-	status, err := client.AddSwitchWith(cmd.Context(), req)
+	status, err := client.AddSwitch(cmd.Context(), req)
 	if err != nil {
 		return err
 	}

@@ -46,17 +46,17 @@ func ask[R any](ctx context.Context, c *remote, name string, a args, local func(
 
 // askToDelete is ask for what the engine fails to delete twice: gone is gone if
 // patchbayd died over it.
-func askToDelete(ctx context.Context, c *remote, name string, a args, local func(Verbs) error) error {
+func askToDelete[R any](ctx context.Context, c *remote, name string, a args, local func(Verbs) (R, error)) (R, error) {
 	reply, err := c.exchange(ctx, name, a)
 	if err == nil {
-		_, err = read[nothing](name, reply)
-		return err
+		return read[R](name, reply)
 	}
 	died := errors.Is(err, errDied)
-	if err = local(c.local()); died && errors.Is(err, vswitch.NotFound) {
-		return nil
+	result, err := local(c.local())
+	if died && errors.Is(err, vswitch.NotFound) {
+		return result, nil
 	}
-	return err
+	return result, err
 }
 
 // read takes an answer apart.
@@ -89,7 +89,10 @@ func (c *remote) Detach(ctx context.Context, owner vswitch.Owner) error {
 
 // DeletePort is engine.Engine's.
 func (c *remote) DeletePort(ctx context.Context, name string) error {
-	return askToDelete(ctx, c, nameDeletePort, args{name}, func(v Verbs) error { return v.DeletePort(ctx, name) })
+	_, err := askToDelete(ctx, c, nameDeletePort, args{name}, func(v Verbs) (nothing, error) {
+		return nothing{}, v.DeletePort(ctx, name)
+	})
+	return err
 }
 
 // CanAttach is engine.Engine's.
@@ -120,9 +123,9 @@ func (c *remote) GC(ctx context.Context, req engine.GCRequest) (engine.GCReport,
 	return ask(ctx, c, nameGC, args{req}, func(v Verbs) (engine.GCReport, error) { return v.GC(ctx, req) })
 }
 
-// AddSwitchWith is engine.Engine's.
-func (c *remote) AddSwitchWith(ctx context.Context, req engine.AddSwitchRequest) (engine.SwitchStatus, error) {
-	return ask(ctx, c, nameAddSwitch, args{req}, func(v Verbs) (engine.SwitchStatus, error) { return v.AddSwitchWith(ctx, req) })
+// AddSwitch is engine.Engine's.
+func (c *remote) AddSwitch(ctx context.Context, req engine.AddSwitchRequest) (engine.SwitchStatus, error) {
+	return ask(ctx, c, nameAddSwitch, args{req}, func(v Verbs) (engine.SwitchStatus, error) { return v.AddSwitch(ctx, req) })
 }
 
 // SetSwitch is engine.Engine's.
@@ -136,8 +139,10 @@ func (c *remote) SetSwitch(ctx context.Context, name string, change engine.Switc
 }
 
 // DeleteSwitch is engine.Engine's.
-func (c *remote) DeleteSwitch(ctx context.Context, name string, force bool) error {
-	return askToDelete(ctx, c, nameDeleteSwitch, args{name, force}, func(v Verbs) error { return v.DeleteSwitch(ctx, name, force) })
+func (c *remote) DeleteSwitch(ctx context.Context, req engine.DeleteSwitchRequest) (engine.DeleteSwitchReport, error) {
+	return askToDelete(ctx, c, nameDeleteSwitch, args{req}, func(v Verbs) (engine.DeleteSwitchReport, error) {
+		return v.DeleteSwitch(ctx, req)
+	})
 }
 
 // Switch is engine.Engine's.

@@ -60,10 +60,10 @@ func aLife(v Verbs) []outcome {
 	did(v.Attach(ctx, attach()))
 	did(v.Attach(ctx, attach()))
 	did(v.Attach(ctx, engine.AttachRequest{Owner: vswitch.Owner{Kind: "?", ID: "-"}, Switch: "/", MTU: 1}))
-	did(v.AddSwitchWith(ctx, engine.AddSwitchRequest{Switch: vswitch.Switch{Name: "prod", Type: vswitch.Private}}))
-	did(v.AddSwitchWith(ctx, engine.AddSwitchRequest{Switch: vswitch.Switch{Name: "lan", Type: vswitch.External, Uplink: "nic0", HostAccess: &access}}))
-	did(v.AddSwitchWith(ctx, engine.AddSwitchRequest{Switch: vswitch.Switch{Name: "wan", Type: vswitch.External, Uplink: "nic9"}}))
-	did(v.AddSwitchWith(ctx, engine.AddSwitchRequest{Switch: vswitch.Switch{Name: "", Type: "?", MTU: 3}}))
+	did(v.AddSwitch(ctx, engine.AddSwitchRequest{Switch: vswitch.Switch{Name: "prod", Type: vswitch.Private}}))
+	did(v.AddSwitch(ctx, engine.AddSwitchRequest{Switch: vswitch.Switch{Name: "lan", Type: vswitch.External, Uplink: "nic0", HostAccess: &access}}))
+	did(v.AddSwitch(ctx, engine.AddSwitchRequest{Switch: vswitch.Switch{Name: "wan", Type: vswitch.External, Uplink: "nic9"}}))
+	did(v.AddSwitch(ctx, engine.AddSwitchRequest{Switch: vswitch.Switch{Name: "", Type: "?", MTU: 3}}))
 	did(v.SetSwitch(ctx, name, engine.SwitchChange{Notes: &notes}))
 	did(v.SetSwitch(ctx, "lan", engine.SwitchChange{Gateway: &none}))
 	did(v.SetSwitch(ctx, name, engine.SwitchChange{Gateway: &noGateway, Masquerade: &vswitch.Masquerade{}}))
@@ -86,14 +86,14 @@ func aLife(v Verbs) []outcome {
 	did(v.SetMACPool(ctx, vswitch.MACRange{First: vswitch.MAC{2, 0, 0, 0, 0, 0}, Last: vswitch.MAC{2, 0, 0, 0, 0, 255}}))
 	did(v.Status(ctx))
 	did(v.Topology(ctx))
-	did(nil, v.DeleteSwitch(ctx, name, false))
+	did(v.DeleteSwitch(ctx, engine.DeleteSwitchRequest{Name: name}))
 	did(nil, v.DeletePort(ctx, "nobody"))
 	did(v.GC(ctx, engine.GCRequest{Network: "net", Valid: []vswitch.Owner{{ID: "c", Endpoint: "eth0"}}}))
 	did(v.GC(ctx, engine.GCRequest{Network: "net"}))
 	did(nil, v.Detach(ctx, owner()))
 	did(nil, v.Detach(ctx, vswitch.Owner{}))
-	did(nil, v.DeleteSwitch(ctx, name, true))
-	did(nil, v.DeleteSwitch(ctx, name, true))
+	did(v.DeleteSwitch(ctx, engine.DeleteSwitchRequest{Name: name, Force: true}))
+	did(v.DeleteSwitch(ctx, engine.DeleteSwitchRequest{Name: name, Force: true}))
 	return all
 }
 
@@ -162,7 +162,7 @@ func TestNobodyAnswers(t *testing.T) {
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			l := newLab(t)
-			if _, err := l.engine.AddSwitch(context.Background(), prod()); err != nil {
+			if _, err := l.engine.AddSwitch(context.Background(), engine.AddSwitchRequest{Switch: prod()}); err != nil {
 				t.Fatal(err)
 			}
 			x.make(l)
@@ -202,7 +202,7 @@ func (l *lab) hangUp(takes bool) {
 func TestDeletedTwice(t *testing.T) {
 	l := newLab(t)
 	l.hangUp(true)
-	if err := l.client.DeleteSwitch(context.Background(), "prod", false); err != nil {
+	if _, err := l.client.DeleteSwitch(context.Background(), engine.DeleteSwitchRequest{Name: "prod"}); err != nil {
 		t.Errorf("a switch that is gone: %v", err)
 	}
 	if err := l.client.DeletePort(context.Background(), "c"); err != nil {

@@ -135,7 +135,7 @@ func (s slow) Switches(ctx context.Context) ([]engine.SwitchStatus, error) {
 	return nil, ctx.Err()
 }
 
-func (s slow) AddSwitchWith(ctx context.Context, _ engine.AddSwitchRequest) (engine.SwitchStatus, error) {
+func (s slow) AddSwitch(ctx context.Context, _ engine.AddSwitchRequest) (engine.SwitchStatus, error) {
 	s.began <- ctx
 	<-s.end
 	return engine.SwitchStatus{}, ctx.Err()
@@ -161,7 +161,7 @@ func TestClientGoesAway(t *testing.T) {
 
 	ctx, cancel = context.WithCancel(context.Background())
 	group.Go(func() {
-		if _, err := l.client.AddSwitchWith(ctx, engine.AddSwitchRequest{Switch: prod()}); !errors.Is(err, context.Canceled) {
+		if _, err := l.client.AddSwitch(ctx, engine.AddSwitchRequest{Switch: prod()}); !errors.Is(err, context.Canceled) {
 			t.Errorf("interrupted change: %v", err)
 		}
 	})
@@ -188,7 +188,7 @@ func TestStopFinishes(t *testing.T) {
 	l.serve(s)
 	var group sync.WaitGroup
 	group.Go(func() {
-		if _, err := l.client.AddSwitchWith(context.Background(), engine.AddSwitchRequest{Switch: prod()}); err != nil || l.locals > 0 {
+		if _, err := l.client.AddSwitch(context.Background(), engine.AddSwitchRequest{Switch: prod()}); err != nil || l.locals > 0 {
 			t.Errorf("%v, by itself %d", err, l.locals)
 		}
 	})

@@ -19,9 +19,9 @@ type Verbs interface {
 	Attached(context.Context, vswitch.Owner) (p vswitch.Port, found bool, err error)
 	GC(context.Context, engine.GCRequest) (engine.GCReport, error)
 
-	AddSwitchWith(context.Context, engine.AddSwitchRequest) (engine.SwitchStatus, error)
+	AddSwitch(context.Context, engine.AddSwitchRequest) (engine.SwitchStatus, error)
 	SetSwitch(ctx context.Context, name string, c engine.SwitchChange) (engine.SwitchStatus, error)
-	DeleteSwitch(ctx context.Context, name string, force bool) error
+	DeleteSwitch(context.Context, engine.DeleteSwitchRequest) (engine.DeleteSwitchReport, error)
 	Switch(ctx context.Context, name string) (engine.SwitchStatus, error)
 	Switches(context.Context) ([]engine.SwitchStatus, error)
 
@@ -83,9 +83,9 @@ func served() map[string]verb {
 		nameCheck:        one(Verbs.Check),
 		nameAttached:     one(attached),
 		nameGC:           changes(one(Verbs.GC)),
-		nameAddSwitch:    changes(one(Verbs.AddSwitchWith)),
+		nameAddSwitch:    changes(one(Verbs.AddSwitch)),
 		nameSetSwitch:    changes(two(Verbs.SetSwitch)),
-		nameDeleteSwitch: changes(twoQuiet(Verbs.DeleteSwitch)),
+		nameDeleteSwitch: changes(one(Verbs.DeleteSwitch)),
 		nameSwitch:       one(Verbs.Switch),
 		nameSwitches:     none(Verbs.Switches),
 		namePorts:        one(Verbs.Ports),

@@ -187,12 +187,15 @@ func TestKilledBetweenSteps(t *testing.T) {
 	}{
 		"attach": {none, func(l *lab) error { _, err := l.Attach(ctx, request(0)); return err }},
 		"detach": {attached, func(l *lab) error { return l.Detach(ctx, owner(0)) }},
-		"add":    {none, func(l *lab) error { _, err := l.AddSwitch(ctx, internal()); return err }},
+		"add": {none, func(l *lab) error {
+			_, err := l.AddSwitch(ctx, engine.AddSwitchRequest{Switch: internal()})
+			return err
+		}},
 		"set": {attached, func(l *lab) error {
 			_, err := l.SetSwitch(ctx, "prod", engine.SwitchChange{Gateway: ptr(internal().Gateway[:1]), Masquerade: &vswitch.Masquerade{}})
 			return err
 		}},
-		"delete": {attached, func(l *lab) error { return l.DeleteSwitch(ctx, "prod", true) }},
+		"delete": {attached, func(l *lab) error { return l.deleteSwitch(engine.DeleteSwitchRequest{Name: "prod", Force: true}) }},
 		"gc":     {attached, func(l *lab) error { _, err := l.GC(ctx, engine.GCRequest{Network: "net"}); return err }},
 	} {
 		steps := stepsOf(t, c.prepare, c.verb)
@@ -232,7 +235,7 @@ func (l *lab) sweep(cleaner string, again func() error) {
 			l.t.Fatal(err)
 		}
 	}
-	if err := l.DeleteSwitch(ctx, "prod", true); err != nil && !errors.Is(err, vswitch.NotFound) {
+	if err := l.deleteSwitch(engine.DeleteSwitchRequest{Name: "prod", Force: true}); err != nil && !errors.Is(err, vswitch.NotFound) {
 		l.t.Fatal(err)
 	}
 }
@@ -266,7 +269,7 @@ func TestConcurrentAttachAndDetach(t *testing.T) {
 			}
 		}
 	})
-	if err := l.DeleteSwitch(context.Background(), "prod", false); err != nil {
+	if err := l.deleteSwitch(engine.DeleteSwitchRequest{Name: "prod"}); err != nil {
 		t.Fatal(err)
 	}
 	l.wantClean(pristine)
@@ -368,7 +371,7 @@ func TestAdoptedNetdev(t *testing.T) {
 	_, err := l.Attach(context.Background(), req)
 	wantKind(t, err, vswitch.NotFound)
 	l.kernel.RemoveNetdev("tap0")
-	if err := l.DeleteSwitch(context.Background(), "prod", false); err != nil {
+	if err := l.deleteSwitch(engine.DeleteSwitchRequest{Name: "prod"}); err != nil {
 		t.Fatal(err)
 	}
 	l.wantClean(pristine)

@@ -32,15 +32,15 @@ func (l *lab) wantRefusal(verb func() error, words ...string) {
 func TestTheHostsWayOutNeedsAYes(t *testing.T) {
 	ctx := context.Background()
 	l := carrying(t)
-	l.wantRefusal(func() error { _, err := l.AddSwitch(ctx, lan(false)); return err }, "10.1.0.5/24", "default via 10.1.0.1 dev nic0")
+	l.wantRefusal(func() error { _, err := l.AddSwitch(ctx, engine.AddSwitchRequest{Switch: lan(false)}); return err }, "10.1.0.5/24", "default via 10.1.0.1 dev nic0")
 	l.mustAdd(lan(true))
 	l.wantRefusal(func() error { return l.setHostAccess(false) }, "10.1.0.5/24")
-	must(t, l.DeleteSwitch(ctx, "lan", false))
-	s, err := l.AddSwitchWith(ctx, engine.AddSwitchRequest{Switch: lan(false), Yes: true})
+	must(t, l.deleteSwitch(engine.DeleteSwitchRequest{Name: "lan"}))
+	s, err := l.AddSwitch(ctx, engine.AddSwitchRequest{Switch: lan(false), Yes: true})
 	if err != nil || !strings.Contains(strings.Join(s.Warnings, " "), "10.1.0.5/24") {
 		t.Errorf("with a yes: %v, %v", s.Warnings, err)
 	}
-	must(t, l.DeleteSwitch(ctx, "lan", false))
+	must(t, l.deleteSwitch(engine.DeleteSwitchRequest{Name: "lan"}))
 	l.wantHostOn("nic0")
 }
 
@@ -53,7 +53,7 @@ func TestAFileNeedsAYesToo(t *testing.T) {
 	if d := l.mustApply(req); !strings.Contains(strings.Join(d.Warnings, " "), "10.1.0.5/24") {
 		t.Errorf("warnings: %v", d.Warnings)
 	}
-	must(t, l.DeleteSwitch(ctx, "lan", false))
+	must(t, l.deleteSwitch(engine.DeleteSwitchRequest{Name: "lan"}))
 	l.wantHostOn("nic0")
 }
 
@@ -94,9 +94,9 @@ func TestNetworkManagersAreNamed(t *testing.T) {
 			must(t, os.WriteFile(filepath.Join(root, c.file), []byte(c.text), 0o600))
 			l.openAt(root)
 			if c.words != nil {
-				l.wantRefusal(func() error { _, err := l.AddSwitch(ctx, lan(true)); return err }, c.words...)
+				l.wantRefusal(func() error { _, err := l.AddSwitch(ctx, engine.AddSwitchRequest{Switch: lan(true)}); return err }, c.words...)
 			}
-			s, err := l.AddSwitchWith(ctx, engine.AddSwitchRequest{Switch: lan(true), Yes: c.words != nil})
+			s, err := l.AddSwitch(ctx, engine.AddSwitchRequest{Switch: lan(true), Yes: c.words != nil})
 			if err != nil || len(s.Warnings) != 1 {
 				t.Errorf("warnings %q, %v", s.Warnings, err)
 			}

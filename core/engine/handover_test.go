@@ -30,7 +30,7 @@ func (l *lab) wantHostBackAfterDeletion(pristine string) {
 	switches, err := l.Switches(context.Background())
 	must(l.t, err)
 	for _, s := range switches {
-		must(l.t, l.DeleteSwitch(context.Background(), s.Name, false))
+		must(l.t, l.deleteSwitch(engine.DeleteSwitchRequest{Name: s.Name}))
 	}
 	if diff := cmp.Diff(pristine, l.kernel.String()); diff != "" {
 		l.t.Errorf("after deletion (-want +got):\n%s", diff)
@@ -128,7 +128,7 @@ func TestDeletionFindsTheNICRenamed(t *testing.T) {
 	l.mustAdd(lan(true))
 	l.kernel.RenameNetdev("", "nic0", "nic9")
 	before := l.kernel.String()
-	err := l.DeleteSwitch(context.Background(), "lan", false)
+	err := l.deleteSwitch(engine.DeleteSwitchRequest{Name: "lan"})
 	wantKind(t, err, vswitch.UplinkNotFound)
 	if hint := vswitch.HintOf(err); !strings.Contains(hint, "`ip link set nic9 name nic0`") {
 		t.Errorf("hint %q", hint)
@@ -146,7 +146,7 @@ func TestDeletionForgetsTheHostOfAnUnpluggedNIC(t *testing.T) {
 	l := carrying(t)
 	l.mustAdd(lan(true))
 	l.kernel.RemoveNetdev("nic0")
-	must(t, l.DeleteSwitch(context.Background(), "lan", false))
+	must(t, l.deleteSwitch(engine.DeleteSwitchRequest{Name: "lan"}))
 	l.mustAdd(ext("lan", "nic1", 0))
 	if got := l.on("pbh-lan"); len(got) > 0 {
 		t.Errorf("the new switch has %v", got)
@@ -167,7 +167,7 @@ func (k altNamed) Netdev(ctx context.Context, name string) (kernel.Netdev, error
 func TestUplinkByAnAlternativeNameIsRefused(t *testing.T) {
 	l := carrying(t)
 	before := l.kernel.String()
-	_, err := l.engineOn(altNamed{l.kernel}).AddSwitch(context.Background(), ext("lan", "enp3s0", 0))
+	_, err := l.engineOn(altNamed{l.kernel}).AddSwitch(context.Background(), engine.AddSwitchRequest{Switch: ext("lan", "enp3s0", 0)})
 	wantKind(t, err, vswitch.UplinkUnsupported)
 	if hint := vswitch.HintOf(err); !strings.Contains(hint, "nic0") {
 		t.Errorf("hint %q", hint)
@@ -188,7 +188,7 @@ func TestTheHostKeepsItsNeighboursThroughEveryUplink(t *testing.T) {
 		must(t, err)
 		l.wantHostOn("pbh-lan", "nic0", "nic1")
 	}
-	must(t, l.DeleteSwitch(context.Background(), "lan", false))
+	must(t, l.deleteSwitch(engine.DeleteSwitchRequest{Name: "lan"}))
 	if diff := cmp.Diff(pristine, l.kernel.String()); diff != "" {
 		t.Errorf("after deletion (-want +got):\n%s", diff)
 	}

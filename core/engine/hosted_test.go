@@ -92,7 +92,7 @@ func TestSwitchTakesTheHostAlongAndGivesItBack(t *testing.T) {
 	}
 	l.wantHealthy()
 	l.mustAdd(lan(true))
-	must(t, l.DeleteSwitch(context.Background(), "lan", false))
+	must(t, l.deleteSwitch(engine.DeleteSwitchRequest{Name: "lan"}))
 	l.wantClean(before)
 }
 
@@ -114,7 +114,7 @@ func hostVerbs() map[string]struct {
 	set := func(c engine.SwitchChange) func(*lab) error {
 		return func(l *lab) error { _, err := l.SetSwitch(ctx, "lan", c); return err }
 	}
-	add := func(l *lab) error { _, err := l.AddSwitch(ctx, lan(true)); return err }
+	add := func(l *lab) error { _, err := l.AddSwitch(ctx, engine.AddSwitchRequest{Switch: lan(true)}); return err }
 	private := vswitch.Private
 	internal := vswitch.Internal
 	return map[string]struct {
@@ -122,12 +122,12 @@ func hostVerbs() map[string]struct {
 		end          string
 	}{
 		"add":         {func(*lab) error { return nil }, add, "pbh-lan"},
-		"delete":      {add, func(l *lab) error { return l.DeleteSwitch(ctx, "lan", false) }, "nic0"},
+		"delete":      {add, func(l *lab) error { return l.deleteSwitch(engine.DeleteSwitchRequest{Name: "lan"}) }, "nic0"},
 		"another NIC": {add, set(engine.SwitchChange{Uplink: ptr("nic1")}), "pbh-lan"},
 		"to private":  {add, set(engine.SwitchChange{Type: &private}), "nic0"},
 		"to internal": {add, set(engine.SwitchChange{Type: &internal}), "nic0"},
 		"from internal": {func(l *lab) error {
-			_, err := l.AddSwitch(ctx, vswitch.Switch{Name: "lan", Type: internal})
+			_, err := l.AddSwitch(ctx, engine.AddSwitchRequest{Switch: vswitch.Switch{Name: "lan", Type: internal}})
 			return err
 		}, set(engine.SwitchChange{Uplink: ptr("nic0")}), "pbh-lan"},
 		"closed": {add, set(engine.SwitchChange{HostAccess: ptr(false), Yes: true}), ""},
@@ -153,7 +153,7 @@ func TestTheHostFollowsEveryChange(t *testing.T) {
 			if name == "delete" || name == "another NIC" {
 				return
 			}
-			must(t, l.DeleteSwitch(context.Background(), "lan", false))
+			must(t, l.deleteSwitch(engine.DeleteSwitchRequest{Name: "lan"}))
 			l.wantHostOn("nic0")
 			l.wantClean(pristine)
 		})
@@ -213,7 +213,7 @@ func TestKilledMoveOfTheHost(t *testing.T) {
 				l = carrying(t)
 				must(t, c.before(l))
 				l.killed(n, func() error { return c.verb(l) })
-				must(t, l.DeleteSwitch(context.Background(), "lan", false))
+				must(t, l.deleteSwitch(engine.DeleteSwitchRequest{Name: "lan"}))
 				if name == "another NIC" {
 					continue
 				}

@@ -60,7 +60,7 @@ func TestForeignNetdevWithASwitchsName(t *testing.T) {
 		l := newLab(t)
 		l.kernel.AddNetdev(kernel.Netdev{Name: name, Kind: "bridge", MTU: 1500, Ethernet: true})
 		before := l.kernel.String()
-		_, err := l.AddSwitch(context.Background(), vswitch.Switch{Name: "lab", Type: vswitch.Internal})
+		_, err := l.AddSwitch(context.Background(), engine.AddSwitchRequest{Switch: vswitch.Switch{Name: "lab", Type: vswitch.Internal}})
 		wantKind(t, err, vswitch.AlreadyExists)
 		l.wantClean(before)
 	}
@@ -81,10 +81,10 @@ func TestAttachAgainstDeleteByForce(t *testing.T) {
 				if i == 0 {
 					_, _ = l.Attach(context.Background(), engine.AttachRequest{Owner: owner(0), Switch: other.Name, Define: &other})
 				} else {
-					_ = l.DeleteSwitch(context.Background(), "prod", true)
+					_ = l.deleteSwitch(engine.DeleteSwitchRequest{Name: "prod", Force: true})
 				}
 			})
-			_ = l.DeleteSwitch(context.Background(), other.Name, true)
+			_ = l.deleteSwitch(engine.DeleteSwitchRequest{Name: other.Name, Force: true})
 		}
 	}()
 	select {
@@ -96,7 +96,7 @@ func TestAttachAgainstDeleteByForce(t *testing.T) {
 
 func TestSwitchVerbsRefuseTheEmptyName(t *testing.T) {
 	l := newLab(t)
-	wantKind(t, l.DeleteSwitch(context.Background(), "", true), vswitch.Invalid)
+	wantKind(t, l.deleteSwitch(engine.DeleteSwitchRequest{Name: "", Force: true}), vswitch.Invalid)
 	_, err := l.SetSwitch(context.Background(), "", engine.SwitchChange{})
 	wantKind(t, err, vswitch.Invalid)
 }
@@ -126,7 +126,7 @@ func TestOverlappingGateways(t *testing.T) {
 	l.mustAdd(internal())
 	other := internal()
 	other.Name = "other"
-	_, err := l.AddSwitch(context.Background(), other)
+	_, err := l.AddSwitch(context.Background(), engine.AddSwitchRequest{Switch: other})
 	wantKind(t, err, vswitch.Conflict)
 }
 
@@ -172,7 +172,7 @@ func TestDeleteLeavesAnUplinkThatMovedAway(t *testing.T) {
 	nic, _ := l.kernel.Netdev(context.Background(), "nic0")
 	nic.Master = "br0"
 	l.kernel.AddNetdev(nic)
-	if err := l.DeleteSwitch(context.Background(), "lan", false); err != nil {
+	if err := l.deleteSwitch(engine.DeleteSwitchRequest{Name: "lan"}); err != nil {
 		t.Fatal(err)
 	}
 	if nic, _ = l.kernel.Netdev(context.Background(), "nic0"); nic.Master != "br0" {
@@ -196,7 +196,7 @@ func TestPoolAndNICs(t *testing.T) {
 		wantKind(t, err, vswitch.MACPoolRange)
 	}
 	l.kernel.AddNetdev(kernel.Netdev{Name: "nic9", MAC: vswitch.DefaultMACRange("machine").First, MTU: 1500, Ethernet: true, Up: true})
-	_, err := l.AddSwitch(context.Background(), vswitch.Switch{Name: "lan", Uplink: "nic9"})
+	_, err := l.AddSwitch(context.Background(), engine.AddSwitchRequest{Switch: vswitch.Switch{Name: "lan", Uplink: "nic9"}})
 	wantKind(t, err, vswitch.UplinkUnsupported)
 }
 
@@ -342,7 +342,7 @@ func TestCapabilityThatCameLater(t *testing.T) {
 	caps := allCapabilities()
 	caps.NAT = false
 	l := newLabWith(t, caps)
-	_, err := l.AddSwitch(context.Background(), internal())
+	_, err := l.AddSwitch(context.Background(), engine.AddSwitchRequest{Switch: internal()})
 	wantKind(t, err, vswitch.CapabilityMissing)
 	l.kernel.SetCapabilities(allCapabilities())
 	l.mustAdd(internal())

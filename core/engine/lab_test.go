@@ -75,6 +75,11 @@ func (l *lab) store() *store.Store {
 	return store.New(store.Config{Dirs: l.dirs, BootID: l.boot, MachineID: "machine"})
 }
 
+func (l *lab) deleteSwitch(req engine.DeleteSwitchRequest) error {
+	_, err := l.DeleteSwitch(context.Background(), req)
+	return err
+}
+
 // mortal takes the calling goroutine with it when the kernel dies, as kill -9 takes
 // the process: whatever a verb would do about the error is not done.
 type mortal struct{ *kernel.Fake }
@@ -133,7 +138,7 @@ func request(i int) engine.AttachRequest {
 
 func (l *lab) mustAdd(s vswitch.Switch) engine.SwitchStatus {
 	l.t.Helper()
-	status, err := l.AddSwitch(context.Background(), s)
+	status, err := l.AddSwitch(context.Background(), engine.AddSwitchRequest{Switch: s})
 	if err != nil {
 		l.t.Fatal(err)
 	}

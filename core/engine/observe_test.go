@@ -112,7 +112,7 @@ func TestGCGoesOnAfterErrors(t *testing.T) {
 	if !errors.Is(err, errBroken) || !strings.Contains(err.Error(), ports[1].ID) || len(report.Removed) != 2 {
 		t.Errorf("removed %d ports, %v", len(report.Removed), err)
 	}
-	if err := l.DeleteSwitch(context.Background(), "prod", true); !errors.Is(err, errBroken) {
+	if err := l.deleteSwitch(engine.DeleteSwitchRequest{Name: "prod", Force: true}); !errors.Is(err, errBroken) {
 		t.Errorf("a switch with a port that cannot be removed: %v", err)
 	}
 	if _, err := l.Port(context.Background(), ports[1].ID); err != nil {

@@ -161,7 +161,7 @@ func TestOwnChangesAreNoDrift(t *testing.T) {
 		if _, err := other.SetSwitch(ctx, "prod", engine.SwitchChange{Notes: &notes}); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := l.AddSwitch(ctx, vswitch.Switch{Name: "lan", Uplink: "nic0", HostAccess: &access}); err != nil {
+		if _, err := l.AddSwitch(ctx, engine.AddSwitchRequest{Switch: vswitch.Switch{Name: "lan", Uplink: "nic0", HostAccess: &access}}); err != nil {
 			t.Fatal(err)
 		}
 		for i := range 8 {
@@ -169,7 +169,7 @@ func TestOwnChangesAreNoDrift(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := l.DeleteSwitch(ctx, "lan", false); err != nil {
+		if err := l.deleteSwitch(engine.DeleteSwitchRequest{Name: "lan"}); err != nil {
 			t.Fatal(err)
 		}
 	}

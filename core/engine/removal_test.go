@@ -28,7 +28,7 @@ func TestManyRemovedWithFaults(t *testing.T) {
 			_, err := l.GC(ctx, engine.GCRequest{Network: "net"})
 			return err
 		},
-		"delete by force": func(l *lab) error { return l.DeleteSwitch(ctx, "prod", true) },
+		"delete by force": func(l *lab) error { return l.deleteSwitch(engine.DeleteSwitchRequest{Name: "prod", Force: true}) },
 	}
 	for name, verb := range verbs {
 		for _, caps := range []kernel.Capabilities{allCapabilities(), unlocked} {
@@ -55,7 +55,7 @@ func TestManyRemovedWithFaults(t *testing.T) {
 						_, err := l.GC(ctx, engine.GCRequest{Network: "net"})
 						must(t, err)
 						l.wantNoGuests()
-						_ = l.DeleteSwitch(ctx, "prod", true)
+						_ = l.deleteSwitch(engine.DeleteSwitchRequest{Name: "prod", Force: true})
 						l.wantClean(pristine)
 					}
 				})
@@ -107,7 +107,7 @@ func TestGCAmongOthers(t *testing.T) {
 	case <-time.After(2 * time.Minute):
 		t.Fatal("deadlock")
 	}
-	must(t, l.DeleteSwitch(ctx, "prod", true))
+	must(t, l.deleteSwitch(engine.DeleteSwitchRequest{Name: "prod", Force: true}))
 	l.wantNoGuests()
 }
 
@@ -126,7 +126,7 @@ func TestManyStale(t *testing.T) {
 	})
 	_, err := e.SetMACPool(ctx, vswitch.MACRange{First: vswitch.MAC{0x0a, 0x50, 0x42}, Last: vswitch.MAC{0x0a, 0x50, 0x42, 0, 0xff, 0xff}})
 	must(t, err)
-	_, err = e.AddSwitch(ctx, vswitch.Switch{Name: "lab", Type: vswitch.Private})
+	_, err = e.AddSwitch(ctx, engine.AddSwitchRequest{Switch: vswitch.Switch{Name: "lab", Type: vswitch.Private}})
 	must(t, err)
 	pristine := linksHere(t)
 	const ports = 1000

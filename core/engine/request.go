@@ -69,6 +69,19 @@ type AddSwitchRequest struct {
 	Yes bool `json:"yes,omitempty"`
 }
 
+// DeleteSwitchRequest names a switch that is to go.
+type DeleteSwitchRequest struct {
+	Name string `json:"name"`
+	// Force detaches the guests that are attached to it.
+	Force bool `json:"force,omitempty"`
+}
+
+// DeleteSwitchReport tells what came of the host's things on the uplink.
+type DeleteSwitchReport struct {
+	// Warnings are what the user should know of what the verb has done.
+	Warnings []string `json:"warnings,omitempty"`
+}
+
 // SwitchChange is what `switch set` changes; nil fields stay as they are.
 type SwitchChange struct {
 	Type       *vswitch.SwitchType `json:"type,omitempty"`

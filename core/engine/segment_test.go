@@ -83,7 +83,7 @@ func TestSwitchGrowsAndShrinks(t *testing.T) {
 	if got := l.segmentsOf("prod"); got != 1 {
 		t.Errorf("%d bridges are left for one port:\n%s", got, l.kernel)
 	}
-	must(t, l.DeleteSwitch(context.Background(), "prod", true))
+	must(t, l.deleteSwitch(engine.DeleteSwitchRequest{Name: "prod", Force: true}))
 	l.wantClean(pristine)
 }
 
@@ -119,7 +119,7 @@ func TestSwitchOf1200Ports(t *testing.T) {
 	if got := l.segmentsOf("prod"); got != 1 {
 		t.Errorf("%d bridges for no port", got)
 	}
-	must(t, l.DeleteSwitch(context.Background(), "prod", false))
+	must(t, l.deleteSwitch(engine.DeleteSwitchRequest{Name: "prod"}))
 	for i := 8; i < n; i++ {
 		l.kernel.RemoveNetns(netns(i))
 	}
@@ -290,7 +290,7 @@ func TestKilledWhileGrowingAndShrinking(t *testing.T) {
 		"attach":     {full(3), func(l *lab) error { _, err := l.Attach(ctx, request(3)); return err }},
 		"detach":     {full(4), func(l *lab) error { return l.Detach(ctx, owner(3)) }},
 		"shrink":     {func(l *lab) { full(3)(l); l.mustDetach(0) }, func(l *lab) error { return l.Detach(ctx, owner(2)) }},
-		"delete":     {full(5), func(l *lab) error { return l.DeleteSwitch(ctx, "prod", true) }},
+		"delete":     {full(5), func(l *lab) error { return l.deleteSwitch(engine.DeleteSwitchRequest{Name: "prod", Force: true}) }},
 		"MTU": {full(3), func(l *lab) error {
 			_, err := l.SetSwitch(ctx, "prod", engine.SwitchChange{MTU: ptr(1400)})
 			return err
@@ -317,7 +317,7 @@ func TestKilledWhileGrowingAndShrinking(t *testing.T) {
 					for i := range 6 {
 						l.mustDetach(i)
 					}
-					if err := l.DeleteSwitch(ctx, "prod", false); err != nil && !errors.Is(err, vswitch.NotFound) {
+					if err := l.deleteSwitch(engine.DeleteSwitchRequest{Name: "prod"}); err != nil && !errors.Is(err, vswitch.NotFound) {
 						t.Errorf("step %d: delete: %v", n, err)
 					}
 					l.wantClean(pristine)

@@ -20,16 +20,10 @@ const allSwitches = ""
 
 // AddSwitch makes a switch. One that exists and agrees with what the definition
 // says, whatever it leaves out, is brought to what it should be and returned; one
-// that disagrees is a Conflict.
-// PowerShell twin: New-VMSwitch.
-func (e *Engine) AddSwitch(ctx context.Context, s vswitch.Switch) (SwitchStatus, error) {
-	return e.AddSwitchWith(ctx, AddSwitchRequest{Switch: s})
-}
-
-// AddSwitchWith is AddSwitch with consent. Without it a switch that takes the host's
-// default route, or a NIC that a running network manager holds, is UplinkInUse, with
-// what would be lost and what to do.
-func (e *Engine) AddSwitchWith(ctx context.Context, req AddSwitchRequest) (SwitchStatus, error) {
+// that disagrees is a Conflict. Without consent one that takes the host's default
+// route, or a NIC that a running network manager holds, is UplinkInUse, with what would
+// be lost and what to do. PowerShell twin: New-VMSwitch.
+func (e *Engine) AddSwitch(ctx context.Context, req AddSwitchRequest) (SwitchStatus, error) {
 	s := req.Switch
 	object := "switch " + s.Name
 	if err := s.Validate(); err != nil {

@@ -27,7 +27,7 @@ func TestAddSwitchAgain(t *testing.T) {
 	l.mustAdd(bare) // says nothing that is not so
 	other := internal()
 	other.Masquerade = vswitch.Masquerade{IPv4: true}
-	_, err := l.AddSwitch(context.Background(), other)
+	_, err := l.AddSwitch(context.Background(), engine.AddSwitchRequest{Switch: other})
 	wantKind(t, err, vswitch.Conflict)
 	if !strings.Contains(err.Error(), "masquerade is on, not ipv4") {
 		t.Errorf("the conflict is not named: %v", err)
@@ -57,9 +57,9 @@ func TestExternalSwitch(t *testing.T) {
 	if err != nil || nic.Master != "pb-lan" || nic.MTU != 9000 {
 		t.Errorf("the uplink is %+v, %v", nic, err)
 	}
-	_, err = l.AddSwitch(context.Background(), vswitch.Switch{Name: "lan2", Uplink: "nic0"})
+	_, err = l.AddSwitch(context.Background(), engine.AddSwitchRequest{Switch: vswitch.Switch{Name: "lan2", Uplink: "nic0"}})
 	wantKind(t, err, vswitch.UplinkInUse)
-	if err := l.DeleteSwitch(context.Background(), "lan", false); err != nil {
+	if err := l.deleteSwitch(engine.DeleteSwitchRequest{Name: "lan"}); err != nil {
 		t.Fatal(err)
 	}
 	l.wantClean(pristine)
@@ -96,7 +96,7 @@ func TestUplinkRefused(t *testing.T) {
 				l.kernel.AddNetdev(kernel.Netdev{Name: "mv0", Kind: "macvlan", Lower: "nic9", MTU: 1500, Ethernet: true})
 			}
 			before := l.kernel.String()
-			_, err := l.AddSwitch(context.Background(), vswitch.Switch{Name: "lan", Uplink: "nic9", MTU: 1800})
+			_, err := l.AddSwitch(context.Background(), engine.AddSwitchRequest{Switch: vswitch.Switch{Name: "lan", Uplink: "nic9", MTU: 1800}})
 			wantKind(t, err, c.kind)
 			if err != nil && !strings.Contains(err.Error(), c.reason) {
 				t.Errorf("the reason %q is not in: %v", c.reason, err)
@@ -124,7 +124,7 @@ func TestCapabilityMissing(t *testing.T) {
 			c.lacks(&caps)
 			l := newLabWith(t, caps)
 			pristine := l.kernel.String()
-			_, err := l.AddSwitch(context.Background(), c.s)
+			_, err := l.AddSwitch(context.Background(), engine.AddSwitchRequest{Switch: c.s})
 			wantKind(t, err, vswitch.CapabilityMissing)
 			if err != nil && !strings.Contains(err.Error(), c.symbol) {
 				t.Errorf("%q is not named in: %v", c.symbol, err)
@@ -156,7 +156,7 @@ func TestGuardWithoutLockedPorts(t *testing.T) {
 	if port, err := l.Port(context.Background(), a.Port.ID); err != nil || len(port.Drift) > 0 {
 		t.Errorf("a guarded port drifts from the start: %v, %v", port.Drift, err)
 	}
-	if err := l.DeleteSwitch(context.Background(), "prod", true); err != nil {
+	if err := l.deleteSwitch(engine.DeleteSwitchRequest{Name: "prod", Force: true}); err != nil {
 		t.Fatal(err)
 	}
 	l.wantClean(pristine)
@@ -228,7 +228,7 @@ func TestSetSwitch(t *testing.T) {
 					t.Errorf("%q is still in\n%s", w, picture)
 				}
 			}
-			if err := l.DeleteSwitch(context.Background(), "prod", false); err != nil {
+			if err := l.deleteSwitch(engine.DeleteSwitchRequest{Name: "prod"}); err != nil {
 				t.Fatal(err)
 			}
 			l.wantClean(pristine)
@@ -242,18 +242,18 @@ func TestDeleteSwitchInUse(t *testing.T) {
 	l := newLab(t)
 	pristine := l.kernel.String()
 	a := l.mustAttach(request(0))
-	err := l.DeleteSwitch(context.Background(), "prod", false)
+	err := l.deleteSwitch(engine.DeleteSwitchRequest{Name: "prod"})
 	wantKind(t, err, vswitch.InUse)
 	for _, w := range []string{a.Port.ID, "container c0", "--force"} {
 		if !strings.Contains(err.Error(), w) {
 			t.Errorf("%q is not in: %v", w, err)
 		}
 	}
-	if err := l.DeleteSwitch(context.Background(), "prod", true); err != nil {
+	if err := l.deleteSwitch(engine.DeleteSwitchRequest{Name: "prod", Force: true}); err != nil {
 		t.Fatal(err)
 	}
 	l.wantClean(pristine)
-	wantKind(t, l.DeleteSwitch(context.Background(), "prod", true), vswitch.NotFound)
+	wantKind(t, l.deleteSwitch(engine.DeleteSwitchRequest{Name: "prod", Force: true}), vswitch.NotFound)
 }
 
 // The rules of all switches share a table: it goes with the last of them.
@@ -264,7 +264,7 @@ func TestRulesGoWithTheLastSwitch(t *testing.T) {
 	one := l.kernel.String()
 	l.mustAdd(vswitch.Switch{Name: "lab", Type: vswitch.Private})
 	for _, step := range []struct{ name, want string }{{"lab", one}, {"prod", pristine}} {
-		if err := l.DeleteSwitch(context.Background(), step.name, false); err != nil {
+		if err := l.deleteSwitch(engine.DeleteSwitchRequest{Name: step.name}); err != nil {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff(step.want, l.kernel.String()); diff != "" {

@@ -156,28 +156,29 @@ func (c SwitchChange) apply(s vswitch.Switch) vswitch.Switch {
 }
 
 // DeleteSwitch removes a switch. One with guests' ports is InUse, naming them,
-// unless force detaches them first. Deleting what is not there is NotFound.
-// PowerShell twin: Remove-VMSwitch.
-func (e *Engine) DeleteSwitch(ctx context.Context, name string, force bool) error {
-	unlock, err := e.lockSwitches(name)
+// unless Force detaches them first. Deleting what is not there is NotFound. What the
+// host had on the uplink goes back there. PowerShell twin: Remove-VMSwitch.
+func (e *Engine) DeleteSwitch(ctx context.Context, req DeleteSwitchRequest) (DeleteSwitchReport, error) {
+	object := "switch " + req.Name
+	unlock, err := e.lockSwitches(req.Name)
 	if err != nil {
-		return fault("switch delete", "switch "+name, err)
+		return DeleteSwitchReport{}, fault("switch delete", object, err)
 	}
 	defer unlock()
-	return fault("switch delete", "switch "+name, e.deleteSwitch(ctx, name, force))
+	return DeleteSwitchReport{}, fault("switch delete", object, e.deleteSwitch(ctx, req))
 }
 
-func (e *Engine) deleteSwitch(ctx context.Context, name string, force bool) error {
-	r, err := e.record(name)
+func (e *Engine) deleteSwitch(ctx context.Context, req DeleteSwitchRequest) error {
+	r, err := e.record(req.Name)
 	if err != nil {
 		return err
 	}
-	ports, err := e.portsOn(name)
+	ports, err := e.portsOn(req.Name)
 	if err != nil {
 		return err
 	}
-	if len(ports) > 0 && !force {
-		return holders(name, ports)
+	if len(ports) > 0 && !req.Force {
+		return holders(req.Name, ports)
 	}
 	var ids []string
 	for _, p := range ports {

@@ -102,7 +102,7 @@ func (w *walker) walk(steps int) {
 		}
 	}
 	for _, name := range walkSwitches() {
-		if err := w.DeleteSwitch(context.Background(), name, true); err != nil && !errors.Is(err, vswitch.NotFound) {
+		if _, err := w.DeleteSwitch(context.Background(), engine.DeleteSwitchRequest{Name: name, Force: true}); err != nil && !errors.Is(err, vswitch.NotFound) {
 			w.t.Fatal(err)
 		}
 	}
@@ -133,7 +133,10 @@ func (w *walker) verb() (string, func() error) {
 	switch w.random.IntN(8) {
 	case 0:
 		force := w.random.IntN(2) == 0
-		return "delete " + name, func() error { return w.DeleteSwitch(ctx, name, force) }
+		return "delete " + name, func() error {
+			_, err := w.DeleteSwitch(ctx, engine.DeleteSwitchRequest{Name: name, Force: force})
+			return err
+		}
 	case 1:
 		return fmt.Sprint("detach ", guest), func() error { return w.Detach(ctx, w.owner(guest)) }
 	case 2:
@@ -145,7 +148,7 @@ func (w *walker) verb() (string, func() error) {
 		return fmt.Sprintf("attach %d to %s", guest, name), func() error { _, err := w.Attach(ctx, req); return err }
 	case 5:
 		s := w.definition(name)
-		return fmt.Sprintf("add %+v", s), func() error { _, err := w.AddSwitch(ctx, s); return err }
+		return fmt.Sprintf("add %+v", s), func() error { _, err := w.AddSwitch(ctx, engine.AddSwitchRequest{Switch: s}); return err }
 	default:
 		s := w.definition(name)
 		change := engine.SwitchChange{
