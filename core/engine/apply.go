@@ -40,10 +40,8 @@ func (e *Engine) Apply(ctx context.Context, req ApplyRequest) (ConfigDiff, error
 		if err := e.finish(ctx, a); err != nil {
 			return err
 		}
-		for _, p := range a.detach {
-			if err := e.detach(ctx, p.Owner); err != nil {
-				return err
-			}
+		if _, err := e.remove(ctx, idsOf(a.detach), removal{goes: anyPort, blind: true}); err != nil {
+			return err
 		}
 		return e.carryOut(ctx, a.transaction())
 	})

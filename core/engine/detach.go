@@ -23,18 +23,10 @@ func (e *Engine) Detach(ctx context.Context, owner vswitch.Owner) error {
 // detachAndShrink detaches an owner and removes the segments that its switch can do
 // without then. The caller holds no lock of a switch.
 func (e *Engine) detachAndShrink(ctx context.Context, owner vswitch.Owner) error {
-	var outgrown []string
-	_, err := e.remove(ctx, []string{owner.PortID()}, removal{
-		goes: anyPort, blind: true, outgrown: func(name string) { outgrown = append(outgrown, name) },
-	})
+	outgrown, err := e.detachTogether(ctx, owner)
 	for _, name := range outgrown {
 		_ = e.shrink(ctx, name) // the owner is detached; GC tries again and tells
 	}
-	return err
-}
-
-func (e *Engine) detach(ctx context.Context, owner vswitch.Owner) error {
-	_, err := e.remove(ctx, []string{owner.PortID()}, removal{goes: anyPort, blind: true})
 	return err
 }
 

@@ -97,7 +97,7 @@ func (x examination) findings() []Finding {
 		x.kernelVersion, x.capabilities, x.ipv6,
 		x.forwardedFrames, x.forwardedPackets, x.legacyTables, x.firewalld,
 		x.forwarding, x.routerAdvertisements, x.reversePath,
-		x.managers, x.neighbours, x.connections,
+		x.managers, x.neighbours, x.backlog, x.connections,
 	} {
 		all = append(all, check()...)
 	}

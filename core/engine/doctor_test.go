@@ -105,7 +105,16 @@ func TestDoctor(t *testing.T) {
 					l.mustAttach(engine.AttachRequest{Owner: owner(i), Switch: "lan"})
 				}
 			},
-			want: []string{"blocks neighbour-table"}, mend: "net.ipv4.neigh.default.gc_thresh3=16",
+			want: []string{"blocks neighbour-table"}, mend: "net.ipv4.neigh.default.gc_thresh3=32",
+		},
+		"a short backlog": {
+			switches: []vswitch.Switch{lan}, set: func(h *kernel.Host) { h.Sysctls["net/core/netdev_max_backlog"] = "11" },
+			lab: func(l *lab) {
+				for i := range 3 {
+					l.mustAttach(engine.AttachRequest{Owner: owner(i), Switch: "lan"})
+				}
+			},
+			want: []string{"note backlog"}, mend: "net.core.netdev_max_backlog=32",
 		},
 		"full of connections": {
 			switches: []vswitch.Switch{internal()}, set: func(h *kernel.Host) {

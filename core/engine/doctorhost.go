@@ -258,23 +258,48 @@ func (x examination) neighbours() (all []Finding) {
 		key := "net/" + family + "/neigh/default/gc_thresh"
 		soft, errSoft := strconv.Atoi(x.host.Sysctls[key+"2"])
 		hard, errHard := strconv.Atoi(x.host.Sysctls[key+"3"])
-		n := guests[family]
+		// The table is one for all namespaces: the host's entry for the guest is in it, and
+		// the guest's for the gateway.
+		n := 2 * guests[family]
 		if errSoft != nil || errHard != nil || n <= soft {
 			continue
 		}
 		f := Finding{
 			Severity: Warning, Check: "neighbour-table",
-			What: fmt.Sprintf("%d guests on switches with a gateway, and room for %d neighbours (%s3)", n, hard, strings.ReplaceAll(key, "/", ".")),
+			What: fmt.Sprintf("%d guests on switches with a gateway need %d neighbours, and there is room for %d (%s3)", n/2, n, hard, strings.ReplaceAll(key, "/", ".")),
 			Why:  "the kernel forgets guests that it talks to, and asks for them again and again",
 		}
 		if n > hard {
-			f.Severity, f.Why = Blocks, "the host cannot reach more guests than that at a time: neighbour table overflow"
+			f.Severity, f.Why = Blocks, "the host and guests cannot reach more neighbours than that at a time, in all namespaces together: neighbour table overflow"
 		}
 		room := 1 << bits.Len(uint(4*n))
 		f.Mend = []string{fmt.Sprintf("sysctl -w %[1]s1=%[2]d %[1]s2=%[3]d %[1]s3=%[4]d", strings.ReplaceAll(key, "/", "."), room/4, room/2, room)}
 		all = append(all, f)
 	}
 	return all
+}
+
+// backlog is about broadcasts on switches with many guests: each copy waits in the queue
+// of its processor, and what finds no room in it is lost, which are always the same
+// guests' copies. At a time two segments flood.
+func (x examination) backlog() []Finding {
+	room, err := strconv.Atoi(x.host.Sysctls["net/core/netdev_max_backlog"])
+	if err != nil {
+		return nil
+	}
+	most, flooded := 0, 2*vswitch.DefaultSegmentSizes().Further
+	for _, n := range x.ports {
+		most = max(most, min(n, flooded))
+	}
+	const broadcasts = 4 // that may come together before a copy is lost
+	if most*broadcasts <= room {
+		return nil
+	}
+	return []Finding{{
+		Severity: Note, Check: "backlog", What: fmt.Sprintf("a broadcast makes up to %d copies at a time, and a processor queues %d (net.core.netdev_max_backlog)", most, room),
+		Why:  "of broadcasts that come together, as many guests' ARP requests at their start, some guests get none",
+		Mend: []string{fmt.Sprintf("sysctl -w net.core.netdev_max_backlog=%d", 1<<bits.Len(uint(2*broadcasts*most-1)))},
+	}}
 }
 
 // connections is about the table that masquerade needs an entry of for each flow.

@@ -19,6 +19,7 @@ type Engine struct {
 	sizes  vswitch.SegmentSizes
 	// resident is what Keep has done; nil in a process that comes and goes.
 	resident atomic.Pointer[ledger]
+	leaving  leaving
 }
 
 // Config is what an engine works with. Now is the clock; nil means time.Now.

@@ -25,6 +25,13 @@ type removal struct {
 
 func anyPort(vswitch.Port) bool { return true }
 
+func idsOf(ports []vswitch.Port) (ids []string) {
+	for _, p := range ports {
+		ids = append(ids, p.ID)
+	}
+	return ids
+}
+
 // removedTogether bounds how many ports are locked at a time, and with that how long
 // one of them that is wanted again has to wait: 128 take the kernel 0.1 s.
 const removedTogether = 128
@@ -44,6 +51,12 @@ func (e *Engine) removeTogether(ctx context.Context, ids []string, r removal) (g
 	if lockErr == nil {
 		defer unlock()
 	}
+	return e.removeHeld(ctx, ids, r, lockErr)
+}
+
+// removeHeld is removeTogether of ports whose locks are held, unless lockErr tells why
+// they are not.
+func (e *Engine) removeHeld(ctx context.Context, ids []string, r removal, lockErr error) (gone []string, err error) {
 	found, viewErr := e.recall(ids)
 	unsure := errors.Join(viewErr, lockErr)
 	if unsure != nil && !r.blind {

@@ -180,11 +180,7 @@ func (e *Engine) deleteSwitch(ctx context.Context, req DeleteSwitchRequest) erro
 	if len(ports) > 0 && !req.Force {
 		return holders(req.Name, ports)
 	}
-	var ids []string
-	for _, p := range ports {
-		ids = append(ids, p.ID)
-	}
-	if _, err := e.remove(ctx, ids, removal{goes: anyPort}); err != nil {
+	if _, err := e.remove(ctx, idsOf(ports), removal{goes: anyPort}); err != nil {
 		return err
 	}
 	caps, err := e.capabilities(ctx)

@@ -105,6 +105,7 @@ func hostSysctls() []string {
 		"net/ipv4/conf/all/rp_filter",
 		"net/ipv4/neigh/default/gc_thresh2", "net/ipv4/neigh/default/gc_thresh3",
 		"net/ipv6/neigh/default/gc_thresh2", "net/ipv6/neigh/default/gc_thresh3",
+		"net/core/netdev_max_backlog",
 		"net/netfilter/nf_conntrack_count", "net/netfilter/nf_conntrack_max",
 		"kernel/modules_disabled",
 	}

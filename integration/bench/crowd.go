@@ -5,12 +5,14 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // crowd is what a switch of ours costs with many more ports than a bridge takes.
 type crowd struct {
-	ports int
-	perMB float64 // of memory, each container with its namespace and its pair
+	ports    int
+	perMB    float64 // of memory, each container with its namespace and its pair
+	deletion float64 // of the switch with all of them, in seconds
 }
 
 // gather puts containers on the switch of ours, each with a namespace of its own, until
@@ -45,7 +47,12 @@ func gather(cs []*contender, o options) (crowd, error) {
 			return crowd{}, err
 		}
 	}
-	return crowd{ports: o.crowd, perMB: (before - after) / float64(more)}, nil
+	fmt.Fprintf(os.Stderr, "bench: the switch goes with its %d ports\n", o.crowd)
+	start := time.Now()
+	if _, err := us.host.Patchbay("switch", "delete", "bench", "--force"); err != nil {
+		return crowd{}, err
+	}
+	return crowd{ports: o.crowd, perMB: (before - after) / float64(more), deletion: time.Since(start).Seconds()}, nil
 }
 
 // available is the machine's free memory in MB; what else runs counts too.

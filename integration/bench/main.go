@@ -17,8 +17,8 @@ import (
 
 // options are the flags.
 type options struct {
-	n, rounds, ports, conc, crowd int
-	out                           string
+	n, rounds, ports, conc, crowd, stampede int
+	out                                     string
 }
 
 func main() {
@@ -27,6 +27,7 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 3, "rounds")
 	flag.IntVar(&o.ports, "ports", 1000, "ports already on each switch in the second part; 0 leaves it out")
 	flag.IntVar(&o.crowd, "crowd", 0, "containers, each with a namespace, on one switch of ours in the third part, as 5000; 0 leaves it out")
+	flag.IntVar(&o.stampede, "stampede", 100, "containers that are deleted at the same moment; 0 leaves that part out")
 	flag.IntVar(&o.conc, "conc", 8, "ADDs at a time in the concurrent part")
 	flag.StringVar(&o.out, "o", "docs/performance.md", "write the tables into this `file`, between its markers; empty: only print them")
 	flag.Parse()
@@ -34,7 +35,7 @@ func main() {
 	case os.Getuid() != 0:
 		fmt.Fprintln(os.Stderr, "bench: network namespaces need root; run `sudo make bench`")
 		os.Exit(1)
-	case o.n < 1 || o.rounds < 1 || o.conc < 1 || o.ports < 0 || o.ports > 1000 || o.crowd < 0:
+	case o.n < 1 || o.rounds < 1 || o.conc < 1 || o.ports < 0 || o.ports > 1000 || o.crowd < 0 || o.stampede < 0:
 		fmt.Fprintln(os.Stderr, "bench: -n, -rounds and -conc are at least 1, -ports at most 1000 (a bridge takes 1023)")
 		os.Exit(1)
 	}
@@ -67,6 +68,9 @@ func run(o options) (err error) {
 	if o.ports > 0 {
 		levels = append(levels, o.ports)
 	}
+	if err := stampede(cs, o); err != nil {
+		return err
+	}
 	for _, level := range levels {
 		if err := populate(cs, level); err != nil {
 			return err
@@ -92,11 +96,11 @@ func run(o options) (err error) {
 		return err
 	}
 	s.many = many
-	r, err := measureRest(find(cs, resident).daemon, levels[len(levels)-1])
+	s.still, err = measureRest(find(cs, resident).daemon, levels[len(levels)-1])
 	if err != nil {
 		return err
 	}
-	text := report(cs, levels, o, s, r) + fmt.Sprintf("\n%s, %.0f s in all, by `make bench` (`bin/bench %s`).\n",
+	text := report(cs, levels, o, s) + fmt.Sprintf("\n%s, %.0f s in all, by `make bench` (`bin/bench %s`).\n",
 		time.Now().UTC().Format("2006-01-02"), time.Since(start).Seconds(), strings.Join(flags(), " "))
 	fmt.Print(text)
 	return write(o.out, text)

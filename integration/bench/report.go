@@ -9,7 +9,7 @@ import (
 )
 
 // report renders the tables as Markdown.
-func report(cs []*contender, levels []int, o options, s startup, r rest) string {
+func report(cs []*contender, levels []int, o options, s startup) string {
 	var b strings.Builder
 	for _, ports := range levels {
 		fmt.Fprintf(&b, "| with %d ports | ADD p50 (p90) ms | x floor | x reference | DEL p50 (p90) ms | x floor | ADD/s, %d at a time | x reference |\n", ports, o.conc)
@@ -22,17 +22,20 @@ func report(cs []*contender, levels []int, o options, s startup, r rest) string 
 		}
 		b.WriteString("\n")
 	}
+	if o.stampede > 0 {
+		b.WriteString(stampedeTable(cs, o.stampede))
+	}
 	if s.many.ports > 0 {
 		b.WriteString(s.many.words(find(cs, ours)) + "\n")
 	}
-	b.WriteString(bars(cs, levels, s, r))
+	b.WriteString(bars(cs, levels, o, s))
 	fmt.Fprintf(&b, "\nMedians of %d containers in %d rounds; the floor is the same kernel work done through netlink in one resident process,\nthe reference is containernetworking/plugins %s with a gateway and no masquerade.\n%s.\n",
 		o.n*o.rounds, o.rounds, pluginsVersion(), machine())
 	return b.String()
 }
 
 // bars sets our figures beside what was promised.
-func bars(cs []*contender, levels []int, s startup, r rest) string {
+func bars(cs []*contender, levels []int, o options, s startup) string {
 	us, nat, by := find(cs, ours), find(cs, oursNAT), find(cs, resident)
 	var b strings.Builder
 	b.WriteString("| what | measured | bar |\n|---|---|---|\n")
@@ -56,13 +59,18 @@ func bars(cs []*contender, levels []int, s startup, r rest) string {
 	}
 	if s.many.ports > 0 {
 		row(fmt.Sprintf("ADD with %d ports / with none", s.many.ports), ratio(us.at(s.many.ports, "add", 50), us.at(0, "add", 50)), "", true, 1.6)
+		row(fmt.Sprintf("switch delete --force with %d ports", s.many.ports), s.many.deletion, " s", true, float64(s.many.ports)/500)
 		row(fmt.Sprintf("memory of each of %d containers, namespace included", s.many.ports), s.many.perMB, " MB", true, 0.4)
 	}
 	row("ADD/s / reference", us.over(cs, reference, 0, "add/s"), "", false, 2.5)
 	row("DEL / floor", us.over(cs, theFloor, 0, "del"), "", true, 1.1)
+	if n := o.stampede; n > 0 {
+		row(fmt.Sprintf("%d deleted at once / reference", n), us.over(cs, reference, n, "stampede"), "", true, 0.25)
+		row(fmt.Sprintf("%d deleted at once with patchbayd / reference", n), by.over(cs, reference, n, "stampede"), "", true, 0.25)
+	}
 	row("DEL with patchbayd / floor", by.over(cs, theFloor, 0, "del"), "", true, 0.25)
-	row(fmt.Sprintf("patchbayd resident with %d ports", r.ports), r.residentMB, " MB", true, 60)
-	row(fmt.Sprintf("patchbayd waking up, in %.0f s at rest", r.seconds), float64(r.wakeups), "", true, 0)
+	row(fmt.Sprintf("patchbayd resident with %d ports", s.still.ports), s.still.residentMB, " MB", true, 60)
+	row(fmt.Sprintf("patchbayd waking up, in %.0f s at rest", s.still.seconds), float64(s.still.wakeups), "", true, 0)
 	row("CNI binary", s.sizeMB, " MB", true, 12)
 	row(fmt.Sprintf("VERSION (%.2f ms) / an empty static Go program (%.2f ms)", s.version, s.empty), ratio(s.version, s.empty), "", true, 2.5)
 	return b.String()

@@ -14,6 +14,7 @@ import (
 // startup compares the plugin's VERSION with a program that does nothing.
 type startup struct {
 	many           crowd // besides
+	still          rest  // besides
 	sizeMB         float64
 	version, empty float64 // ms
 }

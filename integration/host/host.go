@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/containernetworking/cni/libcni"
@@ -107,16 +108,25 @@ func (h *Host) Container(id string) (*Container, error) {
 	return c, nil
 }
 
-// Close lets all namespaces of the host go.
+// Close lets all namespaces of the host go, several at a time: each unmounting waits
+// for the kernel, and there may be thousands.
 func (h *Host) Close() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	var errs []error
+	all := slices.Clone(h.others)
 	for _, c := range h.containers {
-		errs = append(errs, c.Close())
+		all = append(all, c.Netns)
 	}
-	for _, n := range h.others {
-		errs = append(errs, n.Close())
+	const workers = 16
+	var group sync.WaitGroup
+	errs := make([]error, workers)
+	for w := range workers {
+		group.Go(func() {
+			for i := w; i < len(all); i += workers {
+				errs[w] = errors.Join(errs[w], all[i].Close())
+			}
+		})
 	}
+	group.Wait()
 	return errors.Join(append(errs, h.Netns.Close())...)
 }
