@@ -97,7 +97,11 @@ type Port struct {
 	StaticMAC bool `json:"staticMAC,omitempty"`
 	// MACSpoofing lets the owner send from any source address.
 	MACSpoofing bool `json:"macSpoofing,omitempty"`
-	MTU         int  `json:"mtu"`
+	// VLAN is what the port does with VLANs.
+	VLAN PortVLAN `json:"vlan,omitzero"`
+	// Isolated ports of a switch do not hear each other, whatever VLAN they are in.
+	Isolated bool `json:"isolated,omitempty"`
+	MTU      int  `json:"mtu"`
 	// Netdev is the switch end: ID for a pair that we made, another name for a
 	// netdev that somebody else made and we only attached (Adopted).
 	Netdev    string    `json:"netdev"`

@@ -3,6 +3,7 @@ package vswitch
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -20,6 +21,9 @@ func UnmarshalStrict(data []byte, v any) error {
 	}
 	d := json.NewDecoder(bytes.NewReader(data))
 	if err := d.Decode(v); err != nil {
+		if e := (*Error)(nil); errors.As(err, &e) {
+			return err // of a value that knows better
+		}
 		return &Error{Kind: Invalid, Err: err}
 	}
 	if _, err := d.Token(); err != io.EOF {

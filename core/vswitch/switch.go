@@ -155,7 +155,7 @@ func (s Switch) validateVLAN(p *problems, object string) {
 	if s.VLAN == 0 {
 		return
 	}
-	if s.VLAN < 0 || s.VLAN > 4094 {
+	if s.VLAN < 0 || s.VLAN > MaxVLAN {
 		p.found(VLANRange, object, "VLAN %d is outside 1-4094", s.VLAN).in("vlan")
 	}
 	if s.Type == Private {
