@@ -88,6 +88,7 @@ func (c *config) request(args *skel.CmdArgs, prev *types100.Result) (engine.Atta
 	req := engine.AttachRequest{
 		Owner: ownerOf(c.Name, args), Switch: c.Switch, Define: c.define,
 		MAC: w.mac, MTU: c.MTU, MACSpoofing: c.MACSpoofing, DAD: c.IPAM.DAD,
+		VLAN: c.VLAN, Isolated: c.PortIsolation,
 	}
 	if err := usable(req.Owner); err != nil {
 		return req, err

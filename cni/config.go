@@ -24,9 +24,12 @@ type config struct {
 
 	MTU         int
 	MACSpoofing bool
-	IPAM        ipamConfig
-	Args        cniArgs
-	Runtime     runtimeConfig
+	// VLAN is nil where the configuration leaves it to the switch.
+	VLAN          *vswitch.PortVLAN
+	PortIsolation bool
+	IPAM          ipamConfig
+	Args          cniArgs
+	Runtime       runtimeConfig
 }
 
 // runtimeConfig is what the runtime fills in for declared capabilities.
@@ -45,13 +48,13 @@ type cniArgs struct {
 // knownKeys are the specification's keys and ours; "cni.dev/" begins more.
 func knownKeys() []string {
 	return []string{
-		"switch", "mtu", "macSpoofing", "ipam", "dns", "args", "runtimeConfig", "capabilities", "prevResult",
+		"switch", "mtu", "macSpoofing", "vlan", "vlanTrunk", "portIsolation", "ipam", "dns", "args", "runtimeConfig", "capabilities", "prevResult",
 		"cniVersion", "cniVersions", "name", "type", "disableCheck", "disableGC", "loadOnlyInlinedPlugins",
 	}
 }
 
 // laterKeys are keys whose time has not come: refused by name, never ignored.
-func laterKeys() []string { return []string{"bandwidth", "vlan", "vlanTrunk"} }
+func laterKeys() []string { return []string{"bandwidth"} }
 
 // parse reads and validates a configuration. It touches nothing. Each key is
 // decoded by itself: a plugin lives for milliseconds, and decoding the library's
@@ -76,6 +79,7 @@ func parse(data []byte) (*config, error) {
 		{"capabilities", &c.Capabilities},
 		{"mtu", &c.MTU},
 		{"macSpoofing", &c.MACSpoofing},
+		{"portIsolation", &c.PortIsolation},
 	} {
 		if raw, given := keys[field.key]; given {
 			if err := decode(field.key, raw, field.into); err != nil {
@@ -84,6 +88,9 @@ func parse(data []byte) (*config, error) {
 		}
 	}
 	if err := c.parseSwitch(keys["switch"]); err != nil {
+		return nil, err
+	}
+	if err := c.parseVLAN(keys["vlan"], keys["vlanTrunk"]); err != nil {
 		return nil, err
 	}
 	if err := c.IPAM.parse(keys["ipam"]); err != nil {

@@ -62,7 +62,13 @@ func TestParseRefuses(t *testing.T) {
 		"switch name":          {conf(`"switch":"../x"`), types.ErrInvalidNetworkConfig, nil},
 		"misspelled key":       {conf(`"switch":"s","macspoof":true`), types.ErrUnsupportedField, []string{"macspoof", "true", "macSpoofing"}},
 		"bandwidth":            {conf(`"switch":"s","bandwidth":{"ingressRate":1}`), types.ErrUnsupportedField, []string{"bandwidth", "ingressRate", "not supported yet"}},
-		"vlan":                 {conf(`"switch":"s","vlan":5`), types.ErrUnsupportedField, []string{"vlan", "5"}},
+		"VLAN out of range":    {conf(`"switch":"s","vlan":5000`), types.ErrInvalidNetworkConfig, []string{"5000", "VLAN_RANGE"}},
+		"half a trunk":         {conf(`"switch":"s","vlanTrunk":[{"id":5}]`), types.ErrInvalidNetworkConfig, []string{"native", "vlanTrunk"}},
+		"half a private VLAN":  {conf(`"switch":"s","vlan":"isolated 100"`), types.ErrInvalidNetworkConfig, []string{"secondary", "VLAN_MODE_INCOMPLETE"}},
+		"two VLANs":            {conf(`"switch":"s","vlan":"isolated 100 101","vlanTrunk":[{"id":5}]`), types.ErrInvalidNetworkConfig, []string{"different things"}},
+		"range of a trunk":     {conf(`"switch":"s","vlan":1,"vlanTrunk":[{"minID":5}]`), types.ErrInvalidNetworkConfig, []string{"vlanTrunk[0]"}},
+		"backwards":            {conf(`"switch":"s","vlan":1,"vlanTrunk":[{"minID":9,"maxID":5}]`), types.ErrInvalidNetworkConfig, []string{"9-5", "backwards"}},
+		"misspelled in trunk":  {conf(`"switch":"s","vlan":1,"vlanTrunk":[{"minId":5,"maxID":9}]`), types.ErrUnsupportedField, []string{"minId"}},
 		"misspelled in switch": {conf(`"switch":{"name":"s","type":"internal","gatway":[]}`), types.ErrUnsupportedField, []string{"switch.gatway", "gateway"}},
 		"misspelled in ipam":   {conf(`"switch":"s","ipam":{"type":"patchbay","subnett":"10.0.0.0/24"}`), types.ErrUnsupportedField, []string{"ipam.subnett", "subnet"}},
 		"misspelled in range":  {conf(`"switch":"s","ipam":{"type":"patchbay","ranges":[[{"subnet":"10.0.0.0/24","rangestart":"10.0.0.5"}]]}`), types.ErrInvalidNetworkConfig, []string{"rangestart", "rangeStart"}},
@@ -308,5 +314,28 @@ func drive(t *testing.T, c *config, envArgs string) {
 	}
 	for _, p := range []vswitch.Port{a.Port, {Adopted: true, Owner: a.Port.Owner}} {
 		_ = listed(p, netns, prev)
+	}
+}
+
+func TestParseVLAN(t *testing.T) {
+	for keys, want := range map[string]string{
+		`"mtu":1500`: "",
+		`"vlan":10`:  "access 10",
+		`"vlan":0`:   "untagged",
+		`"vlan":{"mode":"trunk","native":1,"allowed":"10-12"}`:                 "trunk 10-12 native 1",
+		`"vlan":"community 100 102"`:                                           "community 100 102",
+		`"vlan":5,"vlanTrunk":[{"id":42},{"minID":200,"maxID":299},{"id":43}]`: "trunk 42-43,200-299 native 5",
+	} {
+		c, err := parse([]byte(conf(`"switch":"s","portIsolation":true,` + keys)))
+		if err != nil {
+			t.Errorf("%s: %v", keys, err)
+			continue
+		}
+		if !c.PortIsolation {
+			t.Errorf("%s: not isolated", keys)
+		}
+		if got := c.VLAN; got == nil && want != "" || got != nil && got.String() != want {
+			t.Errorf("%s is %v, want %q", keys, got, want)
+		}
 	}
 }

@@ -12,7 +12,7 @@ import (
 func refused() map[string]string {
 	return map[string]string{
 		"unknown key":              on(`,"macSpofing":true` + own),
-		"vlan":                     on(`,"vlan":7` + own),
+		"vlan":                     on(`,"vlan":7000` + own),
 		"typo in ipam":             on(`,"ipam":{"type":"patchbay","subnett":"10.0.0.0/24"}`),
 		"typo in switch":           conf(`"switch":{"name":"prod","typ":"internal"}` + own),
 		"no switch":                conf(`"mtu":1500` + own),

@@ -29,6 +29,7 @@ func kindMeanings() []kindMeaning {
 	return []kindMeaning{
 		{vswitch.Invalid, exitUsage, "a value is out of its range or contradicts another"},
 		{vswitch.VLANRange, exitUsage, "a VLAN id outside 1-4094"},
+		{vswitch.VLANModeIncomplete, exitUsage, "a mode of a port without the VLANs that belong to it"},
 		{vswitch.VLANNotApplicable, exitUsage, "a VLAN on a switch that the host has no port on"},
 		{vswitch.MACInvalid, exitUsage, "not a unicast MAC address"},
 		{vswitch.IPRangeInvalid, exitUsage, "a range of IP addresses that cannot be served"},

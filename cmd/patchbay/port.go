@@ -15,18 +15,18 @@ import (
 func (c *cli) portCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "port",
-		Short: "Show and delete ports",
+		Short: "Show, change and delete ports",
 		Long: `A port is a slot on a switch and belongs to an owner: a container, a virtual machine or
 the host itself. The container runtime attaches and detaches its containers through
 the CNI plugin; here one looks at the ports, and removes one that was left behind.
 
 A port is named by its ID, by its owner's id, or by the beginning of either.
-Hyper-V twins: Get- and Remove-VMNetworkAdapter.`,
+Hyper-V twins: Get- and Remove-VMNetworkAdapter, Set-VMNetworkAdapterVlan.`,
 		Example: `  patchbay port list --switch lan
   patchbay port show web-1`,
 		SuggestFor: []string{"ports", "interface", "adapter"},
 	}
-	cmd.AddCommand(c.portListCommand(), c.portShowCommand(), c.portDeleteCommand())
+	cmd.AddCommand(c.portListCommand(), c.portShowCommand(), c.portSetCommand(), c.portDeleteCommand())
 	group(cmd)
 	return cmd
 }
@@ -65,13 +65,13 @@ func portGrid(ports []vswitch.Port, sw string, t terminal) string {
 	if len(ports) == 0 {
 		return "There is no port.\n"
 	}
-	g := grid{heading: []string{"PORT", "SWITCH", "OWNER", "ENDPOINT", "MAC", "ADDRESSES"}}
+	g := grid{heading: []string{"PORT", "SWITCH", "OWNER", "ENDPOINT", "MAC", "VLAN", "ADDRESSES"}}
 	for _, p := range ports {
 		var addresses []string
 		for _, a := range p.Addresses {
 			addresses = append(addresses, a.Prefix.String())
 		}
-		g.add(p.ID, p.Switch, whiteboard.OwnerName(p.Owner), p.Owner.Endpoint, p.MAC.String(), strings.Join(addresses, ","))
+		g.add(p.ID, p.Switch, whiteboard.OwnerName(p.Owner), p.Owner.Endpoint, p.MAC.String(), vlanColumn(p), strings.Join(addresses, ","))
 	}
 	return g.render(t)
 }
@@ -116,6 +116,10 @@ func portSheet(p engine.PortStatus) *sheet {
 		s.add("MAC spoofing", "allowed")
 	} else {
 		s.add("MAC spoofing", "refused: the port sends from its own address alone")
+	}
+	s.add("VLAN", p.VLAN.String())
+	if p.Isolated {
+		s.add("Isolation", "it and other isolated ports do not hear each other")
 	}
 	s.each("Addresses", addressWords(p.Addresses))
 	if len(p.Routes) > 0 {

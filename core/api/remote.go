@@ -165,6 +165,11 @@ func (c *remote) Port(ctx context.Context, name string) (engine.PortStatus, erro
 	return ask(ctx, c, namePort, args{name}, func(v Verbs) (engine.PortStatus, error) { return v.Port(ctx, name) })
 }
 
+// SetPort is engine.Engine's.
+func (c *remote) SetPort(ctx context.Context, name string, change engine.PortChange) (engine.PortStatus, error) {
+	return ask(ctx, c, nameSetPort, args{name, change}, func(v Verbs) (engine.PortStatus, error) { return v.SetPort(ctx, name, change) })
+}
+
 // MACPool is engine.Engine's.
 func (c *remote) MACPool(ctx context.Context) (engine.PoolStatus, error) {
 	return ask(ctx, c, nameMACPool, args{}, func(v Verbs) (engine.PoolStatus, error) { return v.MACPool(ctx) })

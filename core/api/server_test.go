@@ -247,6 +247,7 @@ func FuzzRequest(f *testing.F) {
 	}{
 		{nameAttach, args{attach()}},
 		{nameSetSwitch, args{"prod", engine.SwitchChange{}}},
+		{nameSetPort, args{"c1", engine.PortChange{}}},
 		{nameStatus, args{}},
 		{nameDeleteSwitch, args{"prod", true}},
 		{nameGC, args{engine.GCRequest{Network: "n", Valid: []vswitch.Owner{owner()}}}},

@@ -27,6 +27,7 @@ type Verbs interface {
 
 	Ports(ctx context.Context, sw string) ([]vswitch.Port, error)
 	Port(ctx context.Context, name string) (engine.PortStatus, error)
+	SetPort(ctx context.Context, name string, c engine.PortChange) (engine.PortStatus, error)
 	MACPool(context.Context) (engine.PoolStatus, error)
 	SetMACPool(context.Context, vswitch.MACRange) (engine.PoolStatus, error)
 	MACs(context.Context) ([]engine.MACLease, error)
@@ -60,6 +61,7 @@ const (
 	nameSwitches     = "switch list"
 	namePorts        = "port list"
 	namePort         = "port show"
+	nameSetPort      = "port set"
 	nameMACPool      = "mac pool show"
 	nameSetMACPool   = "mac pool set"
 	nameMACs         = "mac list"
@@ -90,6 +92,7 @@ func served() map[string]verb {
 		nameSwitches:     none(Verbs.Switches),
 		namePorts:        one(Verbs.Ports),
 		namePort:         one(Verbs.Port),
+		nameSetPort:      changes(two(Verbs.SetPort)),
 		nameMACPool:      none(Verbs.MACPool),
 		nameSetMACPool:   changes(one(Verbs.SetMACPool)),
 		nameMACs:         none(Verbs.MACs),

@@ -84,6 +84,7 @@ type reservation struct {
 	known  bool                // the port was there before; the kernel may have any part of it
 	// segments is how many further segments the switch has.
 	segments int
+	carried  vswitch.VLANSet // the VLANs that its switch carries
 }
 
 func (r reservation) attachment() Attachment {
@@ -119,7 +120,7 @@ func (e *Engine) realise(ctx context.Context, req AttachRequest, reason error) e
 			return err
 		}
 	}
-	if req.Define != nil {
+	if req.Define != nil && !errors.Is(reason, errNotCarried) {
 		if err := req.Define.Validate(); err != nil {
 			return err
 		}
@@ -129,6 +130,9 @@ func (e *Engine) realise(ctx context.Context, req AttachRequest, reason error) e
 	r, err := e.record(req.Switch)
 	if err != nil {
 		return err
+	}
+	if errors.Is(reason, errNotCarried) {
+		return e.carry(ctx, r, defaultVLAN(req, r))
 	}
 	caps, err := e.capabilitiesFor(ctx, r.Switch)
 	if err != nil {
@@ -150,7 +154,7 @@ func (e *Engine) reserve(req AttachRequest) (reservation, error) {
 			return errNotRealised
 		}
 		r.record, r.segments = realised.SwitchRecord, realised.Segments
-		r.caps.PortLocked, r.caps.BridgeRules = realised.LocksPorts, realised.HasRules
+		r.carried, r.caps = realised.Carried, realisedCapabilities(realised)
 		if req.Define != nil {
 			if err := agrees(*req.Define, r.record); err != nil {
 				return err
@@ -162,7 +166,7 @@ func (e *Engine) reserve(req AttachRequest) (reservation, error) {
 			r.known = true
 			return e.resume(tx, req, &r)
 		case errors.Is(err, vswitch.NotFound):
-			return e.lease(tx, req, &r)
+			return e.lease(tx, req, realised, &r)
 		}
 		return err
 	})
@@ -202,6 +206,10 @@ func differs(req AttachRequest, p vswitch.Port, r store.SwitchRecord) string {
 		return "MTU"
 	case p.MACSpoofing != req.MACSpoofing:
 		return "macSpoofing"
+	case req.VLAN != nil && !p.VLAN.Equal(*req.VLAN):
+		return "VLAN"
+	case p.Isolated != req.Isolated:
+		return "isolation"
 	case p.Adopted != (req.Netdev != "") || p.Adopted && p.Netdev != req.Netdev:
 		return "netdev"
 	}
@@ -262,9 +270,9 @@ func (e *Engine) plug(ctx context.Context, r reservation) error {
 			return err
 		}
 	}
-	bridge := plan.State{Bridges: switchState(r.record, r.caps).Bridges}
+	bridge := plan.State{Bridges: switchState(r.record, r.caps, r.carried).Bridges}
 	if r.port.Segment > 0 {
-		bridge = plan.Union(bridge, segmentState(r.record, r.segments))
+		bridge = plan.Union(bridge, segmentState(r.record, r.caps, extent{want: r.segments, carried: r.carried}))
 	}
 	seen, err := e.kernel.Observe(ctx, bridge)
 	if err != nil {
@@ -332,6 +340,9 @@ func (req AttachRequest) validate() error {
 	const maxPath = 4096
 	if len(req.Owner.Netns) > maxPath {
 		errs = append(errs, &vswitch.Error{Kind: vswitch.NetnsNotFound, Object: "netns", Err: fmt.Errorf("the path is longer than %d bytes", maxPath)})
+	}
+	if req.VLAN != nil {
+		errs = append(errs, req.VLAN.Validate())
 	}
 	if req.Netdev != "" {
 		errs = append(errs, vswitch.ValidateNetdevName(req.Netdev))

@@ -52,11 +52,6 @@ func supported(s vswitch.Switch, caps kernel.Capabilities) error {
 	switch {
 	case s.VLAN != 0 && !caps.VLANFiltering:
 		return missing("VLANs on switches", "CONFIG_BRIDGE_VLAN_FILTERING", "leave the VLAN out")
-	case s.VLAN != 0:
-		return &vswitch.Error{
-			Kind: vswitch.CapabilityMissing, Err: fmt.Errorf("VLANs on switches are not in this version of Patchbay"),
-			Hint: "leave the VLAN out",
-		}
 	case s.Type == vswitch.Private && !caps.BridgeRules:
 		return missing("a switch that is closed to the host", "CONFIG_NF_TABLES_BRIDGE", "use an internal switch")
 	case !s.Masquerade.IsZero() && (!caps.NAT || !caps.BridgeRules):

@@ -13,12 +13,12 @@ import (
 
 // switchState is what a switch consists of, without its guests' ports and without
 // rules, which are the host's as a whole.
-func switchState(r store.SwitchRecord, caps kernel.Capabilities) plan.State {
+func switchState(r store.SwitchRecord, caps kernel.Capabilities, carried vswitch.VLANSet) plan.State {
 	bridge := vswitch.BridgeName(r.Name)
 	s := plan.State{
 		Bridges: map[string]plan.Bridge{bridge: {
 			Name: bridge, MAC: r.BridgeMAC, MTU: r.EffectiveMTU, Up: true,
-			Alias: vswitch.Alias("bridge", r.Name, ""),
+			Alias: vswitch.Alias("bridge", r.Name, ""), VLANFiltering: caps.VLANFiltering,
 		}},
 		Ports: make(map[string]plan.Port),
 	}
@@ -27,6 +27,7 @@ func switchState(r store.SwitchRecord, caps kernel.Capabilities) plan.State {
 		// It learns nothing: a reflected frame must not move a guest to it.
 		s.Ports[r.Uplink] = plan.Port{
 			Name: r.Uplink, Bridge: bridge, Group: vswitch.UplinkGroup, MTU: r.EffectiveMTU, Up: true, Flood: true,
+			VLANs: carrying(r, caps, carried),
 		}
 	}
 	if r.HostPort() {
@@ -49,6 +50,9 @@ func hostPort(r store.SwitchRecord) vswitch.Port {
 	}
 	p.ID = p.Owner.PortID()
 	p.Netdev = p.ID
+	if r.VLAN != 0 {
+		p.VLAN = vswitch.AccessVLAN(r.VLAN)
+	}
 	for _, g := range r.Gateway {
 		p.Addresses = append(p.Addresses, vswitch.Address{Prefix: g})
 	}
@@ -60,7 +64,10 @@ func portState(p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilities) p
 	state := plan.Port{
 		Name: p.Netdev, Bridge: vswitch.SegmentName(r.Name, p.Segment), Group: vswitch.Group(r.Number), MTU: p.MTU, Up: true,
 		Learning: p.MACSpoofing, Flood: p.MACSpoofing, Locked: !p.MACSpoofing && caps.PortLocked,
-		FDB: []vswitch.MAC{p.MAC},
+		FDB: []vswitch.MAC{p.MAC}, Isolated: apart(p),
+	}
+	if caps.VLANFiltering {
+		state.VLANs = p.VLAN.Membership(r.UntaggedVLAN())
 	}
 	if p.Adopted {
 		return state
@@ -83,12 +90,17 @@ func portAlias(p vswitch.Port) string {
 	return vswitch.Alias("port", p.Switch, fmt.Sprintf("%s network=%s id=%s", p.Owner.Kind, p.Owner.Network, p.Owner.ID))
 }
 
-// portRules are the rules of one port: none, but where the kernel cannot lock it.
+// portRules are the rules of one port: none, but where the kernel cannot lock it, and of
+// one that does not hear all others.
 func portRules(p vswitch.Port, caps kernel.Capabilities) plan.Rules {
-	if p.MACSpoofing || caps.PortLocked {
-		return plan.Rules{}
+	var rules plan.Rules
+	if !p.MACSpoofing && !caps.PortLocked {
+		rules.Guard = map[string]vswitch.MAC{p.Netdev: p.MAC}
 	}
-	return plan.Rules{Guard: map[string]vswitch.MAC{p.Netdev: p.MAC}}
+	if apart(p) && caps.BridgeRules {
+		rules.Apart = map[string]bool{p.Netdev: true}
+	}
+	return rules
 }
 
 // attachedState is one port with its rules and its entry at the root of the switch,
@@ -97,7 +109,7 @@ func attachedState(p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilitie
 	return plan.Union(plan.State{
 		Ports: map[string]plan.Port{p.Netdev: portState(p, r, caps)},
 		Rules: portRules(p, caps),
-	}, entryState(p, r))
+	}, entryState(p, r, caps))
 }
 
 // hostRules are the rules of all switches: one table serves them all, and when a
@@ -113,6 +125,7 @@ func hostRules(records []store.SwitchRecord, caps kernel.Capabilities) plan.Rule
 		Router:     make(map[uint32]vswitch.MAC),
 		Host:       make(map[vswitch.MAC]bool),
 		Guard:      make(map[string]vswitch.MAC),
+		Apart:      make(map[string]bool),
 	}
 	for _, r := range records {
 		group := vswitch.Group(r.Number)

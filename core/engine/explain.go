@@ -54,7 +54,12 @@ func (e *Engine) explain(ctx context.Context, name string) (Explanation, error) 
 	}
 	r, err := e.record(name)
 	if err == nil {
-		return explainSwitch(r, caps), nil
+		var d vlanDemand
+		err := e.store.View(func(tx *store.Tx) (err error) {
+			d, err = demand(tx, r.Name)
+			return err
+		})
+		return explainSwitch(r, caps, d.carried), err
 	}
 	if !errors.Is(err, vswitch.NotFound) {
 		return Explanation{}, err
@@ -88,8 +93,8 @@ func spelled(steps []plan.Step) []string {
 	return list
 }
 
-func explainSwitch(r store.SwitchRecord, caps kernel.Capabilities) Explanation {
-	whole := switchState(r, caps)
+func explainSwitch(r store.SwitchRecord, caps kernel.Capabilities, carried vswitch.VLANSet) Explanation {
+	whole := switchState(r, caps, carried)
 	x := Explanation{Object: "switch " + r.Name, Paths: paths(r, "a guest")}
 	add := func(what, why string, s plan.State) {
 		if c := commands(s); len(c) > 0 {

@@ -17,8 +17,12 @@ import (
 // not needed soon, when a port is detached, and at the latest with GC.
 
 // extent is how many further segments a switch may have in the kernel, and how many
-// it is to have.
-type extent struct{ had, want int }
+// it is to have; and which VLANs of ports it is to carry, and which of these are isolated.
+type extent struct {
+	had, want            int
+	carried, apart       vswitch.VLANSet
+	hadCarried, hadApart vswitch.VLANSet
+}
 
 // extents reads, for the transaction's switches, how far they reach and how far they
 // shall reach, which follows from the ports that they have.
@@ -33,7 +37,13 @@ func (t *transaction) extents(tx *store.Tx, sizes vswitch.SegmentSizes) error {
 		if err != nil {
 			return err
 		}
-		t.segments[name] = extent{had: was.Segments, want: load.Wanted(sizes)}
+		d, err := demand(tx, name, t.asked...)
+		if err != nil {
+			return err
+		}
+		t.segments[name] = extent{
+			had: was.Segments, want: load.Wanted(sizes), carried: d.carried, apart: d.apart, hadCarried: was.Carried, hadApart: was.Apart,
+		}
 	}
 	return nil
 }
@@ -46,9 +56,14 @@ func (t *transaction) standing(tx *store.Tx) error {
 		if err != nil {
 			return err
 		}
-		t.segments[name] = extent{had: was.Segments, want: was.Segments}
+		t.segments[name] = standingExtent(was)
 	}
 	return nil
+}
+
+// standingExtent is that of a switch which shall reach as far as it does.
+func standingExtent(was store.Realised) extent {
+	return extent{had: was.Segments, want: was.Segments, carried: was.Carried, apart: was.Apart, hadCarried: was.Carried, hadApart: was.Apart}
 }
 
 // strangers refuses to make segments whose netdevs' names somebody else has. It goes
@@ -85,7 +100,7 @@ func (e *Engine) grown(name string) (grown bool, err error) {
 	return grown, err
 }
 
-// outgrown are the switches that have more segments than they need.
+// outgrown are the switches that have more segments than they need, or carry more VLANs.
 func (e *Engine) outgrown() (names []string, err error) {
 	err = e.store.View(func(tx *store.Tx) error {
 		switches, err := tx.Switches()
@@ -96,6 +111,14 @@ func (e *Engine) outgrown() (names []string, err error) {
 			was, _, err := tx.Realised(r.Name)
 			if err != nil {
 				return err
+			}
+			spare, err := spareVLANs(tx, was)
+			if err != nil {
+				return err
+			}
+			if spare {
+				names = append(names, r.Name)
+				continue
 			}
 			if was.Segments == 0 {
 				continue
@@ -136,7 +159,7 @@ func (e *Engine) shrink(ctx context.Context, name string) error {
 		return err
 	}
 	if _, err := e.repairSwitch(ctx, r, caps); err != nil {
-		return fmt.Errorf("switch %s keeps a segment that it does not need: %w", name, err)
+		return fmt.Errorf("switch %s keeps a segment or a VLAN that it does not need: %w", name, err)
 	}
 	return nil
 }

@@ -10,11 +10,12 @@ import (
 )
 
 // lease takes addresses for a new port and writes it.
-func (e *Engine) lease(tx *store.Tx, req AttachRequest, r *reservation) error {
+func (e *Engine) lease(tx *store.Tx, req AttachRequest, was store.Realised, r *reservation) error {
 	p := vswitch.Port{
 		ID: req.Owner.PortID(), Switch: req.Switch, Owner: req.Owner, MTU: r.record.EffectiveMTU,
 		MAC: req.MAC, StaticMAC: !req.MAC.IsZero(), MACSpoofing: req.MACSpoofing, Created: e.now().UTC(),
 	}
+	p.VLAN, p.Isolated = defaultVLAN(req, r.record), req.Isolated
 	p.Netdev = p.ID
 	if req.Netdev != "" {
 		p.Netdev, p.Adopted = req.Netdev, true
@@ -32,6 +33,9 @@ func (e *Engine) lease(tx *store.Tx, req AttachRequest, r *reservation) error {
 	}
 	if req.MTU != 0 {
 		p.MTU = req.MTU
+	}
+	if err := e.admitVLAN(tx, was, p); err != nil {
+		return err
 	}
 	load, err := tx.Load(req.Switch)
 	if err != nil {

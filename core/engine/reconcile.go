@@ -302,7 +302,7 @@ func (r *reconciler) targets(ctx context.Context, p pending) (t targets, err err
 			if err != nil {
 				return err
 			}
-			for _, name := range netdevsOf(wholeState(s, caps, was.Segments)) {
+			for _, name := range netdevsOf(wholeState(s, caps, extent{want: was.Segments})) {
 				_, hit := names[name]
 				touched = touched || hit
 				delete(names, name)

@@ -117,7 +117,7 @@ func (r *reconciler) lookAtPort(ctx context.Context, id string) (d portDrift, er
 			return errNotRealised
 		}
 		d.record = realised.SwitchRecord
-		d.caps.PortLocked, d.caps.BridgeRules = realised.LocksPorts, realised.HasRules
+		d.caps = realisedCapabilities(realised)
 		return nil
 	})
 	if err != nil {
@@ -126,7 +126,7 @@ func (r *reconciler) lookAtPort(ctx context.Context, id string) (d portDrift, er
 	whole := portState(d.port, d.record, d.caps)
 	side := whole
 	side.Endpoint = nil
-	scope := plan.Union(plan.State{Ports: map[string]plan.Port{side.Name: side}}, entryState(d.port, d.record))
+	scope := plan.Union(plan.State{Ports: map[string]plan.Port{side.Name: side}}, entryState(d.port, d.record, d.caps))
 	seen, err := r.kernel.Observe(ctx, scope)
 	if err != nil {
 		return d, err
@@ -147,7 +147,7 @@ func (r *reconciler) lookAtPort(ctx context.Context, id string) (d portDrift, er
 	if alive, err := r.alive(d.port); err != nil || !alive {
 		return d, err
 	}
-	anew := plan.Union(plan.State{Ports: map[string]plan.Port{whole.Name: whole}}, entryState(d.port, d.record))
+	anew := plan.Union(plan.State{Ports: map[string]plan.Port{whole.Name: whole}}, entryState(d.port, d.record, d.caps))
 	d.steps = plan.Diff(anew, withoutEntries(seen, side.Name))
 	d.words = driftWords(d.steps, plan.State{})
 	return d, nil

@@ -38,7 +38,7 @@ func (r *reconciler) switchChanged(ctx context.Context, name string, p pending) 
 	}
 	if err == nil && d.none() {
 		r.ledger.fine(object)
-		r.settle(p, netdevsOf(wholeState(d.record, d.caps, d.segments))...)
+		r.settle(p, netdevsOf(wholeState(d.record, d.caps, extent{want: d.segments}))...)
 		r.belongs(d.record.HostMAC, vswitch.HostPortSwitchEnd(name))
 		return
 	}
@@ -129,7 +129,7 @@ func (r *reconciler) lookAtSwitch(ctx context.Context, name string) (d switchDri
 	}
 	d.steps = plan.Diff(desired, observed)
 	if len(d.steps) == 0 && d.segments > 0 {
-		if d.steps, err = r.lostEntries(ctx, d.record); err != nil {
+		if d.steps, err = r.lostEntries(ctx, d.record, d.caps); err != nil {
 			return d, err
 		}
 	}

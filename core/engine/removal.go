@@ -83,7 +83,16 @@ func (e *Engine) forgetAll(ports []reservation, outgrown func(string)) error {
 			if err := tx.DeletePort(x.port.ID); err != nil {
 				return err
 			}
-			if x.segments == 0 || outgrown == nil {
+			if outgrown == nil || !x.known {
+				continue
+			}
+			if spare, err := x.leavesSpareVLAN(tx); err != nil {
+				return err
+			} else if spare {
+				outgrown(x.port.Switch)
+				continue
+			}
+			if x.segments == 0 {
 				continue
 			}
 			load, err := tx.Load(x.port.Switch)
@@ -127,7 +136,8 @@ func (r *reservation) recall(tx *store.Tx, id string) error {
 	r.record.Name = p.Switch
 	realised, found, err := tx.Realised(p.Switch)
 	r.segments = realised.Segments
-	if r.caps.PortLocked = realised.LocksPorts; found || err != nil {
+	r.record.InternalVLAN = realised.InternalVLAN
+	if r.caps = realisedCapabilities(realised); found || err != nil {
 		return err
 	}
 	_, err = tx.Fact(capabilitiesFact, &r.caps)
@@ -188,7 +198,7 @@ func (e *Engine) withdrawTogether(ctx context.Context, ports []reservation) erro
 	}
 	for name := range stays.Ports { // as it is, but for the entries
 		trunk, there := had.Ports[name]
-		trunk.FDB = nil
+		trunk.FDB, trunk.FDBIn = nil, nil
 		if stays.Ports[name] = trunk; !there {
 			delete(stays.Ports, name)
 		}

@@ -20,6 +20,11 @@ type AttachRequest struct {
 	MAC         vswitch.MAC `json:"mac,omitzero"`  // zero: from the pool
 	MTU         int         `json:"mtu,omitempty"` // 0: the switch's
 	MACSpoofing bool        `json:"macSpoofing,omitempty"`
+	// VLAN is what the port does with VLANs; nil: the switch's default, which is an access
+	// port in the VLAN of the switch, or an untagged one.
+	VLAN *vswitch.PortVLAN `json:"vlan,omitempty"`
+	// Isolated keeps the port and other isolated ones of the switch apart.
+	Isolated bool `json:"isolated,omitempty"`
 
 	// Ranges are served by our IPAM, one address from each set.
 	Ranges []vswitch.IPRangeSet `json:"ranges,omitempty"`

@@ -19,23 +19,24 @@ import (
 // Broadcasts go by relays instead, from segment to segment: see core/vswitch/segment.go.
 
 // wholeState is a switch with its further segments 1 to n.
-func wholeState(r store.SwitchRecord, caps kernel.Capabilities, n int) plan.State {
-	return plan.Union(switchState(r, caps), segmentState(r, n))
+func wholeState(r store.SwitchRecord, caps kernel.Capabilities, x extent) plan.State {
+	return plan.Union(switchState(r, caps, x.carried), segmentState(r, caps, x))
 }
 
 // segmentState are the further segments 1 to n of a switch and their trunks, without
 // guests' entries.
-func segmentState(r store.SwitchRecord, n int) plan.State {
+func segmentState(r store.SwitchRecord, caps kernel.Capabilities, x extent) plan.State {
 	s := plan.State{Bridges: make(map[string]plan.Bridge), Ports: make(map[string]plan.Port)}
-	for k := 1; k <= n; k++ {
+	for k := 1; k <= x.want; k++ {
 		bridge, number := vswitch.SegmentName(r.Name, k), strconv.Itoa(k)
 		s.Bridges[bridge] = plan.Bridge{
 			Name: bridge, MAC: vswitch.DerivedMAC("segment", number, r.BridgeMAC.String()), MTU: r.EffectiveMTU, Up: true,
-			Alias: vswitch.Alias("bridge", r.Name, "segment="+number),
+			Alias: vswitch.Alias("bridge", r.Name, "segment="+number), VLANFiltering: caps.VLANFiltering,
 		}
 		atRoot, atSegment := trunk(r, k)
 		before, behind := relay(r, k)
 		for _, p := range []plan.Port{atRoot, atSegment, before, behind} {
+			p.VLANs = carrying(r, caps, x.carried)
 			s.Ports[p.Name] = p
 		}
 	}

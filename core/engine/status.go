@@ -90,13 +90,13 @@ func (e *Engine) judgeSwitches(ctx context.Context, s *Status, records []store.S
 				continue // the rest follows from it
 			}
 		}
-		desired := switchState(r, s.Capabilities)
+		var desired plan.State
 		err := e.store.View(func(tx *store.Tx) error {
 			was, _, err := tx.Realised(r.Name)
 			if err != nil {
 				return err
 			}
-			desired = plan.Union(desired, segmentState(r, was.Segments))
+			desired = wholeState(r, s.Capabilities, standingExtent(was))
 			desired.Rules, err = allRules(tx, s.Capabilities)
 			return err
 		})
@@ -109,7 +109,7 @@ func (e *Engine) judgeSwitches(ctx context.Context, s *Status, records []store.S
 		}
 		steps := plan.Diff(desired, observed)
 		if len(steps) == 0 {
-			if steps, err = e.lostEntries(ctx, r); err != nil {
+			if steps, err = e.lostEntries(ctx, r, s.Capabilities); err != nil {
 				return fault("status", "switch "+r.Name, err)
 			}
 		}

@@ -219,12 +219,30 @@ func allRules(tx *store.Tx, caps kernel.Capabilities) (plan.Rules, error) {
 // kernel cannot lock.
 func rulesOf(tx *store.Tx, caps kernel.Capabilities, records []store.SwitchRecord) (plan.Rules, error) {
 	rules := hostRules(records, caps)
-	if caps.PortLocked || !rules.Base {
+	if !rules.Base {
+		return rules, nil
+	}
+	bound := !caps.PortLocked
+	for _, r := range records {
+		d, err := demand(tx, r.Name)
+		if err != nil {
+			return rules, err
+		}
+		_, isolated, err := tx.PortVLANs(r.Name)
+		if err != nil {
+			return rules, err
+		}
+		bound = bound || isolated || len(d.apart) > 0
+		rules.ApartIn = apartIn(rules.ApartIn, r, d.apart)
+	}
+	if !bound {
 		return rules, nil
 	}
 	guests, err := tx.Ports()
 	for _, p := range guests {
-		maps.Copy(rules.Guard, portRules(p, caps).Guard)
+		of := portRules(p, caps)
+		maps.Copy(rules.Guard, of.Guard)
+		maps.Copy(rules.Apart, of.Apart)
 	}
 	return rules, err
 }

@@ -32,6 +32,10 @@ type transaction struct {
 	// one stands for the default of this machine.
 	oldPool, newPool *vswitch.MACRange
 	segments         map[string]extent // by switch; nil for a mere look at what there is
+	// asked are VLANs for a port that is to come, on the transaction's only switch.
+	asked []vswitch.PortVLAN
+	// unfiltered are the switches whose bridges have not filtered VLANs so far.
+	unfiltered map[string]bool
 }
 
 // transact carries out changes whose new records are complete and valid. The
@@ -95,7 +99,7 @@ func (t *transaction) collect(tx *store.Tx, sizes vswitch.SegmentSizes) error {
 	if err := t.extents(tx, sizes); err != nil {
 		return err
 	}
-	t.from = t.olds()
+	t.from, t.unfiltered = t.olds(), make(map[string]bool)
 	for _, name := range t.names() {
 		was, found, err := tx.Realised(name)
 		if err != nil {
@@ -103,6 +107,7 @@ func (t *transaction) collect(tx *store.Tx, sizes vswitch.SegmentSizes) error {
 		}
 		if found {
 			t.from = append(t.from, was.SwitchRecord)
+			t.unfiltered[name] = !was.FiltersVLANs
 		}
 	}
 	return nil
@@ -141,9 +146,9 @@ func (t *transaction) news() (records []store.SwitchRecord) {
 
 // reverse is the transaction back.
 func (t *transaction) reverse() *transaction {
-	back := &transaction{caps: t.caps, from: t.news(), before: t.after, after: t.before, oldPool: t.newPool, newPool: t.oldPool, segments: make(map[string]extent)}
+	back := &transaction{caps: t.caps, from: t.news(), before: t.after, after: t.before, oldPool: t.newPool, newPool: t.oldPool, segments: make(map[string]extent), unfiltered: t.unfiltered}
 	for name, x := range t.segments {
-		back.segments[name] = extent{had: max(x.had, x.want), want: x.want}
+		back.segments[name] = extent{had: max(x.had, x.want), want: x.want, carried: x.hadCarried, apart: x.hadApart, hadCarried: x.carried, hadApart: x.apart}
 	}
 	for _, c := range t.changes {
 		back.changes = append(back.changes, change{old: c.new, new: c.old})
@@ -180,6 +185,9 @@ func (t *transaction) put(tx *store.Tx, c change) (err error) {
 		if c.new.Number, err = tx.FreeSwitchNumber(); err != nil {
 			return err
 		}
+	}
+	if err := t.chooseVLAN(tx, c.new); err != nil {
+		return err
 	}
 	if err := leaseHostMAC(tx, c.new); err != nil {
 		return err
@@ -237,8 +245,17 @@ func (e *Engine) shift(ctx context.Context, t *transaction) error {
 	if err := e.depart(w); err != nil {
 		return err
 	}
-	if err := e.kernel.Apply(ctx, w.steps); err != nil {
+	before, rest := beforeFiltering(w.steps)
+	if err := e.kernel.Apply(ctx, before); err != nil {
 		return err
+	}
+	if err := e.retag(ctx, t); err != nil {
+		return err
+	}
+	if len(rest) > 0 {
+		if err := e.kernel.Apply(ctx, rest); err != nil {
+			return err
+		}
 	}
 	if err := e.arrived(ctx, w); err != nil {
 		return err
@@ -264,8 +281,9 @@ func (e *Engine) way(ctx context.Context, t *transaction) (*way, error) {
 	}
 	had := plan.State{}
 	for _, r := range t.from {
-		had = plan.Union(had, wholeState(r, t.caps, t.segments[r.Name].had))
+		had = plan.Union(had, wholeState(r, t.caps, extent{want: t.segments[r.Name].had}))
 		had.Rules = plan.Union(had, plan.State{Rules: hostRules([]store.SwitchRecord{r}, t.caps)}).Rules
+		had.Rules.ApartIn = apartIn(had.Rules.ApartIn, r, t.segments[r.Name].hadApart)
 	}
 	had.Forward = plan.Families{} // others may count on it by now
 	if err := e.releaseUplinks(ctx, t.from, desired, had); err != nil {
@@ -290,7 +308,7 @@ func (e *Engine) desired(t *transaction) (desired plan.State, err error) {
 		}
 	}
 	for _, r := range t.news() {
-		desired = plan.Union(desired, wholeState(r, t.caps, t.segments[r.Name].want))
+		desired = plan.Union(desired, wholeState(r, t.caps, t.segments[r.Name]))
 	}
 	if desired.Ports == nil { // to be put to: see releaseUplinks
 		desired.Ports = make(map[string]plan.Port)
@@ -300,8 +318,13 @@ func (e *Engine) desired(t *transaction) (desired plan.State, err error) {
 		if err != nil {
 			return err
 		}
-		desired.Rules, err = rulesOf(tx, t.caps, switches)
-		return err
+		if desired.Rules, err = rulesOf(tx, t.caps, switches); err != nil || !desired.Rules.Base {
+			return err
+		}
+		for _, r := range t.news() {
+			desired.Rules.ApartIn = apartIn(desired.Rules.ApartIn, r, t.segments[r.Name].apart)
+		}
+		return nil
 	})
 	return desired, err
 }
@@ -318,7 +341,7 @@ func (e *Engine) conclude(t *transaction) error {
 				if err := forgetSwitch(tx, c.old.Name); err != nil {
 					return err
 				}
-			} else if err := noteRealised(tx, *c.new, t.caps, t.segments[c.new.Name].want); err != nil {
+			} else if err := noteRealised(tx, *c.new, t.caps, t.segments[c.new.Name]); err != nil {
 				return err
 			}
 		}
@@ -349,13 +372,16 @@ func (e *Engine) revert(ctx context.Context, t *transaction) error {
 
 // noteRealised notes that the kernel has all of a switch and no more: from now on
 // attachments need not look.
-func noteRealised(tx *store.Tx, r store.SwitchRecord, caps kernel.Capabilities, segments int) error {
+func noteRealised(tx *store.Tx, r store.SwitchRecord, caps kernel.Capabilities, x extent) error {
 	if !r.HostPort() || r.CarriesHost { // it had one with an address of the pool, perhaps
 		if err := tx.DeletePort(vswitch.HostPortSwitchEnd(r.Name)); err != nil {
 			return err
 		}
 	}
-	return tx.PutRealised(store.Realised{SwitchRecord: r, LocksPorts: caps.PortLocked, HasRules: caps.BridgeRules, Segments: segments})
+	return tx.PutRealised(store.Realised{
+		SwitchRecord: r, LocksPorts: caps.PortLocked, HasRules: caps.BridgeRules, FiltersVLANs: caps.VLANFiltering,
+		Segments: x.want, Carried: x.carried, Apart: x.apart,
+	})
 }
 
 // forgetSwitch drops a switch that the kernel has not any more, and with the host's

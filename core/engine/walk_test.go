@@ -130,7 +130,7 @@ func (w *walker) step() {
 func (w *walker) verb() (string, func() error) {
 	ctx := context.Background()
 	name, guest := walkSwitches()[w.random.IntN(3)], w.random.IntN(len(w.netns))
-	switch w.random.IntN(8) {
+	switch w.random.IntN(10) {
 	case 0:
 		force := w.random.IntN(2) == 0
 		return "delete " + name, func() error {
@@ -144,18 +144,40 @@ func (w *walker) verb() (string, func() error) {
 	case 3, 4:
 		req := engine.AttachRequest{
 			Owner: w.owner(guest), Switch: name, MTU: []int{0, 0, 1300}[w.random.IntN(3)], MACSpoofing: w.random.IntN(4) == 0,
+			VLAN: w.vlan(), Isolated: w.random.IntN(4) == 0,
 		}
 		return fmt.Sprintf("attach %d to %s", guest, name), func() error { _, err := w.Attach(ctx, req); return err }
 	case 5:
 		s := w.definition(name)
 		return fmt.Sprintf("add %+v", s), func() error { _, err := w.AddSwitch(ctx, engine.AddSwitchRequest{Switch: s}); return err }
+	case 6, 7:
+		change := engine.PortChange{VLAN: w.vlan(), Isolated: []*bool{nil, ptr(true), ptr(false)}[w.random.IntN(3)]}
+		return fmt.Sprintf("put %d into %v", guest, change.VLAN), func() error {
+			_, err := w.SetPort(ctx, w.owner(guest).PortID(), change)
+			return err
+		}
 	default:
 		s := w.definition(name)
 		change := engine.SwitchChange{
-			Type: &s.Type, Uplink: &s.Uplink, MTU: &s.MTU, Gateway: &s.Gateway, Masquerade: &s.Masquerade, HostAccess: s.HostAccess,
+			Type: &s.Type, Uplink: &s.Uplink, MTU: &s.MTU, Gateway: &s.Gateway, Masquerade: &s.Masquerade, HostAccess: s.HostAccess, VLAN: &s.VLAN,
 		}
 		return fmt.Sprintf("set %+v", s), func() error { _, err := w.SetSwitch(ctx, name, change); return err }
 	}
+}
+
+// vlan is nil, or one that may well contradict another, or take the switch's own.
+func (w *walker) vlan() *vswitch.PortVLAN {
+	texts := []string{
+		"", "", "untagged", "access 10", "access 20", "access 4094", "trunk 10-12,4094 native 20", "trunk 1-4094 native 1",
+		"isolated 100 101", "community 100 102", "community 101 100", "promiscuous 100 101-102",
+	}
+	text := texts[w.random.IntN(len(texts))]
+	if text == "" {
+		return nil
+	}
+	v, err := vswitch.ParsePortVLAN(text)
+	must(w.t, err)
+	return &v
 }
 
 func (w *walker) owner(i int) vswitch.Owner {
@@ -175,6 +197,9 @@ func (w *walker) definition(name string) vswitch.Switch {
 			s.Gateway = []netip.Prefix{netip.MustParsePrefix(fmt.Sprintf("10.%d.0.1/24", name[0]))}
 			s.Masquerade.IPv4 = w.random.IntN(2) == 0
 		}
+	}
+	if s.HostPort() {
+		s.VLAN = []int{0, 0, 10, 4094}[w.random.IntN(4)]
 	}
 	return s
 }

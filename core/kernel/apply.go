@@ -195,13 +195,15 @@ func (a *applier) step(i int, s plan.Step) error {
 	case plan.CreateVeth:
 		return a.createVeth(i, s.Port)
 	case plan.SetPort:
-		return a.setPort(i, s.Port)
+		return a.setPort(i, s)
 	case plan.ReleasePort:
 		m := setMaster(s.Name, 0)
 		if s.Ungroup {
 			m.AddData(uint32Attribute(unix.IFLA_GROUP, 0))
 		}
 		return a.remove(i, "", m)
+	case plan.FilterVLANs:
+		return a.filterVLANs(i, s)
 	case plan.AddFDB:
 		return a.addFDB(i, s)
 	case plan.DeleteFDB:
@@ -345,7 +347,8 @@ func (a *applier) explainVeth(p plan.Port, err error) error {
 	}
 }
 
-func (a *applier) setPort(step int, p plan.Port) error {
+func (a *applier) setPort(step int, s plan.SetPort) error {
+	p := s.Port
 	fresh := a.born[linkKey{"", p.Name}]
 	if p.Bridge != "" && !fresh {
 		bridge, err := a.index(step, "", p.Bridge)
@@ -356,7 +359,32 @@ func (a *applier) setPort(step int, p plan.Port) error {
 			return err
 		}
 	}
-	return a.send(step, setPort(p, fresh)...)
+	messages := setPort(p, fresh)
+	if p.Bridge == "" || p.VLANs.IsZero() {
+		return a.send(step, messages...)
+	}
+	if err := a.send(step, messages[0]); err != nil {
+		return err
+	}
+	index, err := a.index(step, "", p.Name)
+	if err != nil {
+		return err
+	}
+	if err := a.send(step, setVLANs(index, p, fresh)); err != nil {
+		return err
+	}
+	if len(s.Leave) > 0 {
+		messages = append(messages, leaveVLANs(index, s.Leave, false))
+	}
+	return a.send(step, messages[1:]...)
+}
+
+func (a *applier) filterVLANs(step int, s plan.FilterVLANs) error {
+	index, err := a.index(step, "", s.Bridge)
+	if err != nil {
+		return err
+	}
+	return a.send(step, filterVLANs(s), leaveVLANs(index, vswitch.VLANSet{{First: vswitch.MinVLAN, Last: vswitch.MaxVLAN}}, true))
 }
 
 func (a *applier) addFDB(step int, s plan.AddFDB) error {
@@ -365,7 +393,7 @@ func (a *applier) addFDB(step int, s plan.AddFDB) error {
 		return err
 	}
 	return a.queue("", request{
-		NetlinkRequest: fdbEntry(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, index, s.MAC), step: step,
+		NetlinkRequest: fdbEntry(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, index, plan.Entry{MAC: s.MAC, VLAN: s.VLAN}), step: step,
 		explain: func(err error) error {
 			if errors.Is(err, unix.EOPNOTSUPP) {
 				return &vswitch.Error{Kind: vswitch.Drifted, Err: fmt.Errorf("netdev %s is in no bridge any more: %w", s.Port, err)}
@@ -383,5 +411,5 @@ func (a *applier) deleteFDB(step int, s plan.DeleteFDB) error {
 	if err != nil {
 		return err
 	}
-	return a.remove(step, "", fdbEntry(unix.RTM_DELNEIGH, 0, index, s.MAC))
+	return a.remove(step, "", fdbEntry(unix.RTM_DELNEIGH, 0, index, plan.Entry{MAC: s.MAC, VLAN: s.VLAN}))
 }

@@ -48,7 +48,10 @@ func (found *Capabilities) probeBridge(c *rtnl) error {
 	if err != nil {
 		return err
 	}
-	found.VLANFiltering = hasPVID
+	if hasPVID { // and its VLANs can be read
+		_, err := c.vlans(bridge)
+		found.VLANFiltering = err == nil
+	}
 	port := plan.Port{Name: "port", MAC: vswitch.DerivedMAC("probe", "port"), MTU: vswitch.DefaultMTU, Bridge: "probe", Locked: true}
 	port.Endpoint = &plan.Endpoint{Name: "peer", MAC: vswitch.DerivedMAC("probe", "peer"), MTU: vswitch.DefaultMTU}
 	if err := c.send(newVeth(port, bridge, -1)); err != nil {

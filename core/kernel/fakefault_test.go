@@ -76,7 +76,7 @@ func TestFakeIsSafeForMany(t *testing.T) {
 			for range 20 {
 				f.AddNetns(path)
 				veth := fakeVeth(name, path, "eth0")
-				if err := f.Apply(t.Context(), []plan.Step{veth, plan.SetPort(veth), plan.AddFDB{Port: name, MAC: vswitch.MAC{2, byte(i)}}}); err != nil {
+				if err := f.Apply(t.Context(), []plan.Step{veth, plan.SetPort{Port: veth.Port}, plan.AddFDB{Port: name, MAC: vswitch.MAC{2, byte(i)}}}); err != nil {
 					t.Error(err)
 				}
 				_, _ = f.Observe(t.Context(), plan.State{Ports: map[string]plan.Port{name: veth.Port}})

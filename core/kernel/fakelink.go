@@ -32,11 +32,12 @@ type fakeLink struct {
 	noLinkLocal bool
 
 	// Of a bridge.
-	fdb     map[vswitch.MAC]*fakeLink
-	options plan.Bridge // the five constant ones
+	fdb     map[plan.Entry]*fakeLink
+	options plan.Bridge // the constant ones
 	// Of a bridge's port.
 	learning, flood, locked            bool
 	isolated, noBroadcast, noMulticast bool
+	vlans                              vswitch.Membership
 }
 
 // maxBridgePorts is BR_MAX_PORTS less port 0, which is never given out.
@@ -53,7 +54,7 @@ func (ns *fakeNetns) add(n Netdev) *fakeLink {
 	link := &fakeLink{Netdev: n, ns: ns}
 	link.Master, link.Addresses = "", nil
 	if n.Kind == "bridge" {
-		link.fdb = make(map[vswitch.MAC]*fakeLink)
+		link.fdb = make(map[plan.Entry]*fakeLink)
 		link.options = plan.Bridge{ForwardDelay: 1500, Snooping: true, DefaultPVID: 1, LinkLocal: true} // Linux's defaults
 	}
 	ns.links[n.Name] = link
@@ -115,7 +116,7 @@ func (l *fakeLink) enslave(bridge *fakeLink) {
 		return
 	}
 	l.master = bridge
-	delete(bridge.fdb, l.MAC) // is the bridge's own now
+	delete(bridge.fdb, plan.Entry{MAC: l.MAC}) // is the bridge's own now
 	l.learning, l.flood, l.locked = true, true, false
 	l.isolated, l.noBroadcast, l.noMulticast = false, false, false
 }
@@ -123,11 +124,12 @@ func (l *fakeLink) enslave(bridge *fakeLink) {
 // release takes l out of its bridge, which forgets what it knew of the port.
 func (l *fakeLink) release() {
 	if l.master != nil {
-		maps.DeleteFunc(l.master.fdb, func(_ vswitch.MAC, port *fakeLink) bool { return port == l })
+		maps.DeleteFunc(l.master.fdb, func(_ plan.Entry, port *fakeLink) bool { return port == l })
 	}
 	l.master = nil
 	l.learning, l.flood, l.locked = false, false, false
 	l.isolated, l.noBroadcast, l.noMulticast = false, false, false
+	l.vlans = vswitch.Membership{}
 }
 
 // remove ends a netdev and whatever cannot be without it.

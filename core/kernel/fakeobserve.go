@@ -17,12 +17,15 @@ func (f *Fake) observe(scope plan.State) plan.State {
 			Router:     named(f.rules.Router, scope.Rules.Router),
 			Host:       named(f.rules.Host, scope.Rules.Host),
 			Guard:      named(f.rules.Guard, scope.Rules.Guard),
+			Apart:      named(f.rules.Apart, scope.Rules.Apart),
+			ApartIn:    named(f.rules.ApartIn, scope.Rules.ApartIn),
 		},
 		Forward: plan.Families{IPv4: scope.Forward.IPv4 && f.onward.IPv4, IPv6: scope.Forward.IPv6 && f.onward.IPv6},
 	}
-	for name := range scope.Bridges {
+	for name, want := range scope.Bridges {
 		if link := f.host.links[name]; link != nil && link.Kind == "bridge" {
 			b := link.options
+			b.Member = b.Member && want.VLANFiltering
 			b.Name, b.MAC, b.MTU, b.Alias, b.Up = name, link.MAC, link.MTU, link.Alias, link.Up
 			put(&seen.Bridges, name, b)
 		}
@@ -48,11 +51,10 @@ func (f *Fake) observePort(link *fakeLink, scope plan.Port) plan.Port {
 	}
 	if link.master != nil {
 		p.Bridge = link.master.Name
-		for _, mac := range scope.FDB {
-			if link.master.fdb[mac] == link {
-				p.FDB = append(p.FDB, mac)
-			}
+		if !scope.VLANs.IsZero() && p.Bridge == scope.Bridge {
+			p.VLANs = link.vlans
 		}
+		link.entriesOf(scope, &p)
 	}
 	if scope.Endpoint != nil {
 		p.Endpoint = f.observeEndpoint(link.Name, *scope.Endpoint)

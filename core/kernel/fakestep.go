@@ -21,7 +21,7 @@ func (f *Fake) carryOut(step plan.Step) error {
 	case plan.CreateVeth:
 		return f.createVeth(s.Port)
 	case plan.SetPort:
-		return f.setPort(s.Port)
+		return f.setPort(s)
 	case plan.ReleasePort:
 		if link := f.host.links[s.Name]; link != nil {
 			link.release()
@@ -36,12 +36,12 @@ func (f *Fake) carryOut(step plan.Step) error {
 	case plan.DeleteNetdevs:
 		f.deleteOurs(s.Names)
 		return nil
+	case plan.FilterVLANs:
+		return f.filterVLANs(s)
 	case plan.AddFDB:
-		return f.addFDB(s.Port, s.MAC)
+		return f.addFDB(s.Port, plan.Entry{MAC: s.MAC, VLAN: s.VLAN})
 	case plan.DeleteFDB:
-		if port := f.host.links[s.Port]; port != nil && port.master != nil && port.master.fdb[s.MAC] == port {
-			delete(port.master.fdb, s.MAC)
-		}
+		f.deleteFDB(s)
 		return nil
 	case plan.AwaitPort:
 		_, err := f.host.link(s.Name)
@@ -81,6 +81,7 @@ func (f *Fake) createBridge(b plan.Bridge) error {
 	if err != nil {
 		link.remove()
 	}
+	link.options.VLANFiltering = b.VLANFiltering && f.caps.VLANFiltering // else the attribute is not known
 	return err
 }
 
@@ -96,7 +97,7 @@ func (f *Fake) setBridge(b plan.Bridge) error {
 		link.MAC = b.MAC
 	}
 	link.MTU, link.Alias, link.Up = b.MTU, b.Alias, true
-	link.options = plan.Bridge{}
+	link.options = plan.Bridge{VLANFiltering: link.options.VLANFiltering, Member: link.options.Member}
 	return nil
 }
 
@@ -170,7 +171,8 @@ func (f *Fake) vethRoom(p plan.Port) (*fakeNetns, error) {
 
 // setPort leaves MAC, alias and group as they are where the step names none, and
 // never takes a netdev down.
-func (f *Fake) setPort(p plan.Port) error {
+func (f *Fake) setPort(s plan.SetPort) error {
+	p := s.Port
 	link, err := f.host.link(p.Name)
 	if err != nil {
 		return err
@@ -181,12 +183,13 @@ func (f *Fake) setPort(p plan.Port) error {
 	if p.Bridge != "" {
 		bridge, err := f.host.bridge(p.Bridge)
 		if err == nil {
-			err = link.mayJoin(bridge)
+			err = errors.Join(link.mayJoin(bridge), f.mayFilter(p))
 		}
 		if err != nil {
 			return err
 		}
 		link.enslave(bridge)
+		link.setVLANs(p.VLANs, s.Leave)
 		link.learning, link.flood = p.Learning, p.Flood
 		link.isolated, link.noBroadcast, link.noMulticast = p.Isolated, p.NoBroadcast, p.NoMulticast
 		link.locked = p.Locked && f.caps.PortLocked // an old kernel skips the attribute it does not know
@@ -201,20 +204,5 @@ func (f *Fake) setPort(p plan.Port) error {
 		link.group = p.Group
 	}
 	link.MTU, link.Up = p.MTU, link.Up || p.Up
-	return nil
-}
-
-func (f *Fake) addFDB(name string, mac vswitch.MAC) error {
-	port, err := f.host.link(name)
-	if err != nil {
-		return err
-	}
-	if port.master == nil || port.master.Kind != "bridge" {
-		return refused(vswitch.Drifted, syscall.EOPNOTSUPP, "%s is no bridge's port", name)
-	}
-	if err := mac.ValidateStatic(); err != nil {
-		return errors.Join(err, syscall.EINVAL)
-	}
-	port.master.fdb[mac] = port // `replace` moves an entry from another port
 	return nil
 }

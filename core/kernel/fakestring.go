@@ -71,9 +71,8 @@ func (l *fakeLink) draw(b *strings.Builder) {
 			}
 		}
 		line(b, true, "  bridge link learning %s flood %s locked %s%s", onOff(l.learning), onOff(l.flood), onOff(l.locked), muted)
-		for _, mac := range slices.SortedFunc(maps.Keys(l.master.fdb), func(a, b vswitch.MAC) int { return cmp.Compare(a.String(), b.String()) }) {
-			line(b, l.master.fdb[mac] == l, "  bridge fdb %s static sticky", mac)
-		}
+		line(b, !l.vlans.IsZero(), "  bridge vlan %s", vlanWords(l.vlans))
+		l.drawEntries(b)
 	}
 	byFamily := func(a, b plan.Address) int { return cmp.Compare(a.Prefix.Addr().BitLen(), b.Prefix.Addr().BitLen()) }
 	for _, a := range slices.SortedStableFunc(slices.Values(l.addresses), byFamily) { // as `ip addr` does
@@ -96,6 +95,31 @@ func (l *fakeLink) draw(b *strings.Builder) {
 	}
 }
 
+// drawEntries leaves out of an address's VLANs those that go without saying.
+func (l *fakeLink) drawEntries(b *strings.Builder) {
+	vlans := make(map[vswitch.MAC][]int)
+	for e, port := range l.master.fdb {
+		if port == l {
+			vlans[e.MAC] = append(vlans[e.MAC], e.VLAN)
+		}
+	}
+	for _, mac := range slices.SortedFunc(maps.Keys(vlans), func(a, b vswitch.MAC) int { return cmp.Compare(a.String(), b.String()) }) {
+		in := ""
+		if set := vswitch.VLANs(slices.DeleteFunc(vlans[mac], func(id int) bool { return id == 0 })...); len(set) > 0 {
+			in = " vlan " + set.String()
+		}
+		line(b, true, "  bridge fdb %s static sticky%s", mac, in)
+	}
+}
+
+func vlanWords(m vswitch.Membership) string {
+	words := []string{fmt.Sprintf("pvid %d untagged %s", m.PVID, m.Untagged)}
+	if len(m.Tagged) > 0 {
+		words = append(words, "tagged "+m.Tagged.String())
+	}
+	return strings.Join(words, " ")
+}
+
 func (l *fakeLink) words() []string {
 	var words []string
 	if l.Kind != "" {
@@ -116,6 +140,12 @@ func (l *fakeLink) words() []string {
 		words = append(words, "up")
 	} else {
 		words = append(words, "down")
+	}
+	if l.options.VLANFiltering {
+		words = append(words, "vlan_filtering")
+	}
+	if l.options.Member {
+		words = append(words, "member")
 	}
 	if l.master != nil {
 		words = append(words, "master "+l.master.Name)
@@ -181,6 +211,14 @@ func (f *Fake) drawRules(b *strings.Builder) {
 	}
 	for _, dev := range slices.Sorted(maps.Keys(r.Guard)) {
 		line(b, true, "guard { %s . %s }", dev, r.Guard[dev])
+	}
+	for _, dev := range slices.Sorted(maps.Keys(r.Apart)) {
+		line(b, true, "apart { %s }", dev)
+	}
+	for _, at := range slices.SortedFunc(maps.Keys(r.ApartIn), func(a, b plan.Inlet) int {
+		return cmp.Or(cmp.Compare(a.Netdev, b.Netdev), cmp.Compare(a.VLAN, b.VLAN))
+	}) {
+		line(b, true, "apart_in { %s . %d }", at.Netdev, at.VLAN)
 	}
 }
 

@@ -85,14 +85,14 @@ func (f *Fake) scene() fakeScene {
 
 func (l *fakeLink) notice() fakeNotice {
 	n := fakeNotice{
-		link: fmt.Sprintf("%p %v %v %v %v %v", l, l.words(), l.learning, l.flood, l.locked, l.options),
+		link: fmt.Sprintf("%p %v %v %v %v %v %v", l, l.words(), l.learning, l.flood, l.locked, l.options, l.vlans),
 		ours: strings.HasPrefix(l.Alias, vswitch.AliasPrefix) || l.group&vswitch.GroupMask == vswitch.GroupMark,
 	}
 	if l.master != nil {
 		var macs []string
-		for mac, port := range l.master.fdb {
+		for e, port := range l.master.fdb {
 			if port == l {
-				macs = append(macs, mac.String())
+				macs = append(macs, fmt.Sprint(e))
 			}
 		}
 		slices.Sort(macs)

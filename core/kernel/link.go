@@ -25,7 +25,7 @@ type link struct {
 }
 
 type bridgeAttributes struct {
-	stp, snooping             bool
+	stp, snooping, filtering  bool
 	forwardDelay, defaultPVID int
 }
 
@@ -114,6 +114,8 @@ func (b *bridgeAttributes) parse(data []byte) {
 			b.forwardDelay = int(number(v))
 		case nl.IFLA_BR_MCAST_SNOOPING:
 			b.snooping = number(v) != 0
+		case nl.IFLA_BR_VLAN_FILTERING:
+			b.filtering = number(v) != 0
 		case nl.IFLA_BR_VLAN_DEFAULT_PVID:
 			b.defaultPVID = int(number(v))
 		}

@@ -38,7 +38,12 @@ func newBridge(b plan.Bridge) *nl.NetlinkRequest {
 		birth = b.MTU - 1
 	}
 	r.AddData(uint32Attribute(unix.IFLA_MTU, birth))
-	r.AddData(bridgeInfo(bridgeOptions))
+	r.AddData(bridgeInfo(func(data *nl.RtAttr) {
+		bridgeOptions(data)
+		if b.VLANFiltering {
+			data.AddRtAttr(nl.IFLA_BR_VLAN_FILTERING, switched(true))
+		}
+	}))
 	return r
 }
 
@@ -121,6 +126,16 @@ func setMaster(name string, bridge int) *nl.NetlinkRequest {
 // ours (no alias wanted) MAC, alias and group stay as they are; fresh tells that
 // newVeth has already set MAC, MTU and group.
 func setPort(p plan.Port, fresh bool) []*nl.NetlinkRequest {
+	messages := []*nl.NetlinkRequest{setNetdev(p, fresh)}
+	if p.Up {
+		messages = append(messages, byName(unix.RTM_NEWLINK, 0, p.Name, upHeader()))
+	}
+	return messages
+}
+
+// setNetdev is setPort but for the state. The flags of a port that is in VLANs are for
+// setVLANs.
+func setNetdev(p plan.Port, fresh bool) *nl.NetlinkRequest {
 	set := byName(unix.RTM_NEWLINK, 0, p.Name, noHeader())
 	if !fresh {
 		if !p.MAC.IsZero() {
@@ -137,25 +152,25 @@ func setPort(p plan.Port, fresh bool) []*nl.NetlinkRequest {
 			set.AddData(spec)
 		}
 	}
-	if p.Bridge != "" {
+	if p.Bridge != "" && p.VLANs.IsZero() {
 		info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
 		info.AddRtAttr(nl.IFLA_INFO_SLAVE_KIND, nl.NonZeroTerminated("bridge"))
-		data := info.AddRtAttr(nl.IFLA_INFO_SLAVE_DATA, nil)
-		data.AddRtAttr(nl.IFLA_BRPORT_LEARNING, switched(p.Learning))
-		data.AddRtAttr(nl.IFLA_BRPORT_UNICAST_FLOOD, switched(p.Flood))
-		data.AddRtAttr(nl.IFLA_BRPORT_LOCKED, switched(p.Locked)) // ignored before Linux 5.18
-		if !fresh || p.Isolated || p.NoBroadcast || p.NoMulticast {
-			data.AddRtAttr(nl.IFLA_BRPORT_ISOLATED, switched(p.Isolated))
-			data.AddRtAttr(nl.IFLA_BRPORT_BCAST_FLOOD, switched(!p.NoBroadcast))
-			data.AddRtAttr(nl.IFLA_BRPORT_MCAST_FLOOD, switched(!p.NoMulticast))
-		}
+		portFlags(info.AddRtAttr(nl.IFLA_INFO_SLAVE_DATA, nil), p, fresh)
 		set.AddData(info)
 	}
-	messages := []*nl.NetlinkRequest{set}
-	if p.Up {
-		messages = append(messages, byName(unix.RTM_NEWLINK, 0, p.Name, upHeader()))
+	return set
+}
+
+// portFlags are a bridge's flags of a port; those that a fresh one has go without saying.
+func portFlags(data *nl.RtAttr, p plan.Port, fresh bool) {
+	data.AddRtAttr(nl.IFLA_BRPORT_LEARNING, switched(p.Learning))
+	data.AddRtAttr(nl.IFLA_BRPORT_UNICAST_FLOOD, switched(p.Flood))
+	data.AddRtAttr(nl.IFLA_BRPORT_LOCKED, switched(p.Locked)) // ignored before Linux 5.18
+	if !fresh || p.Isolated || p.NoBroadcast || p.NoMulticast {
+		data.AddRtAttr(nl.IFLA_BRPORT_ISOLATED, switched(p.Isolated))
+		data.AddRtAttr(nl.IFLA_BRPORT_BCAST_FLOOD, switched(!p.NoBroadcast))
+		data.AddRtAttr(nl.IFLA_BRPORT_MCAST_FLOOD, switched(!p.NoMulticast))
 	}
-	return messages
 }
 
 func switched(on bool) []byte {
@@ -189,11 +204,15 @@ func setEndpoint(e plan.Endpoint, fresh bool) (messages []*nl.NetlinkRequest) {
 }
 
 // fdbEntry adds or removes a static, sticky entry: NUD_NOARP keeps it from
-// ageing, NTF_STICKY from roaming to another port.
-func fdbEntry(message, flags, port int, m vswitch.MAC) *nl.NetlinkRequest {
+// ageing, NTF_STICKY from roaming to another port. Without a VLAN the kernel takes all
+// that the port is in.
+func fdbEntry(message, flags, port int, e plan.Entry) *nl.NetlinkRequest {
 	r := nl.NewNetlinkRequest(message, flags|unix.NLM_F_ACK)
 	r.AddData(neighbour{family: unix.AF_BRIDGE, index: port, state: unix.NUD_NOARP, flags: unix.NTF_MASTER | ntfSticky})
-	r.AddData(macAttribute(unix.NDA_LLADDR, m))
+	r.AddData(macAttribute(unix.NDA_LLADDR, e.MAC))
+	if e.VLAN != 0 {
+		r.AddData(nl.NewRtAttr(unix.NDA_VLAN, nl.Uint16Attr(uint16(e.VLAN))))
+	}
 	return r
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -30,8 +31,8 @@ type observer struct {
 }
 
 func (o *observer) observe(scope plan.State, seen *plan.State) error {
-	for name := range scope.Bridges {
-		if err := o.bridge(name, seen); err != nil {
+	for name, want := range scope.Bridges {
+		if err := o.bridge(name, want, seen); err != nil {
 			return err
 		}
 	}
@@ -81,7 +82,7 @@ func (o *observer) hosted(name string, scope plan.Addressing, seen *plan.State) 
 	return nil
 }
 
-func (o *observer) bridge(name string, seen *plan.State) error {
+func (o *observer) bridge(name string, scope plan.Bridge, seen *plan.State) error {
 	l, err := o.host.link(name)
 	if isAbsent(err) {
 		return nil
@@ -92,12 +93,21 @@ func (o *observer) bridge(name string, seen *plan.State) error {
 	if seen.Bridges == nil {
 		seen.Bridges = make(map[string]plan.Bridge)
 	}
-	seen.Bridges[name] = plan.Bridge{
+	b := plan.Bridge{
 		Name: name, MAC: l.mac, MTU: l.mtu, Alias: l.alias, Up: l.up,
 		STP: l.bridge.stp, Snooping: l.bridge.snooping,
 		ForwardDelay: l.bridge.forwardDelay, DefaultPVID: l.bridge.defaultPVID,
-		LinkLocal: !l.noAddrGen && noLinkLocal(l.mtu) != nil,
+		LinkLocal:     !l.noAddrGen && noLinkLocal(l.mtu) != nil,
+		VLANFiltering: l.bridge.filtering,
 	}
+	if scope.VLANFiltering {
+		own, err := o.host.vlans(l.index)
+		if err != nil {
+			return ignoreAbsent(err)
+		}
+		b.Member = !own.IsZero()
+	}
+	seen.Bridges[name] = b
 	return nil
 }
 
@@ -116,12 +126,13 @@ func (o *observer) port(name string, scope plan.Port, seen *plan.State) error {
 		}
 		p.Learning, p.Flood, p.Locked = l.port.learning, l.port.flood, l.port.locked
 		p.Isolated, p.NoBroadcast, p.NoMulticast = l.port.isolated, l.port.noBroadcast, l.port.noMulticast
-		for _, mac := range scope.FDB {
-			if ok, err := o.entry(l.index, mac); err != nil {
-				return err
-			} else if ok {
-				p.FDB = append(p.FDB, mac)
+		if !scope.VLANs.IsZero() && p.Bridge == scope.Bridge {
+			if p.VLANs, err = o.host.vlans(l.index); err != nil {
+				return ignoreAbsent(err) // it has left
 			}
+		}
+		if err := o.entries(l.index, scope, &p); err != nil {
+			return err
 		}
 	}
 	if scope.Endpoint != nil {
@@ -152,21 +163,68 @@ func (o *observer) nameOf(index int, likely string) (string, error) {
 	return l.name, err
 }
 
-// entry reports whether the bridge of a port has our static entry for mac there.
-func (o *observer) entry(port int, mac vswitch.MAC) (bool, error) {
+// entries finds those of scope's static entries that point to the port: of FDB the
+// addresses that do so in all VLANs that the port is to be in.
+func (o *observer) entries(port int, scope plan.Port, seen *plan.Port) error {
+	var requests []request
+	in := make(map[plan.Entry]bool)
+	ask := func(e plan.Entry) {
+		requests = append(requests, getEntry(port, e, func() { in[e] = true }))
+	}
+	ids := []int{0}
+	if !scope.VLANs.IsZero() {
+		ids = slices.Collect(scope.VLANs.All().All())
+	}
+	for _, mac := range scope.FDB {
+		for _, id := range ids {
+			ask(plan.Entry{MAC: mac, VLAN: id})
+		}
+	}
+	for _, e := range scope.FDBIn {
+		ask(e)
+	}
+	if err := o.host.do(requests); err != nil {
+		return err
+	}
+	for _, mac := range scope.FDB {
+		if !slices.ContainsFunc(ids, func(id int) bool { return !in[plan.Entry{MAC: mac, VLAN: id}] }) {
+			seen.FDB = append(seen.FDB, mac)
+		}
+	}
+	for _, e := range scope.FDBIn {
+		if in[e] {
+			seen.FDBIn = append(seen.FDBIn, e)
+		}
+	}
+	return nil
+}
+
+// getEntry asks whether the bridge of a port has our static entry there.
+func getEntry(port int, e plan.Entry, found func()) request {
 	r := nl.NewNetlinkRequest(unix.RTM_GETNEIGH, unix.NLM_F_ACK)
 	r.AddData(neighbour{family: unix.AF_BRIDGE, index: port, flags: unix.NTF_MASTER})
-	r.AddData(macAttribute(unix.NDA_LLADDR, mac))
-	var found bool
-	err := o.host.do([]request{{NetlinkRequest: r, absent: true, answer: func(b []byte) {
+	r.AddData(macAttribute(unix.NDA_LLADDR, e.MAC))
+	if e.VLAN != 0 {
+		r.AddData(nl.NewRtAttr(unix.NDA_VLAN, nl.Uint16Attr(uint16(e.VLAN))))
+	}
+	return request{NetlinkRequest: r, absent: true, answer: func(b []byte) {
 		if len(b) < unix.SizeofNdMsg {
 			return
 		}
 		at := int(nl.NativeEndian().Uint32(b[4:]))
 		state := nl.NativeEndian().Uint16(b[8:])
-		found = at == port && state&unix.NUD_NOARP != 0 && b[10]&ntfSticky != 0
-	}}})
-	return found, err
+		if at == port && state&unix.NUD_NOARP != 0 && b[10]&ntfSticky != 0 {
+			found()
+		}
+	}}
+}
+
+// ignoreAbsent: what is gone by now is not seen.
+func ignoreAbsent(err error) error {
+	if isAbsent(err) || errors.Is(err, unix.EINVAL) {
+		return nil
+	}
+	return err
 }
 
 // endpoint reads the owner's end of the pair whose switch end is given; nil if the

@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"maps"
 	"slices"
@@ -45,6 +46,12 @@ func encodeRules(r plan.Rules) elements {
 		e.put(setGuarded, nameKey(dev), "")
 		e.put(setAllowed, pairKey(dev, mac), "")
 	}
+	for dev := range r.Apart {
+		e.put(setApart, nameKey(dev), "")
+	}
+	for at := range r.ApartIn {
+		e.put(setApartIn, inletKey(at), "")
+	}
 	return e
 }
 
@@ -67,6 +74,14 @@ func decodeRules(scope plan.Rules, e elements) plan.Rules {
 		}),
 		Host: found(scope.Host, func(mac vswitch.MAC) (bool, bool) {
 			_, ok := e[setHosts][string(mac[:])]
+			return true, ok
+		}),
+		Apart: found(scope.Apart, func(dev string) (bool, bool) {
+			_, ok := e[setApart][nameKey(dev)]
+			return true, ok
+		}),
+		ApartIn: found(scope.ApartIn, func(at plan.Inlet) (bool, bool) {
+			_, ok := e[setApartIn][inletKey(at)]
 			return true, ok
 		}),
 	}
@@ -168,6 +183,8 @@ func setsOf(r plan.Rules) (sets []string) {
 		{[]string{setRouter}, len(r.Router)},
 		{[]string{setHosts}, len(r.Host)},
 		{[]string{setGuarded, setAllowed}, len(r.Guard)},
+		{[]string{setApart}, len(r.Apart)},
+		{[]string{setApartIn}, len(r.ApartIn)},
 	} {
 		if s.used > 0 {
 			sets = append(sets, s.names...)
@@ -187,6 +204,10 @@ func pairKey(dev string, mac vswitch.MAC) string {
 	return nameKey(dev) + string(padded(mac[:], paddedMAC))
 }
 
+func inletKey(at plan.Inlet) string {
+	return nameKey(at.Netdev) + string(padded(binary.BigEndian.AppendUint16(nil, uint16(at.VLAN)), paddedVLAN))
+}
+
 func groupKey(group uint32) string { return string(hostOrder(group)) }
 
 func padded(b []byte, n int) []byte { return append(bytes.Clone(b), make([]byte, n-len(b))...) }
@@ -201,6 +222,16 @@ func validateRules(r plan.Rules) error {
 	for dev := range r.Guard {
 		if err := vswitch.ValidateNetdevName(dev); err != nil {
 			return fmt.Errorf("guard: %w", err)
+		}
+	}
+	for dev := range r.Apart {
+		if err := vswitch.ValidateNetdevName(dev); err != nil {
+			return fmt.Errorf("apart: %w", err)
+		}
+	}
+	for at := range r.ApartIn {
+		if err := vswitch.ValidateNetdevName(at.Netdev); err != nil {
+			return fmt.Errorf("apart: %w", err)
 		}
 	}
 	return nil

@@ -93,13 +93,26 @@ func store(h header) expression {
 	return expression{exprPayload, h.attributes(numberAttr(unix.NFTA_PAYLOAD_SREG, unix.NFT_REG_1))}
 }
 
-func masked(mask []byte) expression {
+func masked(mask []byte) expression { return maskedAnd(mask, make([]byte, len(mask))) }
+
+// maskedAnd keeps the bits of mask and flips those of xor.
+func maskedAnd(mask, xor []byte) expression { return maskedIn(unix.NFT_REG_1, mask, xor) }
+
+func maskedIn(register uint32, mask, xor []byte) expression {
 	return expression{exprBitwise, []attribute{
-		numberAttr(unix.NFTA_BITWISE_SREG, unix.NFT_REG_1),
-		numberAttr(unix.NFTA_BITWISE_DREG, unix.NFT_REG_1),
+		numberAttr(unix.NFTA_BITWISE_SREG, register),
+		numberAttr(unix.NFTA_BITWISE_DREG, register),
 		numberAttr(unix.NFTA_BITWISE_LEN, uint32(len(mask))),
 		dataAttr(unix.NFTA_BITWISE_MASK, mask),
-		dataAttr(unix.NFTA_BITWISE_XOR, make([]byte, len(mask))),
+		dataAttr(unix.NFTA_BITWISE_XOR, xor),
+	}}
+}
+
+// setMeta writes what is known about a packet.
+func setMeta(key uint32) expression {
+	return expression{exprMeta, []attribute{
+		numberAttr(unix.NFTA_META_KEY, key),
+		numberAttr(unix.NFTA_META_SREG, unix.NFT_REG_1),
 	}}
 }
 

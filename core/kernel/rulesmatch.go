@@ -70,6 +70,39 @@ func notAllowed() []expression {
 	}
 }
 
+// apartMark is the bit of a packet's mark that says that an isolated port has sent it.
+const apartMark = 1 << 16
+
+// meta mark set meta mark | 0x10000, or & 0xfffeffff
+func markApart(on bool) []expression {
+	bit := uint32(0)
+	if on {
+		bit = apartMark
+	}
+	return []expression{
+		meta(unix.NFT_META_MARK),
+		maskedAnd(hostOrder(^uint32(apartMark)), hostOrder(bit)),
+		setMeta(unix.NFT_META_MARK),
+	}
+}
+
+// meta mark & 0x10000 == 0x10000
+func markedApart() []expression {
+	return []expression{meta(unix.NFT_META_MARK), masked(hostOrder(apartMark)), equal(hostOrder(apartMark))}
+}
+
+// ether type vlan iifname . vlan id @apart_in
+func inApartVLAN() []expression {
+	const tci = etherType + 2
+	return []expression{
+		load(ether(etherType, 2)), equal(binary.BigEndian.AppendUint16(nil, unix.ETH_P_8021Q)),
+		meta(unix.NFT_META_IIFNAME), // fills register 1; the VLAN follows in register 2
+		loadTo(unix.NFT_REG_2, ether(tci, 2)),
+		maskedIn(unix.NFT_REG_2, []byte{0x0f, 0xff}, []byte{0, 0}),
+		lookup(setApartIn),
+	}
+}
+
 // ether daddr & 01:00:00:00:00:00 == 00:00:00:00:00:00
 func unicast() []expression {
 	return []expression{

@@ -40,6 +40,8 @@ const (
 	setHosts       = "hosts"       // addresses of host ports
 	setGuarded     = "guarded"     // ports bound to source addresses
 	setAllowed     = "allowed"     // port . source address
+	setApart       = "apart"       // ports that do not hear each other
+	setApartIn     = "apart_in"    // uplink . VLAN of frames from such ports elsewhere
 	setReports     = "reports"     // the types of MLD's reports; the kernel keeps it constant
 	setMasquerade4 = "masquerade4" // host ends whose traffic leaves as the host's
 	setMasquerade6 = "masquerade6"
@@ -61,6 +63,8 @@ func bridgeTable() ruleTable {
 			{name: setHosts, key: etherAddr},
 			{name: setGuarded, key: ifName},
 			{name: setAllowed, key: ifNameEtherAddr},
+			{name: setApart, key: ifName},
+			{name: setApartIn, key: ifNameVLAN},
 			{name: setReports, key: icmp6Type, constant: reportTypes()},
 		},
 		chains: []ruleChain{
@@ -84,10 +88,14 @@ func preroutingRules() [][]expression {
 	return [][]expression{
 		// iifname @guarded iifname . ether saddr != @allowed drop
 		rule(inSet(meta(unix.NFT_META_IIFNAME), setGuarded), notAllowed(), countedDrop()),
+		// What comes from an isolated port is marked: on another segment, and behind an
+		// uplink, nothing else tells that it does.
+		rule(inSet(meta(unix.NFT_META_IIFNAME), setApart), markApart(true)),
+		rule(inApartVLAN(), markApart(true)),
 		// What the host sends and gets is tracked by the host's own stack, behind the
 		// pair: where br_netfilter is on, the bridge would track it first, find
 		// nothing to translate, and so keep masquerade from ever being applied.
-		rule(namedLike(vswitch.HostPortPrefix), notrack()),
+		rule(namedLike(vswitch.HostPortPrefix), markApart(false), notrack()),
 		// On a further segment it comes from the trunk, and nothing is left of the mark
 		// that it was given on the root.
 		rule(toHost(), notrack()),
@@ -108,6 +116,8 @@ func preroutingRules() [][]expression {
 
 func forwardRules() [][]expression {
 	return [][]expression{
+		// meta mark & 0x10000 == 0x10000 oifname @apart drop
+		rule(markedApart(), inSet(meta(unix.NFT_META_OIFNAME), setApart), countedDrop()),
 		rule(unicast(), accept()),
 		// Behind an uplink somebody may route multicast: reports reach it, but no
 		// other port.

@@ -15,14 +15,16 @@ const (
 	icmp6Type dataType = 29
 	devGroup  dataType = 35
 	ifName    dataType = 41
+	port16    dataType = 13 // inet_service: a number of two bytes, as a VLAN's is
 
 	ifNameEtherAddr = ifName<<concatenated | etherAddr
+	ifNameVLAN      = ifName<<concatenated | port16
 	concatenated    = 6 // bits of each part
 )
 
 // Sizes in a key: a name's, and an address's, which fills up whole words where
 // it is a part.
-const nameLen, paddedMAC = unix.IFNAMSIZ, 8
+const nameLen, paddedMAC, paddedVLAN = unix.IFNAMSIZ, 8, 4
 
 // size of a key or value in bytes.
 func (t dataType) size() int {
@@ -35,6 +37,8 @@ func (t dataType) size() int {
 		return 4
 	case ifName:
 		return nameLen
+	case ifNameVLAN:
+		return nameLen + paddedVLAN
 	case ifNameEtherAddr:
 		return nameLen + paddedMAC
 	}

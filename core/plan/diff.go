@@ -49,6 +49,7 @@ func Diff(desired, observed State) []Step {
 	if f := (Families{desired.Forward.IPv4 && !observed.Forward.IPv4, desired.Forward.IPv6 && !observed.Forward.IPv6}); f != (Families{}) {
 		d.add(SetForwarding{Families: f})
 	}
+	d.filters(desired.Bridges, observed.Bridges)
 	return d.steps
 }
 
@@ -94,6 +95,8 @@ func (r Rules) minus(other Rules) Rules {
 		Router:     missing(r.Router, other.Router),
 		Host:       missing(r.Host, other.Host),
 		Guard:      missing(r.Guard, other.Guard),
+		Apart:      missing(r.Apart, other.Apart),
+		ApartIn:    missing(r.ApartIn, other.ApartIn),
 	}
 }
 
@@ -117,6 +120,8 @@ func (r Rules) without(other Rules) Rules {
 		Router:     absent(r.Router, other.Router),
 		Host:       absent(r.Host, other.Host),
 		Guard:      absent(r.Guard, other.Guard),
+		Apart:      absent(r.Apart, other.Apart),
+		ApartIn:    absent(r.ApartIn, other.ApartIn),
 	}
 }
 
@@ -125,10 +130,25 @@ func (d *differ) bridges(want, have map[string]Bridge) {
 		switch now, exists := have[name]; {
 		case !exists:
 			d.add(CreateBridge{Bridge: want[name]})
-		case now != want[name]:
+		case now.besidesVLANs() != want[name].besidesVLANs():
 			d.add(SetBridge{Bridge: want[name]})
 		}
 	}
+}
+
+// filters goes last: what a bridge that begins to filter VLANs drops is what no port was
+// put into a VLAN for.
+func (d *differ) filters(want, have map[string]Bridge) {
+	for _, name := range sorted(want) {
+		if now, exists := have[name]; exists && (now.VLANFiltering != want[name].VLANFiltering || now.Member) {
+			d.add(FilterVLANs{Bridge: name, On: want[name].VLANFiltering})
+		}
+	}
+}
+
+func (b Bridge) besidesVLANs() Bridge {
+	b.VLANFiltering, b.Member = false, false
+	return b
 }
 
 // removePort deletes a pair of ours, also one whose other end is out of sight,
@@ -138,9 +158,7 @@ func (d *differ) removePort(p Port) {
 		d.doomed = append(d.doomed, p.Name)
 		return
 	}
-	for _, mac := range p.FDB {
-		d.add(DeleteFDB{Port: p.Name, MAC: mac})
-	}
+	d.forget(p, Port{})
 	if p.Bridge != "" || p.grouped() {
 		d.release(p)
 	}
@@ -188,22 +206,15 @@ func (d *differ) port(want, have Port, exists bool) {
 			have = born(want)
 		}
 	}
-	for _, mac := range have.FDB {
-		if !slices.Contains(want.FDB, mac) {
-			d.add(DeleteFDB{Port: want.Name, MAC: mac})
-		}
-	}
+	d.forget(have, want)
 	if have.Bridge != "" && have.Bridge != want.Bridge || want.Bridge == "" && have.grouped() {
 		d.release(have)
 	}
 	if !samePort(want, have) {
-		d.add(SetPort{Port: want})
+		d.add(SetPort{Port: want, Leave: leaves(want, have)})
+		d.repoint(want, have)
 	}
-	for _, mac := range want.FDB {
-		if (!slices.Contains(have.FDB, mac) || want.Bridge != have.Bridge) && !d.joining(mac) {
-			d.add(AddFDB{Port: want.Name, MAC: mac})
-		}
-	}
+	d.learn(want, have)
 	if want.Trunk && want.Up && (!have.Up || have.Bridge != want.Bridge) {
 		d.trunk = append(d.trunk, want.Name)
 	}
@@ -214,6 +225,48 @@ func (d *differ) port(want, have Port, exists bool) {
 		d.endpoint(want.Name, *want.Endpoint, *have.Endpoint)
 		if want.Up && want.Endpoint.Up && (!have.Up || !have.Endpoint.Up) {
 			d.add(AwaitPort{Name: want.Name})
+		}
+	}
+}
+
+// leaves are the VLANs that a port is in and is not to be in.
+func leaves(want, have Port) vswitch.VLANSet {
+	if want.VLANs.IsZero() || want.Bridge != have.Bridge {
+		return nil // a port that leaves its bridge leaves all its VLANs
+	}
+	return have.VLANs.All().Minus(want.VLANs.All())
+}
+
+// forget removes entries that are not wanted, of a VLAN before the port leaves that.
+func (d *differ) forget(have, want Port) {
+	for _, mac := range have.FDB {
+		if !slices.Contains(want.FDB, mac) {
+			d.add(DeleteFDB{Port: have.Name, MAC: mac})
+			continue
+		}
+		for id := range leaves(want, have).All() {
+			d.add(DeleteFDB{Port: have.Name, MAC: mac, VLAN: id})
+		}
+	}
+	for _, e := range have.FDBIn {
+		if !slices.Contains(want.FDBIn, e) {
+			d.add(DeleteFDB{Port: have.Name, MAC: e.MAC, VLAN: e.VLAN})
+		}
+	}
+}
+
+// learn adds entries that are wanted.
+func (d *differ) learn(want, have Port) {
+	joins := want.VLANs.All().Minus(have.VLANs.All())
+	for _, mac := range want.FDB {
+		known := slices.Contains(have.FDB, mac) && want.Bridge == have.Bridge && (have.VLANs.IsZero() || len(joins) == 0)
+		if !known && !d.joining(mac) {
+			d.add(AddFDB{Port: want.Name, MAC: mac})
+		}
+	}
+	for _, e := range want.FDBIn {
+		if !slices.Contains(have.FDBIn, e) || want.Bridge != have.Bridge {
+			d.add(AddFDB{Port: want.Name, MAC: e.MAC, VLAN: e.VLAN})
 		}
 	}
 }
@@ -254,7 +307,8 @@ func samePort(want, have Port) bool {
 	return want.Bridge == have.Bridge &&
 		(want.Alias == "" || want.Alias == have.Alias) && (want.Group == 0 || want.Group == have.Group) &&
 		want.Learning == have.Learning && want.Flood == have.Flood && want.Locked == have.Locked &&
-		want.Isolated == have.Isolated && want.NoBroadcast == have.NoBroadcast && want.NoMulticast == have.NoMulticast
+		want.Isolated == have.Isolated && want.NoBroadcast == have.NoBroadcast && want.NoMulticast == have.NoMulticast &&
+		(want.VLANs.IsZero() || want.VLANs.Equal(have.VLANs))
 }
 
 // endpoint brings an owner's end to what is wanted. The MTU comes first, because

@@ -150,6 +150,20 @@ func (d *differ) point(mac vswitch.MAC) {
 	}
 }
 
+// repoint points the entry of a port's address to our port again after the port went into
+// a VLAN: the bridge takes the address for its own there too.
+func (d *differ) repoint(want, have Port) {
+	if want.Endpoint != nil || have.Bridge != want.Bridge || len(want.VLANs.All().Minus(have.VLANs.All())) == 0 {
+		return
+	}
+	for _, name := range sorted(d.desired.Ports) {
+		p, was := d.desired.Ports[name], d.observed.Ports[name]
+		if p.Endpoint != nil && slices.Contains(p.FDB, have.MAC) && slices.Contains(was.FDB, have.MAC) {
+			d.add(AddFDB{Port: name, MAC: have.MAC})
+		}
+	}
+}
+
 // host makes before it breaks: what comes is there before anything goes. The NIC goes
 // into its bridge before that, and comes out in the middle: answers to what the host
 // asks by a netdev come in where the frames do.

@@ -48,7 +48,19 @@ func (r Rules) elements(verb string) []string {
 	for _, dev := range sorted(r.Guard) {
 		lines = append(lines, fmt.Sprintf("%s element bridge patchbay guarded { %s } allowed { %s . %s }", verb, dev, dev, r.Guard[dev]))
 	}
+	for _, dev := range sorted(r.Apart) {
+		lines = append(lines, fmt.Sprintf("%s element bridge patchbay apart { %s }", verb, dev))
+	}
+	for _, at := range sortedInlets(r.ApartIn) {
+		lines = append(lines, fmt.Sprintf("%s element bridge patchbay apart_in { %s . %d }", verb, at.Netdev, at.VLAN))
+	}
 	return lines
+}
+
+func sortedInlets(m map[Inlet]bool) []Inlet {
+	return slices.SortedFunc(maps.Keys(m), func(a, b Inlet) int {
+		return cmp.Or(cmp.Compare(a.Netdev, b.Netdev), cmp.Compare(a.VLAN, b.VLAN))
+	})
 }
 
 func sortedMACs(m map[vswitch.MAC]bool) []vswitch.MAC {

@@ -22,8 +22,8 @@ type State struct {
 // Families is a choice of address families.
 type Families struct{ IPv4, IPv6 bool }
 
-// Bridge is a switch's bridge netdev. The last five fields are the same for all
-// of ours, and zero is what we want: they are here so that drift shows.
+// Bridge is a switch's bridge netdev. The last fields are the same for all of ours,
+// and for all but VLANFiltering zero is what we want: they are here so that drift shows.
 type Bridge struct {
 	Name  string
 	MAC   vswitch.MAC
@@ -36,6 +36,11 @@ type Bridge struct {
 	Snooping     bool // multicast snooping makes every ADD walk all ports
 	DefaultPVID  int  // 0, or VLAN 1 leaks between ports
 	LinkLocal    bool // an IPv6 link-local address would open the switch to the host
+
+	// VLANFiltering keeps VLANs apart, where the kernel can.
+	VLANFiltering bool
+	// Member says that the bridge itself is in a VLAN, and with it the host: not wanted.
+	Member bool
 }
 
 // Port is a netdev that is, or is to become, a port of a bridge.
@@ -53,8 +58,13 @@ type Port struct {
 	// Isolated ports do not hear each other, muted ones hear no broadcast or no
 	// multicast: of ours only trunks are muted, for the sake of relays.
 	Isolated, NoBroadcast, NoMulticast bool
-	// FDB are the static, sticky entries that point to the port.
+	// VLANs are those that the port is in; zero: leave them as they are.
+	VLANs vswitch.Membership
+	// FDB are the addresses that static, sticky entries point to the port for, in all
+	// VLANs that the port is in.
 	FDB []vswitch.MAC
+	// FDBIn are such entries in one VLAN alone: a trunk is in more than its guests are.
+	FDBIn []Entry
 	// Endpoint is the other end of a veth pair that is ours to make and remove.
 	// Nil for a netdev of somebody else: an uplink, a tap.
 	Endpoint *Endpoint
@@ -62,6 +72,12 @@ type Port struct {
 	// ports; the one that is the other's Endpoint has none itself. It is no property
 	// of a netdev, and is not observed.
 	Trunk bool
+}
+
+// Entry is an address in a VLAN.
+type Entry struct {
+	MAC  vswitch.MAC
+	VLAN int
 }
 
 // Endpoint is the end of a veth pair that the owner sees.
@@ -106,6 +122,18 @@ type Rules struct {
 	Host map[vswitch.MAC]bool
 	// Guard binds ports to a source address where the kernel cannot lock them.
 	Guard map[string]vswitch.MAC
+	// Apart holds the ports that do not hear each other. Where they are ports of one
+	// bridge its flag is enough; this is for those on other segments.
+	Apart map[string]bool
+	// ApartIn holds uplinks with the VLANs whose frames are from isolated ports
+	// elsewhere: those of Apart do not hear them either.
+	ApartIn map[Inlet]bool
+}
+
+// Inlet is a VLAN on a netdev.
+type Inlet struct {
+	Netdev string
+	VLAN   int
 }
 
 // Empty reports whether the state names nothing at all.
@@ -115,7 +143,8 @@ func (s State) Empty() bool {
 
 // Empty reports whether there is no rule.
 func (r Rules) Empty() bool {
-	return !r.Base && len(r.Masquerade) == 0 && len(r.Quiet) == 0 && len(r.Router) == 0 && len(r.Host) == 0 && len(r.Guard) == 0
+	return !r.Base && len(r.Masquerade) == 0 && len(r.Quiet) == 0 && len(r.Router) == 0 && len(r.Host) == 0 && len(r.Guard) == 0 &&
+		len(r.Apart) == 0 && len(r.ApartIn) == 0
 }
 
 // Union names everything that a or b names; where both do, a's object stands,
@@ -134,6 +163,8 @@ func Union(a, b State) State {
 			Router:     merge(a.Rules.Router, b.Rules.Router),
 			Host:       merge(a.Rules.Host, b.Rules.Host),
 			Guard:      merge(a.Rules.Guard, b.Rules.Guard),
+			Apart:      merge(a.Rules.Apart, b.Rules.Apart),
+			ApartIn:    merge(a.Rules.ApartIn, b.Rules.ApartIn),
 		},
 	}
 	for name, p := range u.Ports {
@@ -147,6 +178,10 @@ func Union(a, b State) State {
 // with adds the addresses, routes and FDB entries of other that p lacks.
 func (p Port) with(other Port) Port {
 	p.FDB = appendNew(p.FDB, other.FDB, func(m vswitch.MAC) vswitch.MAC { return m })
+	p.FDBIn = appendNew(p.FDBIn, other.FDBIn, func(e Entry) Entry { return e })
+	if p.VLANs.IsZero() {
+		p.VLANs = other.VLANs
+	}
 	if p.Endpoint == nil {
 		p.Endpoint = other.Endpoint
 	} else if other.Endpoint != nil {

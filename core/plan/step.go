@@ -28,8 +28,18 @@ type (
 	// other end is born in the owner's namespace with its name, MAC and MTU.
 	CreateVeth struct{ Port Port }
 	// SetPort gives a netdev its master, alias, group, MTU, MAC and bridge flags
-	// and brings it up. Without a bridge it sets MTU and MAC alone.
-	SetPort struct{ Port Port }
+	// and brings it up. Without a bridge it sets MTU and MAC alone. The port joins the
+	// VLANs that it is to be in before it leaves the others.
+	SetPort struct {
+		Port  Port
+		Leave vswitch.VLANSet
+	}
+	// FilterVLANs makes a bridge keep VLANs apart, or not, and takes the bridge itself
+	// out of all of them.
+	FilterVLANs struct {
+		Bridge string
+		On     bool
+	}
 	// ReleasePort takes somebody else's netdev out of its bridge, and out of our
 	// netdev group if Ungroup says that it is in one.
 	ReleasePort struct {
@@ -43,15 +53,18 @@ type (
 	// long, and shared.
 	DeleteNetdevs struct{ Names []string }
 
-	// AddFDB adds or replaces a static, sticky forwarding entry.
+	// AddFDB adds or replaces a static, sticky forwarding entry: in one VLAN, or with
+	// VLAN 0 in all that the port is in.
 	AddFDB struct {
 		Port string
 		MAC  vswitch.MAC
+		VLAN int
 	}
-	// DeleteFDB removes a forwarding entry.
+	// DeleteFDB removes what AddFDB adds.
 	DeleteFDB struct {
 		Port string
 		MAC  vswitch.MAC
+		VLAN int
 	}
 
 	// SetEndpoint gives the owner's end its MAC, MTU and alias and brings it up.
@@ -109,6 +122,7 @@ func (SetBridge) step()     {}
 func (DeleteBridge) step()  {}
 func (CreateVeth) step()    {}
 func (SetPort) step()       {}
+func (FilterVLANs) step()   {}
 func (ReleasePort) step()   {}
 func (DeleteNetdev) step()  {}
 func (DeleteNetdevs) step() {}
@@ -125,8 +139,12 @@ func (SetRules) step()      {}
 func (SetForwarding) step() {}
 
 func (s CreateBridge) String() string {
-	return fmt.Sprintf("ip link add %s address %s mtu %d type bridge stp_state 0 forward_delay 0 vlan_default_pvid 0 mcast_snooping 0 && %s",
-		s.Bridge.Name, s.Bridge.MAC, s.Bridge.MTU, SetBridge(s))
+	filtering := ""
+	if s.Bridge.VLANFiltering {
+		filtering = " vlan_filtering 1"
+	}
+	return fmt.Sprintf("ip link add %s address %s mtu %d type bridge stp_state 0 forward_delay 0%s vlan_default_pvid 0 mcast_snooping 0 && %s",
+		s.Bridge.Name, s.Bridge.MAC, s.Bridge.MTU, filtering, SetBridge(s))
 }
 
 func (s SetBridge) String() string {
@@ -161,14 +179,58 @@ func (s SetPort) String() string {
 		return strings.Join(words, " ")
 	}
 	muted := ""
+	if p.Isolated {
+		muted += " isolated on"
+	}
 	if p.NoBroadcast {
 		muted += " bcast_flood off"
 	}
 	if p.NoMulticast {
 		muted += " mcast_flood off"
 	}
-	return fmt.Sprintf("%s && bridge link set dev %s learning %s flood %s locked %s%s",
-		strings.Join(words, " "), p.Name, onOff(p.Learning), onOff(p.Flood), onOff(p.Locked), muted)
+	return fmt.Sprintf("%s && bridge link set dev %s learning %s flood %s locked %s%s%s",
+		strings.Join(words, " "), p.Name, onOff(p.Learning), onOff(p.Flood), onOff(p.Locked), muted, vlanWords(p, s.Leave))
+}
+
+// vlanWords are the `bridge vlan` commands of a port, each after " && ".
+func vlanWords(p Port, leave vswitch.VLANSet) string {
+	var b strings.Builder
+	for _, list := range []struct {
+		verb  string
+		spans vswitch.VLANSet
+		flags string
+	}{{"add", p.VLANs.Untagged, " untagged"}, {"add", p.VLANs.Tagged, ""}, {"del", leave, ""}} {
+		for _, s := range list.spans {
+			if pvid := p.VLANs.PVID; list.verb == "add" && s.First <= pvid && pvid <= s.Last && s.First != s.Last {
+				fmt.Fprintf(&b, " && bridge vlan add dev %s vid %s%s", p.Name, s, list.flags)
+				s = vswitch.VLANSpan{First: pvid, Last: pvid}
+			}
+			flags := list.flags
+			if list.verb == "add" && s.First == p.VLANs.PVID {
+				flags = " pvid" + flags
+			}
+			fmt.Fprintf(&b, " && bridge vlan %s dev %s vid %s%s", list.verb, p.Name, s, flags)
+		}
+	}
+	return b.String()
+}
+
+func (s FilterVLANs) String() string {
+	return fmt.Sprintf("ip link set %s type bridge vlan_filtering %d && bridge vlan del dev %s vid 1-4094 self", s.Bridge, flagNumber(s.On), s.Bridge)
+}
+
+func flagNumber(on bool) int {
+	if on {
+		return 1
+	}
+	return 0
+}
+
+func inVLAN(id int) string {
+	if id == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" vlan %d", id)
 }
 
 func (s ReleasePort) String() string {
@@ -195,11 +257,11 @@ func (s DeleteNetdevs) String() string {
 }
 
 func (s AddFDB) String() string {
-	return fmt.Sprintf("bridge fdb replace %s dev %s master static sticky", s.MAC, s.Port)
+	return fmt.Sprintf("bridge fdb replace %s dev %s master static sticky%s", s.MAC, s.Port, inVLAN(s.VLAN))
 }
 
 func (s DeleteFDB) String() string {
-	return fmt.Sprintf("bridge fdb del %s dev %s master", s.MAC, s.Port)
+	return fmt.Sprintf("bridge fdb del %s dev %s master%s", s.MAC, s.Port, inVLAN(s.VLAN))
 }
 
 func (s SetEndpoint) String() string {

@@ -10,7 +10,9 @@ import (
 // makes the pair and is deleted; the other one is configured as any port.
 
 // inOrder lists ports as they are to be made: trunks before what sends over them, and
-// of those the ends that make the pair before those that are made with it.
+// of those the ends that make the pair before those that are made with it; and an uplink
+// before ports that may have its address, since where it goes the bridge takes that for
+// its own.
 func inOrder(ports map[string]Port) []string {
 	rank := func(p Port) int {
 		switch {
@@ -18,8 +20,10 @@ func inOrder(ports map[string]Port) []string {
 			return 0
 		case p.Trunk:
 			return 1
+		case p.Endpoint == nil:
+			return 2
 		}
-		return 2
+		return 3
 	}
 	return slices.SortedFunc(maps.Keys(ports), func(a, b string) int {
 		return cmp.Or(cmp.Compare(rank(ports[a]), rank(ports[b])), cmp.Compare(a, b))

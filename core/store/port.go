@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 
 	"github.com/patchbay-net/patchbay/core/vswitch"
@@ -88,7 +89,8 @@ func (tx *Tx) PutPort(p vswitch.Port) error {
 	if err != nil {
 		return err
 	}
-	moved := old.Switch != p.Switch || old.Segment != p.Segment || old.MACSpoofing != p.MACSpoofing
+	moved := old.Switch != p.Switch || old.Segment != p.Segment || old.MACSpoofing != p.MACSpoofing ||
+		old.Isolated != p.Isolated || !old.VLAN.Equal(p.VLAN)
 	if found && moved {
 		if err := tx.leaveSwitch(old); err != nil {
 			return err
@@ -147,7 +149,7 @@ func (tx *Tx) addCount(p vswitch.Port, delta int) error {
 	if err != nil {
 		return err
 	}
-	if err := tx.addLoad(p, delta); err != nil {
+	if err := errors.Join(tx.addLoad(p, delta), tx.addVLAN(p, delta)); err != nil {
 		return err
 	}
 	if c := count(n + delta); c > 0 {

@@ -30,6 +30,8 @@ func (r *portRecord) encode() []byte {
 	}
 	p.time(r.Created)
 	p.integer(r.Segment)
+	p.vlan(r.VLAN)
+	p.flag(r.Isolated)
 	return p
 }
 
@@ -62,5 +64,6 @@ func (r *portRecord) decode(body []byte) error {
 	}
 	r.Created = u.time()
 	r.Segment = u.integer()
+	r.VLAN, r.Isolated = u.vlan(), u.flag()
 	return u.err()
 }

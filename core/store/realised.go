@@ -12,6 +12,11 @@ type Realised struct {
 	SwitchRecord
 	LocksPorts bool // the kernel binds ports to their addresses, without rules
 	HasRules   bool // the kernel has Patchbay's nftables tables
+	// FiltersVLANs says that the bridges keep VLANs apart, and every port is in some.
+	FiltersVLANs bool
+	// Carried are the VLANs that the uplink and the trunks are in for the sake of ports,
+	// and Apart those of them that are isolated VLANs.
+	Carried, Apart vswitch.VLANSet
 	// Changing says that a verb began to turn the switch into something else: it is
 	// not as its record says any more, but no more than what the record says is left.
 	Changing bool
@@ -67,6 +72,10 @@ func (r *Realised) encode() []byte {
 	p.flag(r.Changing)
 	p.flag(r.CarriesHost)
 	p.integer(r.Segments)
+	p.flag(r.FiltersVLANs)
+	p.vlanSet(r.Carried)
+	p.vlanSet(r.Apart)
+	p.integer(r.InternalVLAN)
 	return p
 }
 
@@ -89,6 +98,8 @@ func (r *Realised) decode(body []byte) error {
 	r.Created = u.time()
 	r.HasRules, r.Changing, r.CarriesHost = u.flag(), u.flag(), u.flag()
 	r.Segments = u.integer()
+	r.FiltersVLANs, r.Carried, r.Apart = u.flag(), u.vlanSet(), u.vlanSet()
+	r.InternalVLAN = u.integer()
 	return u.err()
 }
 

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -23,9 +24,15 @@ type SwitchRecord struct {
 	// EffectiveMTU is MTU or what it became where the definition leaves it out.
 	EffectiveMTU int `json:"effectiveMTU"`
 	// UplinkMTU is the uplink's MTU before we changed it, to put back; 0: unchanged.
-	UplinkMTU int       `json:"uplinkMTU,omitempty"`
-	Created   time.Time `json:"created"`
+	UplinkMTU int `json:"uplinkMTU,omitempty"`
+	// InternalVLAN is the VLAN that the switch's untagged traffic is in, which nobody
+	// outside sees; 0 stands for 4094. See UntaggedVLAN.
+	InternalVLAN int       `json:"internalVLAN,omitempty"`
+	Created      time.Time `json:"created"`
 }
+
+// UntaggedVLAN is the VLAN of the switch's untagged traffic.
+func (r SwitchRecord) UntaggedVLAN() int { return cmp.Or(r.InternalVLAN, vswitch.MaxVLAN) }
 
 // Switch returns a switch, or an error of kind vswitch.NotFound.
 func (tx *Tx) Switch(name string) (SwitchRecord, error) {

@@ -20,7 +20,7 @@ const (
 
 	portTable   = "ports"   // port NUL "p": the port; port NUL "l" lease key: that it holds the address
 	memberTable = "members" // switch NUL port
-	countTable  = "counts"  // switch: its number of ports; switch NUL: those that spoof, those on each further segment
+	countTable  = "counts"  // switch: its number of ports; switch NUL: those that spoof, those on each further segment; switch NUL "v": VLANs of ports
 	leaseTable  = "leases"  // scope NUL address: record
 	restTable   = "rest"    // scope NUL pool number: address, the oldest released first
 	poolTable   = "pools"   // scope NUL pool: poolState

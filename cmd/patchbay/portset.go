@@ -1,0 +1,80 @@
+package main
+
+import (
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/patchbay-net/patchbay/core/engine"
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+func (c *cli) portSetCommand() *cobra.Command {
+	var vlan string
+	var isolated bool
+	cmd := &cobra.Command{
+		Use:   "set PORT",
+		Short: "Change the VLAN of a port, or whether it is isolated",
+		Long: `Change a port while it is attached. --vlan takes one of
+
+  10, "access 10"             one VLAN, whose tag the owner does not see
+  "trunk 10-19,30 native 1"   these VLANs with their tags, and untagged frames in VLAN 1
+  "isolated 100 101"          private VLAN 100: it talks to promiscuous ports and the
+                              uplink alone, in secondary VLAN 101
+  "community 100 102"         as well to ports of the same secondary VLAN
+  "promiscuous 100 101-103"   to all ports of these secondary VLANs
+  untagged                    the switch's untagged traffic
+
+The uplink is in exactly the VLANs that ports use. Of --isolated ports none hears another,
+whatever VLAN they are in. The VLAN of the host's own port is that of its switch: "switch
+set --vlan".
+
+Hyper-V twin: Set-VMNetworkAdapterVlan.`,
+		Example: `  patchbay port set web-1 --vlan 10
+  patchbay port set router-1 --vlan "trunk 10-19,30 native 1"
+  patchbay port set tenant-7 --vlan "isolated 100 101"
+  patchbay port set web-1 --vlan untagged --isolated`,
+		SuggestFor:        []string{"change", "edit", "vlan"},
+		Args:              operands("PORT"),
+		ValidArgsFunction: c.completePorts,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var change engine.PortChange
+			if cmd.Flags().Changed("vlan") {
+				v, err := vswitch.ParsePortVLAN(vlan)
+				if err != nil {
+					return err
+				}
+				change.VLAN = &v
+			}
+			if cmd.Flags().Changed("isolated") {
+				change.Isolated = &isolated
+			}
+			p, err := c.open().SetPort(cmd.Context(), args[0], change)
+			if err != nil {
+				return err
+			}
+			return c.say(p, "port %s is %s", p.ID, vlanWords(p.Port))
+		},
+	}
+	cmd.Flags().StringVar(&vlan, "vlan", "", "what the port does with VLANs: an `id`, or one of the texts above")
+	cmd.Flags().BoolVar(&isolated, "isolated", false, "keep it and other isolated ports apart")
+	return cmd
+}
+
+func vlanWords(p vswitch.Port) string {
+	if p.Isolated {
+		return p.VLAN.String() + ", isolated"
+	}
+	return p.VLAN.String()
+}
+
+// vlanColumn is short: an id for an access port, nothing for an untagged one.
+func vlanColumn(p vswitch.Port) string {
+	switch {
+	case p.VLAN.Mode == vswitch.Access:
+		return strconv.Itoa(p.VLAN.ID)
+	case p.VLAN.IsZero():
+		return ""
+	}
+	return p.VLAN.String()
+}
