@@ -246,7 +246,6 @@ func TestCanAttachSeesWhatAddRefuses(t *testing.T) {
 	}{
 		"overlap": {overlap, vswitch.Conflict},
 		"uplink":  {vswitch.Switch{Name: "lan2", Uplink: "nic0"}, vswitch.UplinkInUse},
-		"VLAN":    {vswitch.Switch{Name: "v", Type: vswitch.Internal, VLAN: 7}, vswitch.CapabilityMissing},
 	} {
 		err := l.CanAttach(context.Background(), c.define.Name, &c.define)
 		wantKind(t, err, c.kind)

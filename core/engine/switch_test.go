@@ -114,7 +114,6 @@ func TestCapabilityMissing(t *testing.T) {
 		symbol string
 	}{
 		"VLAN":       {vswitch.Switch{Name: "s", Type: vswitch.Internal, VLAN: 7}, func(c *kernel.Capabilities) { c.VLANFiltering = false }, "CONFIG_BRIDGE_VLAN_FILTERING"},
-		"VLAN later": {vswitch.Switch{Name: "s", Type: vswitch.Internal, VLAN: 7}, func(*kernel.Capabilities) {}, "not in this version"},
 		"private":    {vswitch.Switch{Name: "s", Type: vswitch.Private}, func(c *kernel.Capabilities) { c.BridgeRules = false }, "CONFIG_NF_TABLES_BRIDGE"},
 		"masquerade": {vswitch.Switch{Name: "s", Type: vswitch.Internal, Gateway: gateway, Masquerade: vswitch.Masquerade{IPv4: true}}, func(c *kernel.Capabilities) { c.NAT = false }, "CONFIG_NFT_NAT"},
 		"binding":    {vswitch.Switch{Name: "s", Type: vswitch.Internal}, func(c *kernel.Capabilities) { c.BridgeRules, c.PortLocked = false, false }, "Linux 5.18"},
