@@ -126,11 +126,15 @@ func hostRules(records []store.SwitchRecord, caps kernel.Capabilities) plan.Rule
 		Host:       make(map[vswitch.MAC]bool),
 		Guard:      make(map[string]vswitch.MAC),
 		Apart:      make(map[string]bool),
+		Closed:     make(map[plan.Inlet]bool),
 	}
 	for _, r := range records {
 		group := vswitch.Group(r.Number)
 		if r.Type != vswitch.External {
 			rules.Quiet[group] = true
+		}
+		if r.Uplink != "" && caps.VLANFiltering {
+			rules.Closed[plan.Inlet{Netdev: r.Uplink, VLAN: r.UntaggedVLAN()}] = true
 		}
 		if _, ipv6 := r.GatewayFamilies(); ipv6 {
 			rules.Router[group] = r.HostMAC

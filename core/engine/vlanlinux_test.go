@@ -351,6 +351,7 @@ func TestVLANsOnLinux(t *testing.T) {
 				{"uplink", 10, "all", "ten ten2 trunk:10"},
 				{"uplink", 20, "trunk", "trunk"},
 				{"uplink", 4094, "all", "trunk:4094"},
+				{"uplink", 4093, "all", ""}, // the switch's own VLAN by now
 				{"uplink", 1, "all", ""},
 				{"uplink", 10, "nobody", ""},
 				{"uplink", 0, "ten", ""},

@@ -19,6 +19,7 @@ func (f *Fake) observe(scope plan.State) plan.State {
 			Guard:      named(f.rules.Guard, scope.Rules.Guard),
 			Apart:      named(f.rules.Apart, scope.Rules.Apart),
 			ApartIn:    named(f.rules.ApartIn, scope.Rules.ApartIn),
+			Closed:     named(f.rules.Closed, scope.Rules.Closed),
 		},
 		Forward: plan.Families{IPv4: scope.Forward.IPv4 && f.onward.IPv4, IPv6: scope.Forward.IPv6 && f.onward.IPv6},
 	}

@@ -35,6 +35,7 @@ func (f *Fake) setRules(s plan.SetRules) error {
 		Guard:      changed(f.rules.Guard, s.Remove.Guard, s.Add.Guard),
 		Apart:      changed(f.rules.Apart, s.Remove.Apart, s.Add.Apart),
 		ApartIn:    changed(f.rules.ApartIn, s.Remove.ApartIn, s.Add.ApartIn),
+		Closed:     changed(f.rules.Closed, s.Remove.Closed, s.Add.Closed),
 	}
 	for dev, gone := range s.Remove.Masquerade { // two sets, one of each family
 		have := next.Masquerade[dev]
@@ -63,7 +64,7 @@ func changed[K comparable, V any](m, remove, add map[K]V) map[K]V {
 // mayHold fails for rules that this kernel cannot hold. The tables need all that
 // the rules in them need.
 func (f *Fake) mayHold(r plan.Rules) error {
-	if !f.caps.BridgeRules && (r.Base || len(r.Quiet)+len(r.Router)+len(r.Host)+len(r.Guard)+len(r.Apart)+len(r.ApartIn) > 0) {
+	if !f.caps.BridgeRules && (r.Base || len(r.Quiet)+len(r.Router)+len(r.Host)+len(r.Guard)+len(r.Apart)+len(r.ApartIn)+len(r.Closed) > 0) {
 		return refused(vswitch.CapabilityMissing, syscall.EOPNOTSUPP, "this kernel lacks CONFIG_NF_TABLES_BRIDGE")
 	}
 	if !f.caps.NAT && (r.Base || len(r.Masquerade) > 0) {

@@ -215,10 +215,15 @@ func (f *Fake) drawRules(b *strings.Builder) {
 	for _, dev := range slices.Sorted(maps.Keys(r.Apart)) {
 		line(b, true, "apart { %s }", dev)
 	}
-	for _, at := range slices.SortedFunc(maps.Keys(r.ApartIn), func(a, b plan.Inlet) int {
-		return cmp.Or(cmp.Compare(a.Netdev, b.Netdev), cmp.Compare(a.VLAN, b.VLAN))
-	}) {
-		line(b, true, "apart_in { %s . %d }", at.Netdev, at.VLAN)
+	for _, set := range []struct {
+		name   string
+		inlets map[plan.Inlet]bool
+	}{{"apart_in", r.ApartIn}, {"closed", r.Closed}} {
+		for _, at := range slices.SortedFunc(maps.Keys(set.inlets), func(a, b plan.Inlet) int {
+			return cmp.Or(cmp.Compare(a.Netdev, b.Netdev), cmp.Compare(a.VLAN, b.VLAN))
+		}) {
+			line(b, true, "%s { %s . %d }", set.name, at.Netdev, at.VLAN)
+		}
 	}
 }
 

@@ -52,6 +52,9 @@ func encodeRules(r plan.Rules) elements {
 	for at := range r.ApartIn {
 		e.put(setApartIn, inletKey(at), "")
 	}
+	for at := range r.Closed {
+		e.put(setClosed, inletKey(at), "")
+	}
 	return e
 }
 
@@ -82,6 +85,10 @@ func decodeRules(scope plan.Rules, e elements) plan.Rules {
 		}),
 		ApartIn: found(scope.ApartIn, func(at plan.Inlet) (bool, bool) {
 			_, ok := e[setApartIn][inletKey(at)]
+			return true, ok
+		}),
+		Closed: found(scope.Closed, func(at plan.Inlet) (bool, bool) {
+			_, ok := e[setClosed][inletKey(at)]
 			return true, ok
 		}),
 	}
@@ -185,6 +192,7 @@ func setsOf(r plan.Rules) (sets []string) {
 		{[]string{setGuarded, setAllowed}, len(r.Guard)},
 		{[]string{setApart}, len(r.Apart)},
 		{[]string{setApartIn}, len(r.ApartIn)},
+		{[]string{setClosed}, len(r.Closed)},
 	} {
 		if s.used > 0 {
 			sets = append(sets, s.names...)
@@ -229,9 +237,9 @@ func validateRules(r plan.Rules) error {
 			return fmt.Errorf("apart: %w", err)
 		}
 	}
-	for at := range r.ApartIn {
+	for _, at := range slices.Concat(slices.Collect(maps.Keys(r.ApartIn)), slices.Collect(maps.Keys(r.Closed))) {
 		if err := vswitch.ValidateNetdevName(at.Netdev); err != nil {
-			return fmt.Errorf("apart: %w", err)
+			return fmt.Errorf("VLAN %d: %w", at.VLAN, err)
 		}
 	}
 	return nil

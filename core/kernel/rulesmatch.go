@@ -91,15 +91,15 @@ func markedApart() []expression {
 	return []expression{meta(unix.NFT_META_MARK), masked(hostOrder(apartMark)), equal(hostOrder(apartMark))}
 }
 
-// ether type vlan iifname . vlan id @apart_in
-func inApartVLAN() []expression {
+// iifname . vlan id @SET
+func inVLANOf(set string) []expression {
 	const tci = etherType + 2
 	return []expression{
 		load(ether(etherType, 2)), equal(binary.BigEndian.AppendUint16(nil, unix.ETH_P_8021Q)),
 		meta(unix.NFT_META_IIFNAME), // fills register 1; the VLAN follows in register 2
 		loadTo(unix.NFT_REG_2, ether(tci, 2)),
 		maskedIn(unix.NFT_REG_2, []byte{0x0f, 0xff}, []byte{0, 0}),
-		lookup(setApartIn),
+		lookup(set),
 	}
 }
 

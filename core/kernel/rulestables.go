@@ -42,6 +42,7 @@ const (
 	setAllowed     = "allowed"     // port . source address
 	setApart       = "apart"       // ports that do not hear each other
 	setApartIn     = "apart_in"    // uplink . VLAN of frames from such ports elsewhere
+	setClosed      = "closed"      // uplink . VLAN that no frame may name
 	setReports     = "reports"     // the types of MLD's reports; the kernel keeps it constant
 	setMasquerade4 = "masquerade4" // host ends whose traffic leaves as the host's
 	setMasquerade6 = "masquerade6"
@@ -65,6 +66,7 @@ func bridgeTable() ruleTable {
 			{name: setAllowed, key: ifNameEtherAddr},
 			{name: setApart, key: ifName},
 			{name: setApartIn, key: ifNameVLAN},
+			{name: setClosed, key: ifNameVLAN},
 			{name: setReports, key: icmp6Type, constant: reportTypes()},
 		},
 		chains: []ruleChain{
@@ -88,10 +90,12 @@ func preroutingRules() [][]expression {
 	return [][]expression{
 		// iifname @guarded iifname . ether saddr != @allowed drop
 		rule(inSet(meta(unix.NFT_META_IIFNAME), setGuarded), notAllowed(), countedDrop()),
+		// The VLAN of untagged traffic is the switch's own: a tag does not lead there.
+		rule(inVLANOf(setClosed), countedDrop()),
 		// What comes from an isolated port is marked: on another segment, and behind an
 		// uplink, nothing else tells that it does.
 		rule(inSet(meta(unix.NFT_META_IIFNAME), setApart), markApart(true)),
-		rule(inApartVLAN(), markApart(true)),
+		rule(inVLANOf(setApartIn), markApart(true)),
 		// What the host sends and gets is tracked by the host's own stack, behind the
 		// pair: where br_netfilter is on, the bridge would track it first, find
 		// nothing to translate, and so keep masquerade from ever being applied.

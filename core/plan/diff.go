@@ -97,6 +97,7 @@ func (r Rules) minus(other Rules) Rules {
 		Guard:      missing(r.Guard, other.Guard),
 		Apart:      missing(r.Apart, other.Apart),
 		ApartIn:    missing(r.ApartIn, other.ApartIn),
+		Closed:     missing(r.Closed, other.Closed),
 	}
 }
 
@@ -122,6 +123,7 @@ func (r Rules) without(other Rules) Rules {
 		Guard:      absent(r.Guard, other.Guard),
 		Apart:      absent(r.Apart, other.Apart),
 		ApartIn:    absent(r.ApartIn, other.ApartIn),
+		Closed:     absent(r.Closed, other.Closed),
 	}
 }
 

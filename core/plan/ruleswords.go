@@ -54,6 +54,9 @@ func (r Rules) elements(verb string) []string {
 	for _, at := range sortedInlets(r.ApartIn) {
 		lines = append(lines, fmt.Sprintf("%s element bridge patchbay apart_in { %s . %d }", verb, at.Netdev, at.VLAN))
 	}
+	for _, at := range sortedInlets(r.Closed) {
+		lines = append(lines, fmt.Sprintf("%s element bridge patchbay closed { %s . %d }", verb, at.Netdev, at.VLAN))
+	}
 	return lines
 }
 

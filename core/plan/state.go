@@ -128,6 +128,9 @@ type Rules struct {
 	// ApartIn holds uplinks with the VLANs whose frames are from isolated ports
 	// elsewhere: those of Apart do not hear them either.
 	ApartIn map[Inlet]bool
+	// Closed holds uplinks with the VLANs that no frame may name there: those of untagged
+	// traffic, which a tag from outside would lead into.
+	Closed map[Inlet]bool
 }
 
 // Inlet is a VLAN on a netdev.
@@ -144,7 +147,7 @@ func (s State) Empty() bool {
 // Empty reports whether there is no rule.
 func (r Rules) Empty() bool {
 	return !r.Base && len(r.Masquerade) == 0 && len(r.Quiet) == 0 && len(r.Router) == 0 && len(r.Host) == 0 && len(r.Guard) == 0 &&
-		len(r.Apart) == 0 && len(r.ApartIn) == 0
+		len(r.Apart) == 0 && len(r.ApartIn) == 0 && len(r.Closed) == 0
 }
 
 // Union names everything that a or b names; where both do, a's object stands,
@@ -165,6 +168,7 @@ func Union(a, b State) State {
 			Guard:      merge(a.Rules.Guard, b.Rules.Guard),
 			Apart:      merge(a.Rules.Apart, b.Rules.Apart),
 			ApartIn:    merge(a.Rules.ApartIn, b.Rules.ApartIn),
+			Closed:     merge(a.Rules.Closed, b.Rules.Closed),
 		},
 	}
 	for name, p := range u.Ports {
