@@ -276,7 +276,7 @@ func TestWalkOnLinux(t *testing.T) {
 }
 
 // newNetns makes a namespace that lasts as long as the test and returns its path.
-func newNetns(t *testing.T) string {
+func newNetns(t testing.TB) string {
 	t.Helper()
 	made := make(chan *os.File)
 	go func() {
