@@ -1,0 +1,177 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/patchbay-net/patchbay/core/kernel"
+	"github.com/patchbay-net/patchbay/core/plan"
+	"github.com/patchbay-net/patchbay/core/store"
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+// PortChange is what `port set` changes; nil fields stay as they are.
+type PortChange struct {
+	VLAN     *vswitch.PortVLAN `json:"vlan,omitempty"`
+	Isolated *bool             `json:"isolated,omitempty"`
+}
+
+// SetPort changes a guest's port while it is attached; on failure it is what it was. The
+// port is named as in Port. PowerShell twin: Set-VMNetworkAdapterVlan.
+func (e *Engine) SetPort(ctx context.Context, name string, c PortChange) (PortStatus, error) {
+	p, err := e.setPort(ctx, name, c)
+	if err != nil {
+		return PortStatus{}, fault("port set", "port "+name, err)
+	}
+	return e.Port(ctx, p.ID)
+}
+
+func (e *Engine) setPort(ctx context.Context, name string, c PortChange) (vswitch.Port, error) {
+	p, err := e.findPort(name)
+	if err != nil {
+		return p, err
+	}
+	if p.Owner.Kind == vswitch.OwnerHost {
+		return p, &vswitch.Error{
+			Kind: vswitch.Invalid, Err: fmt.Errorf("this is the host's own port, whose VLAN is that of the switch"),
+			Hint: fmt.Sprintf("run `patchbay switch set %s --vlan ID`", p.Switch),
+		}
+	}
+	if c.VLAN != nil {
+		if err := c.VLAN.Validate(); err != nil {
+			return p, err
+		}
+	}
+	if _, err := e.capabilities(ctx); err != nil { // which a transaction asks the store for
+		return p, err
+	}
+	const repairs = 2
+	spare, err := e.trySetPort(ctx, p.ID, c)
+	for range repairs {
+		if !errors.Is(err, errNotRealised) {
+			break
+		}
+		if err := e.prepare(ctx, p.Switch, c, err); err != nil {
+			return p, err
+		}
+		spare, err = e.trySetPort(ctx, p.ID, c)
+	}
+	if err == nil && spare {
+		_ = e.shrink(ctx, p.Switch) // the port is changed; GC tries again and tells
+	}
+	return p, err
+}
+
+// prepare makes the port's switch again, for the reason that a change found.
+func (e *Engine) prepare(ctx context.Context, name string, c PortChange, reason error) error {
+	unlock, err := e.lockSwitches(name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	r, err := e.record(name)
+	if err != nil {
+		return err
+	}
+	if errors.Is(reason, errNotCarried) && c.VLAN != nil {
+		return e.carry(ctx, r, *c.VLAN)
+	}
+	caps, err := e.capabilitiesFor(ctx, r.Switch)
+	if err != nil {
+		return err
+	}
+	_, err = e.repairSwitch(ctx, r, caps)
+	return err
+}
+
+// trySetPort fails with errNotRealised, having changed nothing, if the switch has to be
+// made again first. spare tells that the switch carries a VLAN now that nobody uses.
+func (e *Engine) trySetPort(ctx context.Context, id string, c PortChange) (spare bool, err error) {
+	var sw string
+	err = e.store.View(func(tx *store.Tx) error {
+		p, err := tx.Port(id)
+		sw = p.Switch
+		return err
+	})
+	if err != nil {
+		return false, err
+	}
+	unlock, err := e.store.LockSwitch(sw, store.Shared)
+	if err != nil {
+		return false, err
+	}
+	defer unlock()
+	unlockPort, err := e.store.LockPort(id)
+	if err != nil {
+		return false, err
+	}
+	defer unlockPort()
+	var old, next reservation
+	err = e.store.Update(func(tx *store.Tx) error {
+		was, found, err := tx.Realised(sw)
+		if err != nil {
+			return err
+		}
+		if !found || was.Changing {
+			return errNotRealised
+		}
+		old.record, old.segments, old.caps = was.SwitchRecord, was.Segments, realisedCapabilities(was)
+		if old.port, err = tx.Port(id); err != nil {
+			return err
+		}
+		next = old
+		if c.VLAN != nil {
+			next.port.VLAN = defaultVLAN(AttachRequest{VLAN: c.VLAN}, was.SwitchRecord)
+		}
+		if c.Isolated != nil {
+			next.port.Isolated = *c.Isolated
+		}
+		bare := next.port // it does not stand in its own way
+		bare.VLAN, bare.Isolated = vswitch.PortVLAN{}, false
+		if err := tx.PutPort(bare); err != nil {
+			return err
+		}
+		if err := e.admitVLAN(tx, was, next.port); err != nil {
+			return err
+		}
+		if err := tx.PutPort(next.port); err != nil {
+			return err
+		}
+		spare, err = spareVLANs(tx, was)
+		return err
+	})
+	if err != nil {
+		return false, err
+	}
+	if err := e.changePort(ctx, old, next); err != nil {
+		back := context.WithoutCancel(ctx)
+		return false, undone(err, errors.Join(e.changePort(back, next, old), e.store.Update(func(tx *store.Tx) error { return tx.PutPort(old.port) })))
+	}
+	return spare, nil
+}
+
+// changePort takes the switch's side of a port to what it is to be.
+func (e *Engine) changePort(ctx context.Context, old, next reservation) error {
+	side := func(r reservation) plan.State {
+		s := attachedState(r.port, r.record, r.caps)
+		p := s.Ports[r.port.Netdev]
+		p.Endpoint = nil
+		s.Ports[r.port.Netdev] = p
+		return s
+	}
+	want, had := side(next), side(old)
+	observed, err := e.kernel.Observe(ctx, plan.Union(want, had))
+	if err != nil {
+		return err
+	}
+	if _, there := observed.Ports[next.port.Netdev]; !there {
+		return nil // its owner has ended; the record is all there is
+	}
+	return e.kernel.Apply(ctx, plan.Diff(want, observed))
+}
+
+// realisedCapabilities are what the kernel can do as far as ports need it.
+func realisedCapabilities(was store.Realised) kernel.Capabilities {
+	return kernel.Capabilities{PortLocked: was.LocksPorts, BridgeRules: was.HasRules, VLANFiltering: was.FiltersVLANs}
+}
