@@ -30,7 +30,7 @@ func (e *Engine) consent(ctx context.Context, old *store.SwitchRecord, r store.S
 	if !has.CarriesHost() {
 		taken = plan.Addressing{}
 	}
-	if old != nil && old.CarriesHost && !r.HostPort() {
+	if old != nil && old.Host == store.HostOnPort && !r.HostPort() {
 		there, err := e.kernel.Addressing(ctx, vswitch.HostPortName(r.Name))
 		if err != nil && !errors.Is(err, vswitch.NotFound) {
 			return nil, err

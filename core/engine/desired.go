@@ -34,7 +34,7 @@ func switchState(r store.SwitchRecord, caps kernel.Capabilities, carried vswitch
 		p := hostPort(r)
 		state := portState(p, r, caps)
 		state.Endpoint.Alias = vswitch.Alias("host", r.Name, "")
-		state.Endpoint.NoLinkLocal = r.CarriesHost // the NIC's own moves here
+		state.Endpoint.NoLinkLocal = r.Host == store.HostOnPort // the NIC's own moves here
 		s.Ports[p.Netdev] = state
 	}
 	s.Forward.IPv4, s.Forward.IPv6 = r.GatewayFamilies()

@@ -3,41 +3,20 @@ package engine
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/patchbay-net/patchbay/core/plan"
 	"github.com/patchbay-net/patchbay/core/store"
 	"github.com/patchbay-net/patchbay/core/vswitch"
 )
 
-// This file moves what the host has on a NIC to the host port of the switch that takes
-// the NIC, and back. It is part of the transaction that makes or changes the switch:
-// nothing here is a verb.
+// This file decides whether a switch has what the host has on its NIC. It is part of the
+// transaction that makes or changes the switch: nothing here is a verb.
 
-// hosted is the note of what the host had on a switch's uplink. It lies in the run
-// file: after a reboot the host configures its NICs anew.
-type hosted struct {
-	// NIC is the uplink that the settings were changed of, and Settings what they were.
-	NIC      string            `json:"nic,omitempty"`
-	Settings map[string]string `json:"settings,omitempty"`
-	// Port are the settings that the host port is to have, and Former those that it had
-	// before.
-	Port   map[string]string `json:"port,omitempty"`
-	Former map[string]string `json:"former,omitempty"`
-	// Items are on their way, or kept for the host while it has no port on the switch.
-	Items []plan.Item `json:"items,omitempty"`
-}
-
-const (
-	rpFilter    = "ipv4/rp_filter"
-	addrGenMode = "ipv6/addr_gen_mode"
-	// addrGenNone keeps the kernel from giving the NIC the link-local address again that
-	// has moved to the host port.
-	addrGenNone = "1"
-)
-
-// claim decides for each switch whether its host port takes over what the host has on
-// the NIC. It then has the NIC's address: neighbours need not learn another.
+// claim decides for each switch where what the host has on the NIC is to be. A host port
+// that takes it over has the NIC's address: neighbours need not learn another.
 func (e *Engine) claim(ctx context.Context, t *transaction) error {
 	for _, c := range t.changes {
 		if c.old != nil && c.old.Uplink != "" && (c.new == nil || c.new.Uplink == "") {
@@ -48,7 +27,7 @@ func (e *Engine) claim(ctx context.Context, t *transaction) error {
 		if c.new == nil {
 			continue
 		}
-		if err := e.inherit(t, c.new); err != nil {
+		if err := t.inherit(c.new); err != nil {
 			return err
 		}
 		if err := e.claimFor(ctx, c.old, c.new); err != nil {
@@ -60,16 +39,12 @@ func (e *Engine) claim(ctx context.Context, t *transaction) error {
 
 // inherit is for a switch that takes its NIC over from one that has what the host has
 // on it, and gives it up without another: the host goes from port to port.
-func (e *Engine) inherit(t *transaction, r *store.SwitchRecord) error {
+func (t *transaction) inherit(r *store.SwitchRecord) error {
 	for _, c := range t.changes {
 		if c.old == nil || c.old.Name == r.Name || r.Uplink == "" || c.old.Uplink != r.Uplink || c.new != nil && c.new.Uplink != "" {
 			continue
 		}
-		note, err := e.hosted(c.old.Name)
-		if err != nil {
-			return err
-		}
-		if !c.old.CarriesHost && len(note.Items) == 0 {
+		if c.old.Host == store.HostElsewhere {
 			continue
 		}
 		if !r.HostPort() {
@@ -78,21 +53,20 @@ func (e *Engine) inherit(t *transaction, r *store.SwitchRecord) error {
 				Hint: "leave host access on; take it away with `patchbay switch set` when the switch has the NIC",
 			})
 		}
-		r.CarriesHost = true
+		r.Host = store.HostOnPort
 	}
 	return nil
 }
 
 func (e *Engine) claimFor(ctx context.Context, old, r *store.SwitchRecord) error {
-	carries, err := e.carries(ctx, old, *r)
+	place, err := e.place(ctx, old, *r)
 	if err != nil {
 		return err
 	}
-	if r.CarriesHost && !carries {
+	if r.Host == store.HostOnPort && place != store.HostOnPort {
 		r.HostMAC = vswitch.MAC{} // was the NIC's
 	}
-	r.CarriesHost = carries
-	if !carries {
+	if r.Host = place; place != store.HostOnPort {
 		return nil
 	}
 	nic, err := e.kernel.Netdev(ctx, r.Uplink)
@@ -100,24 +74,51 @@ func (e *Engine) claimFor(ctx context.Context, old, r *store.SwitchRecord) error
 	return err
 }
 
-// carries reports whether the host's connections go by the switch.
-func (e *Engine) carries(ctx context.Context, old *store.SwitchRecord, r store.SwitchRecord) (bool, error) {
-	if r.Uplink == "" || !r.HostPort() {
-		return false, nil
+// place is where what the host has on the uplink is to be.
+func (e *Engine) place(ctx context.Context, old *store.SwitchRecord, r store.SwitchRecord) (store.HostPlace, error) {
+	if r.Uplink == "" {
+		return store.HostElsewhere, nil
 	}
-	if r.CarriesHost || old != nil && old.CarriesHost {
-		return true, nil
+	has := r.Host != store.HostElsewhere || old != nil && old.Host != store.HostElsewhere
+	if !has {
+		a, err := e.kernel.Addressing(ctx, r.Uplink)
+		if err != nil {
+			return store.HostElsewhere, err
+		}
+		has = a.CarriesHost()
 	}
-	note, err := e.hosted(r.Name)
-	if err != nil || len(note.Items) > 0 {
-		return err == nil, err
+	switch {
+	case !has:
+		return store.HostElsewhere, nil
+	case r.HostPort():
+		return store.HostOnPort, nil
 	}
-	a, err := e.kernel.Addressing(ctx, r.Uplink)
-	return a.CarriesHost(), err
+	return store.HostKept, nil
+}
+
+// notRenamed refuses to take the host from a NIC that is there under another name: what
+// it has would go to nobody.
+func (e *Engine) notRenamed(ctx context.Context, r store.SwitchRecord) error {
+	if r.Host == store.HostElsewhere {
+		return nil
+	}
+	if _, err := e.kernel.Netdev(ctx, r.Uplink); !errors.Is(err, vswitch.NotFound) {
+		return err
+	}
+	all, err := e.kernel.Netdevs(ctx)
+	for _, n := range all {
+		if n.Master == vswitch.BridgeName(r.Name) && !strings.HasPrefix(n.Alias, vswitch.AliasPrefix) && n.Kind != "tun" {
+			return fault("", "switch "+r.Name, &vswitch.Error{
+				Kind: vswitch.UplinkNotFound, Err: fmt.Errorf("there is no NIC %s that the host could go back to, but the switch has %s, which may be the same", r.Uplink, n.Name),
+				Hint: fmt.Sprintf("give it its name back with `ip link set %s name %s`, or take it out with `ip link set %s nomaster`", n.Name, r.Uplink, n.Name),
+			})
+		}
+	}
+	return err
 }
 
 // hosted reads the note of a switch; an empty one if there is none.
-func (e *Engine) hosted(name string) (note hosted, err error) {
+func (e *Engine) hosted(name string) (note plan.HostNote, err error) {
 	err = e.store.View(func(tx *store.Tx) error {
 		body, found, err := tx.Hosted(name)
 		if err != nil || !found {
@@ -129,9 +130,9 @@ func (e *Engine) hosted(name string) (note hosted, err error) {
 }
 
 // note writes what has to be known of the host's things, or forgets it.
-func (e *Engine) note(name string, note hosted) error {
+func (e *Engine) note(name string, note plan.HostNote) error {
 	return e.store.Update(func(tx *store.Tx) error {
-		if note.NIC == "" && len(note.Items) == 0 {
+		if note.Empty() {
 			return tx.DropHosted(name)
 		}
 		body, err := json.Marshal(note)

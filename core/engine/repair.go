@@ -54,7 +54,7 @@ func (e *Engine) reclaim(ctx context.Context, caps kernel.Capabilities, r *store
 	if err := e.claimFor(ctx, nil, &claimed); err != nil {
 		return err
 	}
-	if claimed.CarriesHost == r.CarriesHost && claimed.HostMAC == r.HostMAC {
+	if claimed.Host == r.Host && claimed.HostMAC == r.HostMAC {
 		return nil
 	}
 	was := *r

@@ -266,11 +266,11 @@ func (e *Engine) shift(ctx context.Context, t *transaction) error {
 	return e.resizeGuests(ctx, t)
 }
 
-// way is the way to the new records: the steps, and the passages of the host's things.
+// way is the way to the new records: the steps, and the journeys of the host's things.
 type way struct {
 	steps        []plan.Step
 	desired, had plan.State
-	passages     []passage
+	journeys     []journey
 }
 
 // way looks at the kernel and plans.
@@ -289,7 +289,7 @@ func (e *Engine) way(ctx context.Context, t *transaction) (*way, error) {
 	if err := e.releaseUplinks(ctx, t.from, desired, had); err != nil {
 		return nil, err
 	}
-	passages, err := e.placeHost(ctx, t, &desired, &had)
+	journeys, err := e.placeHost(ctx, t, &desired, &had)
 	if err != nil {
 		return nil, err
 	}
@@ -297,7 +297,7 @@ func (e *Engine) way(ctx context.Context, t *transaction) (*way, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &way{steps: plan.Diff(desired, observed), desired: desired, had: had, passages: passages}, nil
+	return &way{steps: plan.Diff(desired, observed), desired: desired, had: had, journeys: journeys}, nil
 }
 
 // desired is what the new records mean, with the rules of the whole host.
@@ -373,7 +373,7 @@ func (e *Engine) revert(ctx context.Context, t *transaction) error {
 // noteRealised notes that the kernel has all of a switch and no more: from now on
 // attachments need not look.
 func noteRealised(tx *store.Tx, r store.SwitchRecord, caps kernel.Capabilities, x extent) error {
-	if !r.HostPort() || r.CarriesHost { // it had one with an address of the pool, perhaps
+	if !r.HostPort() || r.Host == store.HostOnPort { // it had one with an address of the pool, perhaps
 		if err := tx.DeletePort(vswitch.HostPortSwitchEnd(r.Name)); err != nil {
 			return err
 		}

@@ -14,11 +14,12 @@ type SwitchRecord struct {
 	vswitch.Switch
 	// Number is unique among switches and fixed: it makes the netdev group.
 	Number uint16 `json:"number"`
-	// HostMAC is the host port's address, leased from the pool or, if CarriesHost, that of
-	// the uplink; zero without a host port.
+	// HostMAC is the host port's address, leased from the pool or, if the host is on it,
+	// that of the uplink; zero without a host port.
 	HostMAC vswitch.MAC `json:"hostMAC,omitzero"`
-	// CarriesHost says that the host port has what the host had on the uplink.
-	CarriesHost bool `json:"carriesHost,omitempty"`
+	// Host tells where that is which the host had on the uplink. It alone does: what is
+	// noted in the run file only says what it is.
+	Host HostPlace `json:"host,omitempty"`
 	// BridgeMAC is the bridge's own, made once so that it never flaps.
 	BridgeMAC vswitch.MAC `json:"bridgeMAC"`
 	// EffectiveMTU is MTU or what it became where the definition leaves it out.
@@ -33,6 +34,16 @@ type SwitchRecord struct {
 
 // UntaggedVLAN is the VLAN of the switch's untagged traffic.
 func (r SwitchRecord) UntaggedVLAN() int { return cmp.Or(r.InternalVLAN, vswitch.MaxVLAN) }
+
+// HostPlace is where that is which the host had on a switch's uplink.
+type HostPlace string
+
+// The places.
+const (
+	HostElsewhere HostPlace = ""     // it had nothing on the uplink
+	HostOnPort    HostPlace = "port" // on the host port, which has the uplink's address
+	HostKept      HostPlace = "kept" // nowhere: the switch has no host port
+)
 
 // Switch returns a switch, or an error of kind vswitch.NotFound.
 func (tx *Tx) Switch(name string) (SwitchRecord, error) {
