@@ -55,11 +55,14 @@ func (e *Engine) explain(ctx context.Context, name string) (Explanation, error) 
 	r, err := e.record(name)
 	if err == nil {
 		var d vlanDemand
-		err := e.store.View(func(tx *store.Tx) (err error) {
+		if err := e.store.View(func(tx *store.Tx) (err error) {
 			d, err = demand(tx, r.Name)
 			return err
-		})
-		return explainSwitch(r, caps, d.carried), err
+		}); err != nil {
+			return Explanation{}, err
+		}
+		s, err := e.switchStatus(r)
+		return explainSwitch(r, caps, d.carried, max(0, s.Segments-1)), err
 	}
 	if !errors.Is(err, vswitch.NotFound) {
 		return Explanation{}, err
@@ -93,7 +96,7 @@ func spelled(steps []plan.Step) []string {
 	return list
 }
 
-func explainSwitch(r store.SwitchRecord, caps kernel.Capabilities, carried vswitch.VLANSet) Explanation {
+func explainSwitch(r store.SwitchRecord, caps kernel.Capabilities, carried vswitch.VLANSet, segments int) Explanation {
 	whole := switchState(r, caps, carried)
 	x := Explanation{Object: "switch " + r.Name, Paths: paths(r, "a guest")}
 	add := func(what, why string, s plan.State) {
@@ -115,9 +118,29 @@ func explainSwitch(r store.SwitchRecord, caps kernel.Capabilities, carried vswit
 		}
 		add("host port "+vswitch.HostPortName(r.Name), why, plan.State{Ports: map[string]plan.Port{end: whole.Ports[end]}})
 	}
+	if segments > 0 {
+		x.Parts = append(x.Parts, explainSegments(r, caps, extent{want: segments, carried: carried}))
+	}
 	add("rules", rulesWhy(r), plan.State{Rules: hostRules([]store.SwitchRecord{r}, caps)})
 	add("forwarding", "The host passes on what guests send through their gateway.", plan.State{Forward: whole.Forward})
 	return x
+}
+
+// explainSegments shows the first of them: the others are as it is.
+func explainSegments(r store.SwitchRecord, caps kernel.Capabilities, x extent) Part {
+	trunk, _ := vswitch.TrunkNames(r.Name, 1)
+	relay, _ := vswitch.RelayNames(r.Name, 1)
+	first := x
+	first.want = 1
+	p := Part{
+		What: "segment " + vswitch.SegmentName(r.Name, 1), Commands: commands(segmentState(r, caps, first)),
+		Why: "A bridge for the guests that the switch itself has no room for. " + trunk + " is its trunk at the root, for what goes to one address; " + relay + " is its relay, for broadcasts and multicasts, which go from segment to segment.",
+	}
+	if x.want > 1 {
+		p.What += fmt.Sprintf(" and %d more", x.want-1)
+		p.Why += fmt.Sprintf(" The others, to %s, are made likewise, and each one's relay comes from the one before.", vswitch.SegmentName(r.Name, x.want))
+	}
+	return p
 }
 
 func rulesWhy(r store.SwitchRecord) string {
@@ -164,6 +187,13 @@ func explainPort(p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilities)
 		x.Parts = append(x.Parts, Part{
 			What: "addresses of " + p.Owner.Endpoint, Commands: spelled(steps),
 			Why: "What the owner is reached by. An IPv6 address that Patchbay leased is used at once (nodad): nobody else on the switch has it.",
+		})
+	}
+	if p.Segment > 0 {
+		trunk, _ := vswitch.TrunkNames(r.Name, p.Segment)
+		x.Parts = append(x.Parts, Part{
+			What: "entry on " + trunk, Commands: spelled(plan.Diff(entryState(p, r, caps), around(p, r))),
+			Why: fmt.Sprintf("The port is on segment %s. At the root its address is known to be behind the segment's trunk.", vswitch.SegmentName(r.Name, p.Segment)),
 		})
 	}
 	if c := commands(plan.State{Rules: portRules(p, caps)}); len(c) > 0 {
