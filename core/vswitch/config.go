@@ -8,17 +8,21 @@ import (
 // ConfigVersion is the version of Config that this Patchbay reads and writes.
 const ConfigVersion = 1
 
+// MaxConfigTeams bounds a configuration, far above what a host has.
+const MaxConfigTeams = 256
+
 // MaxConfigSwitches bounds a configuration, far above what a host has
 // and far below the 65535 numbers that there are for switches.
 const MaxConfigSwitches = 4096
 
 // Config is what a host is to have, whole: what `patchbay apply` reads and
-// `patchbay export` writes. A switch that it defines is as its definition says,
+// `patchbay export` writes. A team or switch that it defines is as its definition says,
 // with the default of each field that is left out.
 type Config struct {
 	Version int `json:"version"`
 	// MACPool is the range of dynamic addresses; nil leaves it as it is.
 	MACPool  *MACRange `json:"macPool,omitempty"`
+	Teams    []Team    `json:"teams,omitempty"`
 	Switches []Switch  `json:"switches,omitempty"`
 }
 
@@ -40,6 +44,14 @@ func (c Config) Validate() error {
 		p.found(Invalid, "", "%d switches, the limit is %d", n, MaxConfigSwitches).in("switches")
 		return p.join()
 	}
+	if n := len(c.Teams); n > MaxConfigTeams {
+		p.found(Invalid, "", "%d teams, the limit is %d", n, MaxConfigTeams).in("teams")
+		return p.join()
+	}
+	for i, t := range c.Teams {
+		p.within(fmt.Sprintf("teams[%d]", i), t.Validate())
+	}
+	c.validateTeams(&p)
 	for i, s := range c.Switches {
 		p.within(fmt.Sprintf("switches[%d]", i), s.Validate())
 	}
@@ -88,6 +100,36 @@ func (c Config) validateShared(p *problems) {
 			uplinks[s.Uplink] = s.Name
 		}
 		c.validateSubnets(p, i)
+	}
+}
+
+// validateTeams finds what a team shares with another one or with a switch.
+func (c Config) validateTeams(p *problems) {
+	names, members := make(map[string]bool), make(map[string]string)
+	for i, t := range c.Teams {
+		object := "team " + t.Name
+		if names[t.Name] && t.Name != "" {
+			p.found(AlreadyExists, object, "is defined twice").in(fmt.Sprintf("teams[%d].name", i))
+			continue
+		}
+		names[t.Name] = true
+		for k, m := range t.Members {
+			if other, taken := members[m]; taken && other != t.Name {
+				p.found(InUse, object, "NIC %s is a member of team %s too", m, other).in(fmt.Sprintf("teams[%d].members[%d]", i, k))
+				continue
+			}
+			members[m] = t.Name
+		}
+	}
+	for _, t := range c.Teams {
+		if holder, nested := members[t.Name]; nested {
+			p.found(TeamMember, "team "+holder, "%s is a team itself, and teams have NICs for members", t.Name).in("teams")
+		}
+	}
+	for i, s := range c.Switches {
+		if team, member := members[s.Uplink]; member && s.Uplink != "" {
+			p.found(UplinkInUse, "switch "+s.Name, "NIC %s is a member of team %s; name the team as the uplink", s.Uplink, team).in(fmt.Sprintf("switches[%d].uplink", i))
+		}
 	}
 }
 

@@ -10,36 +10,41 @@ type Kind string
 // The kinds of failure. They are the validation catalogue's names and part of
 // the interface: scripts match them in `-o json` output.
 const (
-	Invalid            Kind = "INVALID"              // a value is out of its range or contradicts another
-	NotFound           Kind = "NOT_FOUND"            // no such switch or port
-	AlreadyExists      Kind = "ALREADY_EXISTS"       // the name is taken
-	Conflict           Kind = "CONFLICT"             // what exists disagrees with what is asked
-	Immutable          Kind = "IMMUTABLE"            // the field cannot change in place
-	InUse              Kind = "IN_USE"               // somebody holds the object; the message lists the holders
-	VLANRange          Kind = "VLAN_RANGE"           // a VLAN id outside 1-4094
-	VLANModeIncomplete Kind = "VLAN_MODE_INCOMPLETE" // a mode of a port without what belongs to it
-	VLANNotApplicable  Kind = "VLAN_NOT_APPLICABLE"  // a VLAN on a switch that the host has no port on
-	MACInvalid         Kind = "MAC_INVALID"          // not a unicast address
-	MACDuplicate       Kind = "MAC_DUPLICATE"        // held by a port, a host NIC or a VF
-	MACStaticInPool    Kind = "MAC_STATIC_IN_POOL"   // a static address inside the dynamic range
-	MACPoolRange       Kind = "MAC_POOL_RANGE"       // the range is invalid or holds a static address in use
-	MACPoolExhausted   Kind = "MAC_POOL_EXHAUSTED"   // every dynamic address is leased
-	IPRangeInvalid     Kind = "IP_RANGE"             // a range that IPAM cannot serve
-	IPInUse            Kind = "IP_IN_USE"            // the requested address is leased
-	IPPoolExhausted    Kind = "IP_POOL_EXHAUSTED"    // every address of the ranges is leased
-	UplinkNotFound     Kind = "UPLINK_NOT_FOUND"     // no such NIC
-	UplinkInUse        Kind = "UPLINK_IN_USE"        // the NIC serves somebody else
-	UplinkUnsupported  Kind = "UPLINK_UNSUPPORTED"   // a netdev that cannot be an uplink
-	NetnsNotFound      Kind = "NETNS_NOT_FOUND"      // the owner's network namespace is gone or no namespace
-	EndpointExists     Kind = "ENDPOINT_EXISTS"      // the owner already has a netdev of that name
-	CapabilityMissing  Kind = "CAPABILITY_MISSING"   // this kernel or NIC lacks what was asked for
-	SwitchFull         Kind = "SWITCH_FULL"          // the kernel's limit of ports on a bridge
-	StoreCorrupt       Kind = "STORE_CORRUPT"        // the store cannot be read as what we wrote
-	StoreNewer         Kind = "STORE_NEWER"          // a newer Patchbay wrote the store
-	StoreUnavailable   Kind = "STORE_UNAVAILABLE"    // the store cannot be read or written: permissions, space, I/O
-	Drifted            Kind = "DRIFTED"              // the kernel is not as it was made; repairing helps
-	NoCarrier          Kind = "NO_CARRIER"           // a NIC without a link
-	KernelFailed       Kind = "KERNEL"               // the kernel refused a step for no reason named above
+	Invalid            Kind = "INVALID"                 // a value is out of its range or contradicts another
+	NotFound           Kind = "NOT_FOUND"               // no such switch or port
+	AlreadyExists      Kind = "ALREADY_EXISTS"          // the name is taken
+	Conflict           Kind = "CONFLICT"                // what exists disagrees with what is asked
+	Immutable          Kind = "IMMUTABLE"               // the field cannot change in place
+	InUse              Kind = "IN_USE"                  // somebody holds the object; the message lists the holders
+	VLANRange          Kind = "VLAN_RANGE"              // a VLAN id outside 1-4094
+	VLANModeIncomplete Kind = "VLAN_MODE_INCOMPLETE"    // a mode of a port without what belongs to it
+	VLANNotApplicable  Kind = "VLAN_NOT_APPLICABLE"     // a VLAN on a switch that the host has no port on
+	MACInvalid         Kind = "MAC_INVALID"             // not a unicast address
+	MACDuplicate       Kind = "MAC_DUPLICATE"           // held by a port, a host NIC or a VF
+	MACStaticInPool    Kind = "MAC_STATIC_IN_POOL"      // a static address inside the dynamic range
+	MACPoolRange       Kind = "MAC_POOL_RANGE"          // the range is invalid or holds a static address in use
+	MACPoolExhausted   Kind = "MAC_POOL_EXHAUSTED"      // every dynamic address is leased
+	IPRangeInvalid     Kind = "IP_RANGE"                // a range that IPAM cannot serve
+	IPInUse            Kind = "IP_IN_USE"               // the requested address is leased
+	IPPoolExhausted    Kind = "IP_POOL_EXHAUSTED"       // every address of the ranges is leased
+	UplinkNotFound     Kind = "UPLINK_NOT_FOUND"        // no such NIC
+	UplinkInUse        Kind = "UPLINK_IN_USE"           // the NIC serves somebody else
+	UplinkUnsupported  Kind = "UPLINK_UNSUPPORTED"      // a netdev that cannot be an uplink
+	TeamMembers        Kind = "TEAM_MEMBERS"            // too few, too many, or named twice
+	TeamStandby        Kind = "TEAM_STANDBY"            // a standby where there can be none
+	TeamOption         Kind = "TEAM_OPTION"             // an option that the team's mode does not have
+	TeamMember         Kind = "TEAM_MEMBER_UNSUPPORTED" // a netdev that cannot be a team's member
+	TeamDegraded       Kind = "TEAM_DEGRADED"           // a team works, with less than it is defined with
+	NetnsNotFound      Kind = "NETNS_NOT_FOUND"         // the owner's network namespace is gone or no namespace
+	EndpointExists     Kind = "ENDPOINT_EXISTS"         // the owner already has a netdev of that name
+	CapabilityMissing  Kind = "CAPABILITY_MISSING"      // this kernel or NIC lacks what was asked for
+	SwitchFull         Kind = "SWITCH_FULL"             // the kernel's limit of ports on a bridge
+	StoreCorrupt       Kind = "STORE_CORRUPT"           // the store cannot be read as what we wrote
+	StoreNewer         Kind = "STORE_NEWER"             // a newer Patchbay wrote the store
+	StoreUnavailable   Kind = "STORE_UNAVAILABLE"       // the store cannot be read or written: permissions, space, I/O
+	Drifted            Kind = "DRIFTED"                 // the kernel is not as it was made; repairing helps
+	NoCarrier          Kind = "NO_CARRIER"              // a NIC without a link
+	KernelFailed       Kind = "KERNEL"                  // the kernel refused a step for no reason named above
 )
 
 // Error makes a Kind an error, so that it can be the target of errors.Is.
