@@ -217,7 +217,7 @@ func (a *applier) step(i int, s plan.Step) error {
 	case plan.SetForwarding:
 		return a.outside(func() error { return setForwarding(s.Families) })
 	default:
-		return a.endpointStep(i, s)
+		return a.teamStep(i, s)
 	}
 }
 

@@ -28,6 +28,7 @@ func probeCapabilities(ctx context.Context) (Capabilities, error) {
 		if err := found.probeBridge(c); err != nil {
 			return err
 		}
+		found.Bonding = c.bonds()
 		found.BridgeRules = tryTable(bridgeTable()) == nil
 		found.NAT = tryTable(natTable()) == nil
 		return nil
@@ -63,6 +64,15 @@ func (found *Capabilities) probeBridge(c *rtnl) error {
 	seen, err := c.link(port.Name)
 	found.PortLocked = seen.port.locked
 	return err
+}
+
+// bonds tries whether there is bonding. Asking for one loads the module, which makes
+// a bond0 of its own in the host's namespace, down and of no use to anybody: that is
+// what any `ip link add type bond` does too.
+func (c *rtnl) bonds() bool {
+	b := plan.Bond{Name: "bond", MAC: vswitch.DerivedMAC("probe", "bond"), MTU: vswitch.DefaultMTU}
+	b.Options = plan.BondOptions{Mode: "active-backup", Monitor: vswitch.DefaultMonitor}
+	return c.send(newBond(b)) == nil
 }
 
 func (c *rtnl) send(messages ...*nl.NetlinkRequest) error {

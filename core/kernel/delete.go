@@ -60,9 +60,9 @@ func (c *rtnl) ourLinks(step int, names []string) (indexes []int, err error) {
 }
 
 // isOurs tells by the marks that we set. A pair that was born a moment ago, by a
-// process that was killed then, has its group and no alias yet.
+// process that was killed then, has its group and no alias yet, and so has a bond.
 func isOurs(l link) bool {
-	return strings.HasPrefix(l.alias, vswitch.AliasPrefix) || l.kind == "veth" && l.group&vswitch.GroupMask == vswitch.GroupMark
+	return strings.HasPrefix(l.alias, vswitch.AliasPrefix) || (l.kind == "veth" || l.kind == "bond") && l.group&vswitch.GroupMask == vswitch.GroupMark
 }
 
 // deleteGroup marks netdevs and removes what is marked.

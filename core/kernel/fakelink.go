@@ -31,6 +31,9 @@ type fakeLink struct {
 	settings    map[string]string
 	noLinkLocal bool
 
+	bond   fakeBond
+	member fakeMember // of a bond
+
 	// Of a bridge.
 	fdb     map[plan.Entry]*fakeLink
 	options plan.Bridge // the constant ones
@@ -123,6 +126,9 @@ func (l *fakeLink) enslave(bridge *fakeLink) {
 
 // release takes l out of its bridge, which forgets what it knew of the port.
 func (l *fakeLink) release() {
+	if l.isMember() {
+		l.leaveBond()
+	}
 	if l.master != nil {
 		maps.DeleteFunc(l.master.fdb, func(_ plan.Entry, port *fakeLink) bool { return port == l })
 	}
@@ -172,7 +178,7 @@ func (l *fakeLink) hasCarrier() bool {
 	switch l.Kind {
 	case "veth":
 		return l.Up && l.peer.Up
-	case "bridge":
+	case "bridge", "bond":
 		return l.Up && slices.ContainsFunc(l.ports(), func(p *fakeLink) bool { return p.Up && p.hasCarrier() })
 	}
 	return l.Carrier

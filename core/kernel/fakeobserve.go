@@ -31,6 +31,11 @@ func (f *Fake) observe(scope plan.State) plan.State {
 			put(&seen.Bridges, name, b)
 		}
 	}
+	for name, bond := range scope.Bonds {
+		if link := f.host.links[name]; link != nil && link.Kind == "bond" {
+			put(&seen.Bonds, name, f.observeBond(link, bond))
+		}
+	}
 	for name, port := range scope.Ports {
 		if link := f.host.links[name]; link != nil {
 			put(&seen.Ports, name, f.observePort(link, port))

@@ -58,7 +58,7 @@ func (f *Fake) carryOut(step plan.Step) error {
 		f.onward.IPv6 = f.onward.IPv6 || s.Families.IPv6
 		return nil
 	}
-	return f.carryOutAtEndpoint(step)
+	return f.carryOutForTeam(step)
 }
 
 // nameFree fails if a netdev of the namespace has the name, or none can have it.
@@ -204,5 +204,10 @@ func (f *Fake) setPort(s plan.SetPort) error {
 		link.group = p.Group
 	}
 	link.MTU, link.Up = p.MTU, link.Up || p.Up
+	if link.Kind == "bond" {
+		for _, m := range link.ports() {
+			m.MTU = p.MTU
+		}
+	}
 	return nil
 }

@@ -153,6 +153,12 @@ func (l *fakeLink) words() []string {
 	if l.group != 0 {
 		words = append(words, fmt.Sprintf("group %#x", l.group))
 	}
+	if l.Kind == "bond" {
+		words = append(words, l.bondWords())
+	}
+	if l.isMember() && l.member.prio != 0 {
+		words = append(words, fmt.Sprintf("prio %d", l.member.prio))
+	}
 	if l.Alias != "" {
 		words = append(words, fmt.Sprintf("alias %q", l.Alias))
 	}

@@ -88,6 +88,9 @@ func (l *fakeLink) notice() fakeNotice {
 		link: fmt.Sprintf("%p %v %v %v %v %v %v", l, l.words(), l.learning, l.flood, l.locked, l.options, l.vlans),
 		ours: strings.HasPrefix(l.Alias, vswitch.AliasPrefix) || l.group&vswitch.GroupMask == vswitch.GroupMark,
 	}
+	if l.isMember() {
+		n.link += fmt.Sprint(l.hasCarrier())
+	}
 	if l.master != nil {
 		var macs []string
 		for e, port := range l.master.fdb {
@@ -107,8 +110,9 @@ func (l *fakeLink) notice() fakeNotice {
 	return n
 }
 
-// tellSince tells what has changed since a scene was taken.
+// tellSince ends every change: bonds look at their links, and it tells what has changed since a scene was taken.
 func (f *Fake) tellSince(before fakeScene) {
+	f.elect()
 	if before.netdevs == nil || len(f.watchers) == 0 {
 		return
 	}

@@ -33,6 +33,10 @@ type Kernel interface {
 	// added to another, or an error of kind vswitch.NotFound.
 	Addressing(ctx context.Context, netdev string) (plan.Addressing, error)
 
+	// Team returns how a team's netdev and its members are now, the members by name, or
+	// an error of kind vswitch.NotFound.
+	Team(ctx context.Context, name string) (TeamState, error)
+
 	// Capabilities finds out what this kernel can do, by trying it in a network
 	// namespace made for the purpose. It takes milliseconds: keep the answer.
 	Capabilities(ctx context.Context) (Capabilities, error)
@@ -70,8 +74,42 @@ type Netdev struct {
 	Ethernet bool          `json:"ethernet"`           // ARPHRD_ETHER
 	NoBridge bool          `json:"noBridge,omitempty"` // wireless, or IFF_DONT_BRIDGE
 	VFs      []vswitch.MAC `json:"vfs,omitempty"`      // administrative MACs of its VFs
+	Speed    int           `json:"speed,omitempty"`    // Mbit/s of one netdev that was asked for; 0: unknown
 	// Addresses are the host's own on it, without IPv6 link-local ones.
 	Addresses []netip.Prefix `json:"addresses,omitempty"`
+}
+
+// TeamState is how a team is now.
+type TeamState struct {
+	Up bool `json:"up"`
+	// Active is the member that carries all of an active/standby team.
+	Active string `json:"active,omitempty"`
+	// Partner is the system that LACP has found at the other end; zero for none.
+	Partner vswitch.MAC   `json:"partner,omitzero"`
+	Members []MemberState `json:"members"`
+}
+
+// MemberState is how one member of a team is now.
+type MemberState struct {
+	Name     string      `json:"name"`
+	MAC      vswitch.MAC `json:"mac"`   // its own, which it does not use as a member
+	Link     bool        `json:"link"`  // as the team's monitor sees it
+	InUse    bool        `json:"inUse"` // it carries traffic
+	Failures int         `json:"failures"`
+	Speed    int         `json:"speed,omitempty"` // Mbit/s; 0: unknown
+	Counters
+}
+
+// Counters are what a netdev has counted since it is there.
+type Counters struct {
+	RxPackets uint64 `json:"rxPackets"`
+	TxPackets uint64 `json:"txPackets"`
+	RxBytes   uint64 `json:"rxBytes"`
+	TxBytes   uint64 `json:"txBytes"`
+	RxErrors  uint64 `json:"rxErrors"`
+	TxErrors  uint64 `json:"txErrors"`
+	RxDropped uint64 `json:"rxDropped"`
+	TxDropped uint64 `json:"txDropped"`
 }
 
 // Capabilities is what a kernel can do of what Patchbay uses.
@@ -79,6 +117,7 @@ type Capabilities struct {
 	PortLocked    bool `json:"portLocked"`    // bridge port flag "locked", Linux 5.18
 	VLANFiltering bool `json:"vlanFiltering"` // CONFIG_BRIDGE_VLAN_FILTERING
 	BridgeRules   bool `json:"bridgeRules"`   // CONFIG_NF_TABLES_BRIDGE
+	Bonding       bool `json:"bonding"`       // CONFIG_BONDING
 	NAT           bool `json:"nat"`           // CONFIG_NFT_NAT and CONFIG_NFT_MASQ in family inet
 }
 

@@ -22,6 +22,8 @@ type link struct {
 	noAddrGen           bool // no IPv6 link-local address is made for it
 	bridge              bridgeAttributes
 	port                portAttributes
+	bond                bondAttributes
+	member              memberAttributes
 }
 
 type bridgeAttributes struct {
@@ -94,12 +96,18 @@ func (l *link) parseInfo(info []byte) {
 		case nl.IFLA_INFO_SLAVE_KIND:
 			slaveKind = text(v)
 		case nl.IFLA_INFO_DATA:
-			if l.kind == "bridge" {
+			switch l.kind {
+			case "bridge":
 				l.bridge.parse(v)
+			case "bond":
+				l.bond.parse(v)
 			}
 		case nl.IFLA_INFO_SLAVE_DATA:
-			if slaveKind == "bridge" {
+			switch slaveKind {
+			case "bridge":
 				l.port.parse(v)
+			case "bond":
+				l.member.parse(v)
 			}
 		}
 	}

@@ -90,7 +90,9 @@ func readNetdev(name string) (Netdev, error) {
 	if err != nil {
 		return Netdev{}, fmt.Errorf("%s: its addresses: %w", object, err)
 	}
-	return l.netdev(master.name, addresses[l.index]), nil
+	n := l.netdev(master.name, addresses[l.index])
+	n.Speed = speedOf(n.Name, n.Index)
+	return n, nil
 }
 
 func (l netdevLink) netdev(master string, addresses []netip.Prefix) Netdev {
@@ -116,6 +118,25 @@ func isWireless(name string, index int) bool {
 		return err == nil && strings.TrimSpace(string(seen)) == strconv.Itoa(index)
 	}
 	return false
+}
+
+// speedOf is a NIC's speed in Mbit/s, 0 where the driver does not know: a veth, or a NIC
+// without a link. Sysfs tells more briefly than ethtool; see isWireless about the index.
+func speedOf(name string, index int) int {
+	dir := "/sys/class/net/" + name
+	seen, err := os.ReadFile(dir + "/ifindex")
+	if err != nil || strings.TrimSpace(string(seen)) != strconv.Itoa(index) {
+		return 0
+	}
+	text, err := os.ReadFile(dir + "/speed")
+	if err != nil {
+		return 0
+	}
+	speed, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil || speed < 0 {
+		return 0
+	}
+	return speed
 }
 
 // dump sends a request in the namespace of the calling thread and hands each

@@ -36,6 +36,11 @@ func (o *observer) observe(scope plan.State, seen *plan.State) error {
 			return err
 		}
 	}
+	for name, want := range scope.Bonds {
+		if err := o.bond(name, want, seen); err != nil {
+			return err
+		}
+	}
 	for name, want := range scope.Ports {
 		if err := o.port(name, want, seen); err != nil {
 			return err

@@ -13,11 +13,12 @@ import (
 // after the steps have been applied Diff of the two is empty.
 func Diff(desired, observed State) []Step {
 	d := differ{
-		desired: desired, observed: observed, done: make(map[string]bool),
+		desired: desired, observed: observed, done: make(map[string]bool), left: make(map[string]bool),
 		lost: lostHalves(desired.Ports, observed.Ports), taken: takenAlong(desired.Ports, observed.Ports),
 	}
 	d.rulesFirst(desired.Rules, observed.Rules)
 	d.bridges(desired.Bridges, observed.Bridges)
+	d.bonds()
 	coming := d.goings(moves(desired.Hosts, observed.Hosts))
 	for _, name := range sorted(observed.Ports) {
 		want, keep := desired.Ports[name]
@@ -40,6 +41,8 @@ func Diff(desired, observed State) []Step {
 	}
 	d.awaitTrunks()
 	d.comings(coming)
+	d.lateMembers()
+	d.bondsGone()
 	for _, name := range sorted(observed.Bridges) {
 		if _, keep := desired.Bridges[name]; !keep {
 			d.add(DeleteBridge{Name: name})
@@ -61,6 +64,8 @@ type differ struct {
 	doomed            []string        // netdevs of ours that go
 	lost              map[string]bool // trunks' ends without their other ends: see lostHalves
 	taken             map[string]bool // ends that go with the pair they are of
+	late              []string        // bonds that get members when those are free
+	left              map[string]bool // NICs that have left the bond they were in
 	trunk             []string        // ends of trunks that have been brought up, to be waited for
 }
 
@@ -156,6 +161,9 @@ func (b Bridge) besidesVLANs() Bridge {
 // removePort deletes a pair of ours, also one whose other end is out of sight,
 // and releases a netdev of somebody else, which bears no mark of ours.
 func (d *differ) removePort(p Port) {
+	if d.bonding(p.Name) {
+		return // with its bond
+	}
 	if p.Endpoint != nil || strings.HasPrefix(p.Alias, vswitch.AliasPrefix) {
 		d.doomed = append(d.doomed, p.Name)
 		return
@@ -211,6 +219,9 @@ func (d *differ) port(want, have Port, exists bool) {
 	d.forget(have, want)
 	if have.Bridge != "" && have.Bridge != want.Bridge || want.Bridge == "" && have.grouped() {
 		d.release(have)
+	}
+	if bond := d.bondOf(want.Name); bond != "" && want.Bridge != "" {
+		d.leave(bond, Member{Name: want.Name})
 	}
 	if !samePort(want, have) {
 		d.add(SetPort{Port: want, Leave: leaves(want, have)})

@@ -87,7 +87,7 @@ func (d *differ) comings(coming []move) {
 			}
 			have, exists := d.observed.Ports[name]
 			d.port(d.desired.Ports[name], have, exists)
-			d.point(have.MAC)
+			d.point(d.macOf(name))
 			joined = append(joined, name)
 		}
 	}
@@ -120,21 +120,29 @@ func (d *differ) ours(netdev string) bool {
 // last.
 func (d *differ) joins(name string) bool {
 	want, have := d.desired.Ports[name], d.observed.Ports[name]
-	if want.Endpoint != nil || want.Bridge == "" || want.Bridge == have.Bridge || have.MAC.IsZero() {
+	if want.Endpoint != nil || want.Bridge == "" || want.Bridge == have.Bridge || d.macOf(name).IsZero() {
 		return false
 	}
 	for _, p := range d.desired.Ports {
-		if p.Name != name && slices.Contains(p.FDB, have.MAC) {
+		if p.Name != name && slices.Contains(p.FDB, d.macOf(name)) {
 			return true
 		}
 	}
 	return false
 }
 
+// macOf is the address that a netdev has, or that a bond will have.
+func (d *differ) macOf(name string) vswitch.MAC {
+	if have := d.observed.Ports[name]; !have.MAC.IsZero() {
+		return have.MAC
+	}
+	return d.desired.Bonds[name].MAC
+}
+
 // joining reports whether a netdev with the address is to go into its bridge.
 func (d *differ) joining(mac vswitch.MAC) bool {
-	for name, p := range d.observed.Ports {
-		if p.MAC == mac && d.joins(name) && !d.done[name] {
+	for name := range d.desired.Ports {
+		if d.macOf(name) == mac && d.joins(name) && !d.done[name] {
 			return true
 		}
 	}

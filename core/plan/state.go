@@ -11,6 +11,7 @@ import (
 // State is a set of objects in the kernel, each under its name.
 type State struct {
 	Bridges map[string]Bridge
+	Bonds   map[string]Bond
 	Ports   map[string]Port // by netdev name
 	Rules   Rules
 	Forward Families // IP forwarding of the host, never switched off by us
@@ -141,7 +142,7 @@ type Inlet struct {
 
 // Empty reports whether the state names nothing at all.
 func (s State) Empty() bool {
-	return len(s.Bridges) == 0 && len(s.Ports) == 0 && len(s.Hosts) == 0 && s.Rules.Empty() && s.Forward == Families{}
+	return len(s.Bridges) == 0 && len(s.Bonds) == 0 && len(s.Ports) == 0 && len(s.Hosts) == 0 && s.Rules.Empty() && s.Forward == Families{}
 }
 
 // Empty reports whether there is no rule.
@@ -156,6 +157,7 @@ func (r Rules) Empty() bool {
 func Union(a, b State) State {
 	u := State{
 		Bridges: merge(a.Bridges, b.Bridges),
+		Bonds:   mergeBonds(a.Bonds, b.Bonds),
 		Ports:   merge(a.Ports, b.Ports),
 		Hosts:   mergeHosts(a.Hosts, b.Hosts),
 		Forward: Families{a.Forward.IPv4 || b.Forward.IPv4, a.Forward.IPv6 || b.Forward.IPv6},

@@ -1,0 +1,354 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+// Bond is a team's netdev. As an uplink it is a Port of that name besides, which says
+// what bridge it is in, and with what MTU.
+type Bond struct {
+	Name  string
+	MAC   vswitch.MAC // so that it does not change with the members
+	MTU   int         // at birth; later that of the port
+	Alias string
+	Up    bool
+	// Options are what it does with its members.
+	Options BondOptions
+	// LinkLocal is an IPv6 link-local address of its own, which nobody asked for.
+	LinkLocal bool
+	Members   []Member // by preference
+}
+
+// BondOptions are the settings of a bond, in the words of `ip link`. What a mode does
+// not have is zero.
+type BondOptions struct {
+	Mode      string
+	Hash      string // xmit_hash_policy
+	Monitor   int    // miimon, milliseconds
+	UpDelay   int
+	DownDelay int
+	Primary   string
+	Reselect  string // primary_reselect
+	MinLinks  int
+	LACPSlow  bool
+}
+
+// Member is a NIC in a bond.
+type Member struct {
+	Name string
+	// Prio orders those that may take over: the highest first. Kernels before Linux 6.0
+	// have none, and are observed to have what is wanted.
+	Prio int
+	// Released says how the NIC is to be when it leaves.
+	Released Released
+}
+
+// Released is what a NIC was before it became a member; the bond keeps its MTU and MAC.
+type Released struct{ Up bool }
+
+// Steps of bonds.
+type (
+	// CreateBond makes a bond without members and brings it up.
+	CreateBond struct{ Bond Bond }
+	// SetBond gives a bond those settings that it has otherwise. Down says that they can
+	// only be set while it is down; it comes up again.
+	SetBond struct {
+		Bond Bond
+		Was  BondOptions
+		Down bool
+	}
+	// SetPrimary names the member that the bond prefers; "" for none.
+	SetPrimary struct{ Bond, Member string }
+	// DeleteBond removes a bond, whose members go back to what they were; one that is
+	// not there is fine, and one that is not ours stays.
+	DeleteBond struct{ Name string }
+	// TakeDown takes a NIC down, as it has to be to become a member. It loses its routes
+	// and its IPv6 addresses.
+	TakeDown struct{ Name string }
+	// AddMember puts a NIC that is down into a bond, which brings it up.
+	AddMember struct {
+		Bond   string
+		Member Member
+	}
+	// SetMember gives a member its place in the order.
+	SetMember struct {
+		Bond   string
+		Member Member
+	}
+	// RemoveMember takes a NIC out of its bond and brings it up if it was. One that is
+	// gone, or not in the bond, is fine.
+	RemoveMember struct {
+		Bond   string
+		Member Member
+	}
+	// AnnounceMACs tells the network behind a netdev that addresses are reached by it
+	// (RARP). It never fails.
+	AnnounceMACs struct {
+		Netdev string
+		MACs   []vswitch.MAC
+	}
+)
+
+func (CreateBond) step()   {}
+func (SetBond) step()      {}
+func (SetPrimary) step()   {}
+func (DeleteBond) step()   {}
+func (TakeDown) step()     {}
+func (AddMember) step()    {}
+func (SetMember) step()    {}
+func (RemoveMember) step() {}
+func (AnnounceMACs) step() {}
+
+// words are the options that differ from was.
+func (o BondOptions) words(was BondOptions) string {
+	var words []string
+	option := func(differs bool, format string, value any) {
+		if differs {
+			words = append(words, fmt.Sprintf(format, value))
+		}
+	}
+	option(o.Mode != was.Mode, "mode %s", o.Mode)
+	option(o.Monitor != was.Monitor, "miimon %d", o.Monitor)
+	option(o.UpDelay != was.UpDelay, "updelay %d", o.UpDelay)
+	option(o.DownDelay != was.DownDelay, "downdelay %d", o.DownDelay)
+	option(o.Hash != was.Hash && o.Hash != "", "xmit_hash_policy %s", o.Hash)
+	option(o.Reselect != was.Reselect && o.Reselect != "", "primary_reselect %s", o.Reselect)
+	option(o.MinLinks != was.MinLinks, "min_links %d", o.MinLinks)
+	rate := "fast"
+	if o.LACPSlow {
+		rate = "slow"
+	}
+	option(o.Mode == modeLACP && (was.Mode != o.Mode || was.LACPSlow != o.LACPSlow), "lacp_rate %s", rate)
+	return strings.Join(words, " ")
+}
+
+const (
+	modeLACP    = "802.3ad"
+	modeStandby = "active-backup"
+)
+
+func (s CreateBond) String() string {
+	b := s.Bond
+	return fmt.Sprintf("ip link add %s address %s mtu %d type bond %s && ip link set %s alias %q addrgenmode none up",
+		b.Name, b.MAC, b.MTU, b.Options.words(BondOptions{}), b.Name, b.Alias)
+}
+
+func (s SetBond) String() string {
+	b := s.Bond
+	set := fmt.Sprintf("ip link set %s address %s alias %q addrgenmode none", b.Name, b.MAC, b.Alias)
+	if words := s.Words(); words != "" {
+		set += " type bond " + words
+	}
+	if s.Down {
+		set = fmt.Sprintf("ip link set %s down && %s", b.Name, set)
+	}
+	return fmt.Sprintf("%s && ip link set %s up", set, b.Name)
+}
+
+// Words are the options that the step changes, in those of `ip link`.
+func (s SetBond) Words() string { return s.Bond.Options.words(s.Was) }
+
+func (s SetPrimary) String() string {
+	return fmt.Sprintf("ip link set %s type bond primary %q", s.Bond, s.Member)
+}
+func (s DeleteBond) String() string { return "ip link del " + s.Name }
+func (s TakeDown) String() string   { return "ip link set " + s.Name + " down" }
+
+func (s AddMember) String() string {
+	return fmt.Sprintf("ip link set %s master %s%s", s.Member.Name, s.Bond, prioWords(s.Member))
+}
+
+func (s SetMember) String() string {
+	return fmt.Sprintf("ip link set %s type bond_slave prio %d", s.Member.Name, s.Member.Prio)
+}
+
+func (s RemoveMember) String() string {
+	return fmt.Sprintf("ip link set %s nomaster %s", s.Member.Name, upWord(s.Member.Released.Up))
+}
+
+func (s AnnounceMACs) String() string {
+	return fmt.Sprintf("rarp -i %s of %d addresses", s.Netdev, len(s.MACs))
+}
+
+func prioWords(m Member) string {
+	if m.Prio == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" && ip link set %s type bond_slave prio %d", m.Name, m.Prio)
+}
+
+// bonds makes and changes bonds, and gives them the members that nobody needs any
+// more. A NIC that is a bridge's port, or that the host is to leave, joins later, when
+// that has been seen to: see lateMembers.
+func (d *differ) bonds() {
+	for _, name := range sorted(d.desired.Bonds) {
+		want := d.desired.Bonds[name]
+		have, exists := d.observed.Bonds[name]
+		switch {
+		case !exists:
+			d.add(CreateBond{Bond: want})
+			have = Bond{Name: name}
+		case !sameBond(want, have):
+			have = d.emptied(want, have)
+			d.add(SetBond{Bond: want, Was: have.Options, Down: restarts(want.Options, have.Options)})
+		}
+		d.bonded(want, have)
+	}
+}
+
+// bonded brings a bond's members to what is wanted, as far as that can be now: what
+// comes is there before anything goes.
+func (d *differ) bonded(want, have Bond) {
+	late := false
+	for _, m := range want.Members {
+		at := have.at(m.Name)
+		switch {
+		case at < 0 && d.busy(m.Name):
+			late = true
+		case at < 0:
+			d.join(want.Name, m)
+		case have.Members[at].Prio != m.Prio:
+			d.add(SetMember{Bond: want.Name, Member: m})
+		}
+	}
+	if late {
+		d.late = append(d.late, want.Name)
+		return
+	}
+	d.settleBond(want, have)
+}
+
+// settleBond ends the change of a bond that has all its members.
+func (d *differ) settleBond(want, have Bond) {
+	if want.Options.Primary != have.Options.Primary {
+		d.add(SetPrimary{Bond: want.Name, Member: want.Options.Primary})
+	}
+	for _, m := range have.Members {
+		if want.at(m.Name) < 0 {
+			d.leave(want.Name, m)
+		}
+	}
+}
+
+// emptied takes a bond's members out where the kernel sets no mode while it has any,
+// and returns what is left.
+func (d *differ) emptied(want, have Bond) Bond {
+	if want.Options.Mode == have.Options.Mode {
+		return have
+	}
+	for _, m := range have.Members {
+		d.leave(want.Name, m)
+	}
+	have.Members, have.Options.Primary = nil, ""
+	return have
+}
+
+// leave takes a NIC out of a bond, unless it has gone to another one by now.
+func (d *differ) leave(bond string, m Member) {
+	if !d.left[m.Name] {
+		d.left[m.Name] = true
+		d.add(RemoveMember{Bond: bond, Member: m})
+	}
+}
+
+// lateMembers puts the NICs into their bonds that had to be left by others before.
+func (d *differ) lateMembers() {
+	for _, name := range d.late {
+		want, have := d.desired.Bonds[name], d.observed.Bonds[name]
+		if want.Options.Mode != have.Options.Mode {
+			have.Members, have.Options.Primary = nil, ""
+		}
+		for _, m := range want.Members {
+			if have.at(m.Name) < 0 && d.busy(m.Name) {
+				d.join(name, m)
+			}
+		}
+		d.settleBond(want, have)
+	}
+}
+
+// join puts a NIC into a bond, by way of its going down.
+func (d *differ) join(bond string, m Member) {
+	if other := d.bondOf(m.Name); other != "" && other != bond {
+		d.leave(other, Member{Name: m.Name})
+	}
+	d.add(TakeDown{Name: m.Name})
+	d.add(AddMember{Bond: bond, Member: m})
+}
+
+// bondOf is the bond that a NIC was observed in.
+func (d *differ) bondOf(nic string) string {
+	for name, b := range d.observed.Bonds {
+		if b.at(nic) >= 0 {
+			return name
+		}
+	}
+	return ""
+}
+
+// busy reports that a NIC is to be left by a bridge or by the host before it can become
+// a member of a bond, or that it is the member of another one that keeps going.
+func (d *differ) busy(nic string) bool {
+	if p, there := d.observed.Ports[nic]; there && p.Bridge != "" {
+		return true
+	}
+	for _, i := range d.observed.Hosts[nic].Items {
+		if !i.Passing {
+			return true
+		}
+	}
+	return false
+}
+
+// bondsGone removes bonds that are not wanted, once nothing is on them.
+func (d *differ) bondsGone() {
+	for _, name := range sorted(d.observed.Bonds) {
+		if _, keep := d.desired.Bonds[name]; keep {
+			continue
+		}
+		have := d.observed.Bonds[name]
+		for _, m := range have.Members {
+			d.leave(name, m)
+		}
+		d.add(DeleteBond{Name: name})
+	}
+}
+
+func (b Bond) at(member string) int {
+	return slices.IndexFunc(b.Members, func(m Member) bool { return m.Name == member })
+}
+
+// sameBond compares what SetBond sets.
+func sameBond(want, have Bond) bool {
+	have.Options.Primary = want.Options.Primary
+	return want.MAC == have.MAC && want.Alias == have.Alias && want.Up == have.Up &&
+		want.LinkLocal == have.LinkLocal && want.Options == have.Options
+}
+
+// restarts reports that the kernel takes the change only from a bond that is down.
+func restarts(want, have BondOptions) bool {
+	return want.Mode != have.Mode || want.LACPSlow != have.LACPSlow
+}
+
+// bonding reports whether a name is that of a bond that is to be or was.
+func (d *differ) bonding(name string) bool {
+	_, want := d.desired.Bonds[name]
+	_, have := d.observed.Bonds[name]
+	return want || have
+}
+
+// mergeBonds is merge; of a bond that both name the members of both are in it.
+func mergeBonds(a, b map[string]Bond) map[string]Bond {
+	u := merge(a, b)
+	for name, bond := range u {
+		if other, both := b[name]; both {
+			bond.Members = appendNew(bond.Members, other.Members, func(m Member) string { return m.Name })
+			u[name] = bond
+		}
+	}
+	return u
+}
