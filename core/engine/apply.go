@@ -33,7 +33,7 @@ type ApplyRequest struct {
 // detaches go before the transaction begins and do not come back with its undo.
 func (e *Engine) Apply(ctx context.Context, req ApplyRequest) (ConfigDiff, error) {
 	var d ConfigDiff
-	err := e.applying(ctx, req, func(a *application) (err error) {
+	err := e.applying(ctx, req, func(e *Engine, a *application) (err error) {
 		if d, err = e.preview(ctx, a); err != nil || !d.Differs() && a.noted {
 			return err
 		}
@@ -51,7 +51,7 @@ func (e *Engine) Apply(ctx context.Context, req ApplyRequest) (ConfigDiff, error
 // DiffConfig tells what Apply would do, and changes nothing.
 func (e *Engine) DiffConfig(ctx context.Context, req ApplyRequest) (ConfigDiff, error) {
 	var d ConfigDiff
-	err := e.applying(ctx, req, func(a *application) (err error) {
+	err := e.applying(ctx, req, func(e *Engine, a *application) (err error) {
 		d, err = e.preview(ctx, a)
 		return err
 	})
@@ -63,6 +63,7 @@ type application struct {
 	caps     kernel.Capabilities
 	existing []store.SwitchRecord
 	changes  []change
+	teams    []teamChange
 	kept     []string // switches that are there, not mentioned, and stay
 	detach   []vswitch.Port
 	oldPool  *vswitch.MACRange // as in transaction
@@ -75,7 +76,7 @@ type application struct {
 
 // transaction is a fresh one: intending it completes the records.
 func (a *application) transaction() *transaction {
-	t := &transaction{caps: a.caps, oldPool: a.oldPool, newPool: a.newPool}
+	t := &transaction{caps: a.caps, oldPool: a.oldPool, newPool: a.newPool, teams: a.teams}
 	for _, c := range a.changes {
 		if c.new != nil {
 			record := *c.new
@@ -87,7 +88,7 @@ func (a *application) transaction() *transaction {
 }
 
 // applying hands do what is to change, with every switch concerned locked.
-func (e *Engine) applying(ctx context.Context, req ApplyRequest, do func(*application) error) error {
+func (e *Engine) applying(ctx context.Context, req ApplyRequest, do func(*Engine, *application) error) error {
 	if err := req.Config.Validate(); err != nil {
 		return err
 	}
@@ -97,10 +98,14 @@ func (e *Engine) applying(ctx context.Context, req ApplyRequest, do func(*applic
 	}
 	defer unlock()
 	a := &application{existing: existing, yes: req.Yes}
-	if err := e.measure(ctx, a, req); err != nil {
+	if err := e.measureTeams(ctx, a, req); err != nil {
 		return err
 	}
-	return do(a)
+	looking := e.foreseeing(a.teams...)
+	if err := looking.measure(ctx, a, req); err != nil {
+		return err
+	}
+	return do(looking, a)
 }
 
 // lockFor locks the configuration's switches and those that exist.
@@ -159,7 +164,7 @@ func (e *Engine) measure(ctx context.Context, a *application, req ApplyRequest) 
 			return err
 		}
 	}
-	if a.noted, err = e.allRealised(a.changes); err != nil {
+	if a.noted, err = e.allRealised(a.changes, a.teams); err != nil {
 		return err
 	}
 	return errors.Join(refused...)
@@ -280,8 +285,8 @@ func (e *Engine) finish(ctx context.Context, a *application) error {
 	return e.repairSwitches(ctx, a.caps, records...)
 }
 
-// allRealised tells that nothing is left to note of the switches.
-func (e *Engine) allRealised(changes []change) (all bool, err error) {
+// allRealised tells that nothing is left to note of the switches and teams.
+func (e *Engine) allRealised(changes []change, teams []teamChange) (all bool, err error) {
 	all = true
 	err = e.store.View(func(tx *store.Tx) error {
 		for _, c := range changes {
@@ -293,6 +298,13 @@ func (e *Engine) allRealised(changes []change) (all bool, err error) {
 				return err
 			}
 			all = all && found && !was.Changing
+		}
+		for _, c := range teams {
+			was, found, err := tx.RealisedTeam(c.name())
+			if err != nil {
+				return err
+			}
+			all = all && (c.old == nil || found && !was.Changing)
 		}
 		return nil
 	})
@@ -309,6 +321,7 @@ func (e *Engine) preview(ctx context.Context, a *application) (ConfigDiff, error
 	if err := e.claim(ctx, t); err != nil {
 		return ConfigDiff{}, err
 	}
+	e = e.actual()
 	err := e.store.UpdateConfig(func(tx *store.Tx) error {
 		if err := t.collect(tx, e.sizes); err != nil {
 			return err
@@ -347,6 +360,11 @@ func (a *application) diff(t *transaction, steps []plan.Step) ConfigDiff {
 	d := ConfigDiff{Changes: []ConfigChange{}, Kept: a.kept, Commands: []string{}, Warnings: a.warnings}
 	if a.newPool != nil {
 		d.Changes = append(d.Changes, ConfigChange{Object: "MAC pool", Action: ActionChange, Fields: []FieldChange{{"range", a.pool.String(), a.newPool.String()}}})
+	}
+	for _, c := range t.teams {
+		if change, differs := describeTeam(c); differs {
+			d.Changes = append(d.Changes, change)
+		}
 	}
 	for _, c := range t.changes {
 		if change, differs := describe(c); differs {

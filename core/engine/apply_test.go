@@ -63,7 +63,16 @@ func applications() map[string][2]engine.ApplyRequest {
 	}
 	pool := configured(internal(), vswitch.Switch{Name: "new", Type: vswitch.Internal})
 	pool.Config.MACPool = &vswitch.MACRange{First: vswitch.MAC{0x0a, 0x11, 0x22}, Last: vswitch.MAC{0x0a, 0x11, 0x22, 0, 0, 0xff}}
+	teamed := func(req engine.ApplyRequest, teams ...vswitch.Team) engine.ApplyRequest {
+		req.Config.Teams = teams
+		return pruned(req)
+	}
+	lag := vswitch.Team{Name: "lag", Mode: vswitch.TeamLACP, Members: []string{"nic0", "nic1"}}
 	return map[string][2]engine.ApplyRequest{
+		"teams":   {configured(internal()), teamed(configured(internal(), ext("lan", "lag", 9000)), lag)},
+		"joins":   {teamed(configured(internal(), ext("lan", "nic0", 0))), teamed(configured(internal(), ext("lan", "team0", 0)), teamOf("nic0", "nic1"))},
+		"leaves":  {teamed(configured(ext("lan", "team0", 0)), teamOf("nic1", "nic0")), teamed(configured(ext("lan", "nic1", 0), ext("b", "nic0", 1400)))},
+		"parts":   {teamed(configured(ext("lan", "team0", 0)), teamOf("nic1", "nic0")), teamed(configured(ext("lan", "lag", 0)), vswitch.Team{Name: "lag", Members: []string{"nic0"}}, teamOf("nic1"))},
 		"makes":   {configured(), configured(internal(), ext("lan", "nic0", 0), vswitch.Switch{Name: "lab", Type: vswitch.Private})},
 		"swaps":   {configured(ext("a", "nic0", 9000), ext("b", "nic1", 0)), configured(ext("a", "nic1", 0), ext("b", "nic0", 1400))},
 		"moves":   {configured(ext("a", "nic0", 0), internal()), configured(vswitch.Switch{Name: "a", Type: vswitch.Private}, ext("prod", "nic0", 0))},

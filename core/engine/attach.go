@@ -124,7 +124,7 @@ func (e *Engine) realise(ctx context.Context, req AttachRequest, reason error) e
 		if err := req.Define.Validate(); err != nil {
 			return err
 		}
-		_, err := e.addSwitch(ctx, AddSwitchRequest{Switch: *req.Define})
+		_, err := e.foreseeing().addSwitch(ctx, AddSwitchRequest{Switch: *req.Define})
 		return err
 	}
 	r, err := e.record(req.Switch)

@@ -56,8 +56,36 @@ func stepWords(step plan.Step, observed plan.State, made map[string]bool) []stri
 		return said("there were nftables rules too many")
 	case plan.SetForwarding:
 		return said("IP forwarding was off")
+	case plan.CreateBond:
+		made[s.Bond.Name] = true
+		return said("team %s was gone", s.Bond.Name)
+	}
+	if words := bondWords(step, observed, made); words != nil {
+		return words
 	}
 	return endpointWords(step, made)
+}
+
+func bondWords(step plan.Step, observed plan.State, made map[string]bool) []string {
+	var bond, word string
+	switch s := step.(type) {
+	case plan.SetBond:
+		bond, word = s.Bond.Name, "had other settings, or was down: "+s.Words()
+	case plan.SetPrimary:
+		bond, word = s.Bond, fmt.Sprintf("preferred %s", orNone(observed.Bonds[s.Bond].Options.Primary))
+	case plan.AddMember:
+		bond, word = s.Bond, fmt.Sprintf("had lost member %s", s.Member.Name)
+	case plan.RemoveMember:
+		bond, word = s.Bond, fmt.Sprintf("had %s for a member", s.Member.Name)
+	case plan.SetMember:
+		bond, word = s.Bond, "had its members in another order"
+	default:
+		return nil
+	}
+	if made[bond] {
+		return nil
+	}
+	return []string{"team " + bond + " " + word}
 }
 
 func endpointWords(step plan.Step, made map[string]bool) []string {

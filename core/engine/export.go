@@ -42,6 +42,13 @@ func (e *Engine) Export(context.Context, ExportRequest) (Export, error) {
 		if out.MACPool = pool; !isDefault {
 			out.Config.MACPool = &pool
 		}
+		teams, err := tx.Teams()
+		if err != nil {
+			return err
+		}
+		for _, t := range teams {
+			out.Config.Teams = append(out.Config.Teams, t.Bare())
+		}
 		records, err := tx.Switches()
 		for _, r := range records {
 			out.Config.Switches = append(out.Config.Switches, exported(r.Switch))

@@ -188,6 +188,9 @@ func (r *reconciler) round(ctx context.Context) {
 		r.unreadable(err)
 		return
 	}
+	for _, name := range t.teams {
+		r.teamChanged(ctx, name, p)
+	}
 	for _, s := range t.switches {
 		r.switchChanged(ctx, s, p)
 	}
@@ -206,12 +209,16 @@ func (r *reconciler) unreadable(err error) {
 	}
 }
 
-// everything looks at all switches and all ports.
+// everything looks at all teams, switches and ports.
 func (r *reconciler) everything(ctx context.Context) {
 	var records []store.SwitchRecord
+	var teams []store.TeamRecord
 	var ports []vswitch.Port
 	err := r.store.View(func(tx *store.Tx) (err error) {
 		if records, err = tx.Switches(); err != nil {
+			return err
+		}
+		if teams, err = tx.Teams(); err != nil {
 			return err
 		}
 		ports, err = tx.Ports()
@@ -222,7 +229,10 @@ func (r *reconciler) everything(ctx context.Context) {
 		return
 	}
 	r.ledger.fine(storeObject)
-	r.remember(records, ports)
+	r.remember(records, teams, ports)
+	for _, t := range teams {
+		r.teamChanged(ctx, t.Name, pending{})
+	}
 	for _, s := range records {
 		r.switchChanged(ctx, s.Name, pending{})
 	}
@@ -250,7 +260,7 @@ func (r *reconciler) disown(mac vswitch.MAC, netdev string) {
 }
 
 // remember keeps the names of netdevs that bear no mark of ours.
-func (r *reconciler) remember(records []store.SwitchRecord, ports []vswitch.Port) {
+func (r *reconciler) remember(records []store.SwitchRecord, teams []store.TeamRecord, ports []vswitch.Port) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	kept := make(map[string]string)
@@ -263,6 +273,11 @@ func (r *reconciler) remember(records []store.SwitchRecord, ports []vswitch.Port
 			kept[s.Uplink] = ""
 		}
 	}
+	for _, t := range teams {
+		for _, m := range t.Members {
+			kept[m] = ""
+		}
+	}
 	for _, p := range ports {
 		if p.Adopted {
 			kept[p.Netdev] = p.ID
@@ -271,8 +286,8 @@ func (r *reconciler) remember(records []store.SwitchRecord, ports []vswitch.Port
 	r.foreign = kept
 }
 
-// targets are switches and ports, each in order.
-type targets struct{ switches, ports []string }
+// targets are teams without a switch, switches and ports, each in order.
+type targets struct{ teams, switches, ports []string }
 
 // targets finds whose the netdevs are. What belongs to nobody is left for GC.
 func (r *reconciler) targets(ctx context.Context, p pending) (t targets, err error) {
@@ -282,9 +297,12 @@ func (r *reconciler) targets(ctx context.Context, p pending) (t targets, err err
 	}
 	names := maps.Clone(p.netdevs)
 	var records []store.SwitchRecord
+	var teams []store.TeamRecord
 	var ports []vswitch.Port
 	for _, object := range r.ledger.due() {
 		switch kind, name, _ := strings.Cut(object, " "); kind {
+		case "team":
+			t.teams = append(t.teams, name)
 		case "switch":
 			t.switches = append(t.switches, name)
 		case "port":
@@ -296,8 +314,12 @@ func (r *reconciler) targets(ctx context.Context, p pending) (t targets, err err
 		if records, err = tx.Switches(); err != nil {
 			return err
 		}
+		if teams, err = tx.Teams(); err != nil {
+			return err
+		}
+		touchedTeams := t.touch(teams, records, names)
 		for _, s := range records {
-			touched := p.rules
+			touched := p.rules || touchedTeams[s.Uplink]
 			was, _, err := tx.Realised(s.Name)
 			if err != nil {
 				return err
@@ -333,15 +355,22 @@ func (r *reconciler) targets(ctx context.Context, p pending) (t targets, err err
 		return t, err
 	}
 	r.ledger.fine(storeObject)
-	r.remember(records, ports)
+	r.remember(records, teams, ports)
+	slices.Sort(t.teams)
 	slices.Sort(t.switches)
 	slices.Sort(t.ports)
-	return targets{slices.Compact(t.switches), slices.Compact(t.ports)}, nil
+	return targets{slices.Compact(t.teams), slices.Compact(t.switches), slices.Compact(t.ports)}, nil
 }
 
 // netdevsOf are the names of all that a state has in the host's namespace.
 func netdevsOf(s plan.State) []string {
 	names := slices.Collect(maps.Keys(s.Bridges))
+	for name, b := range s.Bonds {
+		names = append(names, name)
+		for _, m := range b.Members {
+			names = append(names, m.Name)
+		}
+	}
 	for name, p := range s.Ports {
 		names = append(names, name)
 		if p.Endpoint != nil && p.Endpoint.Netns == "" {

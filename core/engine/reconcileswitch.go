@@ -20,6 +20,7 @@ type switchDrift struct {
 	unmade bool // not made since the boot, or a process was killed over it
 	// segments is how many further segments it has.
 	segments int
+	bonds    plan.State // the team that it stands on
 }
 
 func (d switchDrift) none() bool { return len(d.steps) == 0 && !d.unmade }
@@ -38,7 +39,7 @@ func (r *reconciler) switchChanged(ctx context.Context, name string, p pending) 
 	}
 	if err == nil && d.none() {
 		r.ledger.fine(object)
-		r.settle(p, netdevsOf(wholeState(d.record, d.caps, extent{want: d.segments}))...)
+		r.settle(p, netdevsOf(plan.Union(wholeState(d.record, d.caps, extent{want: d.segments}), d.bonds))...)
 		r.belongs(d.record.HostMAC, vswitch.HostPortSwitchEnd(name))
 		return
 	}
@@ -119,10 +120,15 @@ func (r *reconciler) lookAtSwitch(ctx context.Context, name string) (d switchDri
 	if err != nil {
 		return d, err
 	}
-	desired, err := r.desired(&transaction{caps: d.caps, changes: []change{{new: &d.record}}})
+	t := &transaction{caps: d.caps, changes: []change{{new: &d.record}}}
+	desired, err := r.desired(t)
+	if err == nil {
+		err = r.placeTeams(ctx, t, &desired, &plan.State{})
+	}
 	if err != nil {
 		return d, err
 	}
+	d.bonds.Bonds = desired.Bonds
 	observed, err := r.kernel.Observe(ctx, desired)
 	if err != nil {
 		return d, err

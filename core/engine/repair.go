@@ -13,6 +13,14 @@ import (
 // holds the locks of all of them.
 func (e *Engine) repairSwitches(ctx context.Context, caps kernel.Capabilities, records ...store.SwitchRecord) error {
 	t := &transaction{caps: caps}
+	err := e.store.View(func(tx *store.Tx) (err error) {
+		t.teams, err = unfinishedTeams(tx)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	e = e.foreseeing(t.teams...)
 	leaving, err := e.unfinished(records)
 	if err != nil {
 		return err
@@ -29,6 +37,7 @@ func (e *Engine) repairSwitches(ctx context.Context, caps kernel.Capabilities, r
 	if err := e.strangers(ctx, t); err != nil {
 		return err
 	}
+	e = e.actual()
 	if err := e.begin(t); err != nil {
 		return err
 	}

@@ -151,6 +151,7 @@ type Status struct {
 	Ports        int                 `json:"ports"`
 	Pool         PoolStatus          `json:"macPool"`
 	Capabilities kernel.Capabilities `json:"capabilities"`
+	Teams        []TeamStatus        `json:"teams,omitempty"`
 	// Daemon tells of patchbayd; nil where none carried the verb out.
 	Daemon *DaemonStatus `json:"daemon,omitempty"`
 }

@@ -14,10 +14,11 @@ type RestoreRequest struct{}
 // RestoreReport tells what became of each.
 type RestoreReport struct {
 	Restored []string  `json:"restored"`
+	Teams    []string  `json:"teams,omitempty"`
 	Failed   []Problem `json:"failed,omitempty"`
 }
 
-// Restore brings the kernel to the whole configuration, as after a reboot, when it has
+// Restore brings the kernel to the whole configuration, teams and switches, as after a reboot, when it has
 // none of it: all switches in one pass. It may be repeated, and on a host that has
 // everything it changes nothing. A switch that cannot be made, because its uplink is
 // not there or the kernel cannot do it, is reported and does not stop the others. It
@@ -29,6 +30,9 @@ func (e *Engine) Restore(ctx context.Context, _ RestoreRequest) (RestoreReport, 
 		return report, fault("restore", "", err)
 	}
 	defer unlock()
+	if err := e.restoreTeams(ctx, &report); err != nil {
+		return report, fault("restore", "", err)
+	}
 	leaving, err := e.unfinished(records)
 	if err != nil {
 		return report, fault("restore", "", err)
@@ -38,7 +42,7 @@ func (e *Engine) Restore(ctx context.Context, _ RestoreRequest) (RestoreReport, 
 	for _, r := range records {
 		known, err := e.capabilitiesFor(ctx, r.Switch)
 		if err == nil {
-			caps, err = known, e.possible(ctx, r, known, leaving)
+			caps, err = known, e.foreseeing().possible(ctx, r, known, leaving)
 		}
 		if err != nil {
 			report.fail(r, err)
@@ -50,6 +54,27 @@ func (e *Engine) Restore(ctx context.Context, _ RestoreRequest) (RestoreReport, 
 		e.restore(ctx, &report, caps, possible)
 	}
 	return report, ctx.Err()
+}
+
+// restoreTeams makes the teams, each for itself: one whose members are all gone is made
+// without any, so that the switch on it stands and works inside.
+func (e *Engine) restoreTeams(ctx context.Context, report *RestoreReport) error {
+	teams, err := e.teamRecords()
+	if err != nil {
+		return err
+	}
+	for _, r := range teams {
+		err := e.canBond(ctx)
+		if err == nil {
+			_, err = e.changeTeam(ctx, teamChange{new: &r}, nil)
+		}
+		if err != nil {
+			report.Failed = append(report.Failed, problem(fault("restore", "team "+r.Name, err)))
+		} else {
+			report.Teams = append(report.Teams, r.Name)
+		}
+	}
+	return nil
 }
 
 // restore makes the switches together; where that fails it makes one after the other,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/patchbay-net/patchbay/core/kernel"
 	"github.com/patchbay-net/patchbay/core/plan"
@@ -40,7 +41,46 @@ func (e *Engine) Status(ctx context.Context) (Status, error) {
 	s.Switches = len(records)
 	s.judgePool()
 	s.judgeCapabilities()
+	if err := e.judgeTeams(ctx, &s); err != nil {
+		return s, err
+	}
 	return s, e.judgeSwitches(ctx, &s, records)
+}
+
+// judgeTeams tells how the teams are, and compares those without a switch with the
+// kernel: the others are compared with that.
+func (e *Engine) judgeTeams(ctx context.Context, s *Status) (err error) {
+	teams, err := e.Teams(ctx)
+	if err != nil || len(teams) == 0 {
+		return err
+	}
+	s.Teams = teams
+	for _, t := range s.Teams {
+		object := "team " + t.Name
+		if len(t.Degraded) > 0 {
+			s.Problems = append(s.Problems, Problem{
+				Kind: vswitch.TeamDegraded, Message: object + ": " + strings.Join(t.Degraded, "; "),
+				Hint: fmt.Sprintf("run `patchbay team show %s`; check cables and the physical switch", t.Name),
+			})
+		}
+		if !s.Capabilities.Bonding {
+			s.Problems = append(s.Problems, problem(fault("", object, missing("teams of NICs", "CONFIG_BONDING", "boot a kernel that has it"))))
+		}
+		if t.Switch != "" {
+			continue
+		}
+		_, drift, _, err := e.lookAtTeam(ctx, t.Name)
+		if err != nil {
+			return fault("status", object, err)
+		}
+		if len(drift) > 0 {
+			s.Problems = append(s.Problems, Problem{
+				Kind: vswitch.Drifted, Message: object + " is not as it should be in the kernel: " + strings.Join(drift, "; "),
+				Hint: "run `patchbay restore`, which repairs it",
+			})
+		}
+	}
+	return nil
 }
 
 func problem(err error) Problem {
@@ -100,6 +140,10 @@ func (e *Engine) judgeSwitches(ctx context.Context, s *Status, records []store.S
 			desired.Rules, err = allRules(tx, s.Capabilities)
 			return err
 		})
+		if err == nil {
+			t := &transaction{caps: s.Capabilities, changes: []change{{new: &r}}}
+			err = e.placeTeams(ctx, t, &desired, &plan.State{})
+		}
 		if err != nil {
 			return fault("status", "switch "+r.Name, err)
 		}
@@ -178,7 +222,16 @@ func (e *Engine) Topology(ctx context.Context) (Topology, error) {
 		if err != nil {
 			return err
 		}
-		uplinks := make(map[string]bool)
+		uplinks, members := make(map[string]bool), make(map[string]bool)
+		teams, err := tx.Teams()
+		if err != nil {
+			return err
+		}
+		for _, t := range teams {
+			for _, m := range t.Members {
+				members[m] = true
+			}
+		}
 		for _, r := range records {
 			uplinks[r.Uplink] = true
 			s, err := statusOf(tx, r)
@@ -192,7 +245,7 @@ func (e *Engine) Topology(ctx context.Context) (Topology, error) {
 			t.Switches = append(t.Switches, TopologySwitch{SwitchStatus: s, Attached: ports})
 		}
 		for _, n := range netdevs {
-			if uplinks[n.Name] || unsupported(n) == "" && n.Kind == "" {
+			if uplinks[n.Name] || unsupported(n) == "" && n.Kind == "" || members[n.Name] || isTeam(n) {
 				t.NICs = append(t.NICs, n)
 			}
 		}

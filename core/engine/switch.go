@@ -34,7 +34,7 @@ func (e *Engine) AddSwitch(ctx context.Context, req AddSwitchRequest) (SwitchSta
 		return SwitchStatus{}, fault("switch add", object, err)
 	}
 	defer unlock()
-	status, err := e.addSwitch(ctx, req)
+	status, err := e.foreseeing().addSwitch(ctx, req)
 	return status, fault("switch add", object, err)
 }
 

@@ -23,7 +23,7 @@ func (e *Engine) SetSwitch(ctx context.Context, name string, c SwitchChange) (Sw
 		return SwitchStatus{}, fault("switch set", "switch "+name, err)
 	}
 	defer unlock()
-	status, err := e.setSwitch(ctx, name, c)
+	status, err := e.foreseeing().setSwitch(ctx, name, c)
 	return status, fault("switch set", "switch "+name, err)
 }
 
@@ -251,7 +251,7 @@ func rulesOf(tx *store.Tx, caps kernel.Capabilities, records []store.SwitchRecor
 // desired has not, and takes out of had those that are gone or in other hands by now.
 func (e *Engine) releaseUplinks(ctx context.Context, from []store.SwitchRecord, desired, had plan.State) error {
 	for _, r := range from {
-		if _, stays := desired.Ports[r.Uplink]; r.Uplink == "" || stays {
+		if _, stays := desired.Ports[r.Uplink]; r.Uplink == "" || stays || goes(r.Uplink, desired, had) {
 			continue
 		}
 		released, err := e.releasedUplink(ctx, r)
@@ -265,6 +265,13 @@ func (e *Engine) releaseUplinks(ctx context.Context, from []store.SwitchRecord, 
 		}
 	}
 	return nil
+}
+
+// goes reports that an uplink is a team that is deleted too.
+func goes(uplink string, desired, had plan.State) bool {
+	_, was := had.Bonds[uplink]
+	_, is := desired.Bonds[uplink]
+	return was && !is
 }
 
 // releasedUplink is the uplink as it was before, or nil if it is gone, or in other

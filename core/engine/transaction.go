@@ -14,7 +14,7 @@ import (
 // change is a switch on its way from one record to another; nil is none.
 type change struct{ old, new *store.SwitchRecord }
 
-// transaction takes switches from what they are to what they shall be: all of
+// transaction takes switches and teams from what they are to what they shall be: all of
 // them, or none. Every verb that makes, changes or deletes switches is one.
 //
 // What the switches become is written first, then the kernel is taken there, and
@@ -24,6 +24,9 @@ type change struct{ old, new *store.SwitchRecord }
 type transaction struct {
 	caps    kernel.Capabilities
 	changes []change
+	// teams change before the switches that stand on them, and go after those.
+	teams     []teamChange
+	fromTeams []store.TeamRecord // of which the kernel may have something
 	// from are the records of which the kernel may have something.
 	from []store.SwitchRecord
 	// before and after are guests' ports whose MTU changes with that of their switch.
@@ -51,6 +54,7 @@ func (e *Engine) carryOut(ctx context.Context, t *transaction) error {
 	if err := e.claim(ctx, t); err != nil {
 		return err
 	}
+	e = e.actual()
 	if err := e.begin(t); err != nil {
 		return err
 	}
@@ -76,6 +80,9 @@ func (e *Engine) begin(t *transaction) error {
 		if err := t.collect(tx, e.sizes); err != nil {
 			return err
 		}
+		if err := t.beginTeams(tx); err != nil {
+			return err
+		}
 		for _, name := range t.names() {
 			was, found, err := tx.Realised(name)
 			if err != nil {
@@ -97,6 +104,9 @@ func (e *Engine) begin(t *transaction) error {
 // collect looks up what the kernel may have of the switches, and how far they reach.
 func (t *transaction) collect(tx *store.Tx, sizes vswitch.SegmentSizes) error {
 	if err := t.extents(tx, sizes); err != nil {
+		return err
+	}
+	if err := t.collectTeams(tx); err != nil {
 		return err
 	}
 	t.from, t.unfiltered = t.olds(), make(map[string]bool)
@@ -153,13 +163,17 @@ func (t *transaction) reverse() *transaction {
 	for _, c := range t.changes {
 		back.changes = append(back.changes, change{old: c.new, new: c.old})
 	}
+	back.fromTeams = t.newTeams()
+	for _, c := range t.teams {
+		back.teams = append(back.teams, teamChange{old: c.new, new: c.old})
+	}
 	return back
 }
 
 // intend writes what the switches become. One that goes stays written until it is
 // gone: what a killed process left of it has a name by which it can be deleted.
 func (t *transaction) intend(tx *store.Tx) error {
-	if err := t.putPool(tx); err != nil {
+	if err := errors.Join(t.putPool(tx), t.intendTeams(tx)); err != nil {
 		return err
 	}
 	switches, err := t.outcome(tx)
@@ -286,6 +300,9 @@ func (e *Engine) way(ctx context.Context, t *transaction) (*way, error) {
 		had.Rules.ApartIn = apartIn(had.Rules.ApartIn, r, t.segments[r.Name].hadApart)
 	}
 	had.Forward = plan.Families{} // others may count on it by now
+	if err := e.placeTeams(ctx, t, &desired, &had); err != nil {
+		return nil, err
+	}
 	if err := e.releaseUplinks(ctx, t.from, desired, had); err != nil {
 		return nil, err
 	}
@@ -332,7 +349,7 @@ func (e *Engine) desired(t *transaction) (desired plan.State, err error) {
 // conclude forgets the switches that are gone and notes that the others are there.
 func (e *Engine) conclude(t *transaction) error {
 	write := e.store.Update
-	if len(t.news()) < len(t.changes) {
+	if len(t.news()) < len(t.changes) || len(t.newTeams()) < len(t.teams) {
 		write = e.store.UpdateConfig
 	}
 	return write(func(tx *store.Tx) error {
@@ -345,7 +362,7 @@ func (e *Engine) conclude(t *transaction) error {
 				return err
 			}
 		}
-		return nil
+		return t.concludeTeams(tx)
 	})
 }
 
@@ -362,7 +379,7 @@ func (e *Engine) revert(ctx context.Context, t *transaction) error {
 				return err
 			}
 		}
-		return errors.Join(back.putPool(tx), putResized(tx, back.after))
+		return errors.Join(back.putPool(tx), back.intendTeams(tx), putResized(tx, back.after))
 	})
 	if err != nil {
 		return err

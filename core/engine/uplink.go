@@ -90,14 +90,14 @@ func (e *Engine) macFree(nic kernel.Netdev) error {
 // of bridges already: of the switch's own, which is being put right again, or of one
 // that gives the NIC up.
 func eligible(nic kernel.Netdev, bridges []string) error {
-	if reason := unsupported(nic); reason != "" {
+	if reason := unsupported(nic); reason != "" && !isTeam(nic) {
 		return &vswitch.Error{
 			Kind: vswitch.UplinkUnsupported, Err: fmt.Errorf("%s cannot be an uplink: %s", nic.Name, reason),
 			Hint: "name an Ethernet NIC; `patchbay topology` shows them",
 		}
 	}
 	switch {
-	case strings.HasPrefix(nic.Alias, vswitch.AliasPrefix):
+	case strings.HasPrefix(nic.Alias, vswitch.AliasPrefix) && !isTeam(nic):
 		return inUse(nic, "it is a port of Patchbay's own", "name a NIC that no switch uses")
 	case nic.Master != "" && !slices.Contains(bridges, nic.Master):
 		return inUse(nic, fmt.Sprintf("it belongs to %s", nic.Master), fmt.Sprintf("take it out with `ip link set %s nomaster`, or name another NIC", nic.Name))
@@ -112,7 +112,9 @@ func inUse(nic kernel.Netdev, reason, hint string) error {
 // unsupported says why a netdev can be no uplink at all; "" if it can.
 func unsupported(nic kernel.Netdev) string {
 	switch nic.Kind {
-	case "bridge", "bond", "team", "vlan", "vrf", "macvlan", "macvtap", "ipvlan", "openvswitch":
+	case "bond":
+		return "it is a bond, not a NIC nor a team of Patchbay's"
+	case "bridge", "team", "vlan", "vrf", "macvlan", "macvtap", "ipvlan", "openvswitch":
 		return fmt.Sprintf("it is a %s, not a NIC", nic.Kind)
 	}
 	switch {
