@@ -37,7 +37,8 @@ func code(kind vswitch.Kind) uint {
 		return types.ErrTryAgainLater
 	case vswitch.CapabilityMissing:
 		return codeCapability
-	case vswitch.UplinkNotFound, vswitch.UplinkInUse, vswitch.UplinkUnsupported, vswitch.NoCarrier:
+	case vswitch.UplinkNotFound, vswitch.UplinkInUse, vswitch.UplinkUnsupported, vswitch.NoCarrier,
+		vswitch.TeamMember, vswitch.TeamDegraded:
 		return codeUplink
 	case vswitch.SwitchFull:
 		return codeFull

@@ -58,16 +58,36 @@ func (c *cli) nicNames(cmd *cobra.Command, _ []string, _ string) ([]string, cobr
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
+func (c *cli) completeTeams(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	teams, err := c.open().Teams(cmd.Context())
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	var names []string
+	for _, t := range teams {
+		names = append(names, cobra.CompletionWithDesc(t.Name, string(t.Mode)))
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+// words are the values of a flag that takes one of a few.
+func words[T ~string](all []T) []string {
+	var out []string
+	for _, w := range all {
+		out = append(out, string(w))
+	}
+	return out
+}
+
 func noCompletion(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 	return nil, cobra.ShellCompDirectiveNoFileComp
 }
 
 func switchTypes() []string {
-	var words []string
-	for _, t := range vswitch.SwitchTypes() {
-		words = append(words, string(t))
-	}
-	return words
+	return words(vswitch.SwitchTypes())
 }
 
 // describeCompletion gives cobra's own commands what all of ours have.

@@ -42,7 +42,11 @@ it, is reported and does not stop the others; then the exit code is 1.`,
 
 func restoreText(r engine.RestoreReport, t terminal) string {
 	var b strings.Builder
+	if len(r.Teams) > 0 {
+		fmt.Fprintf(&b, "teams that are there: %s\n", strings.Join(r.Teams, ", "))
+	}
 	switch {
+	case len(r.Teams) > 0 && len(r.Restored)+len(r.Failed) == 0:
 	case len(r.Restored)+len(r.Failed) == 0:
 		b.WriteString("there is no switch to restore\n")
 	case len(r.Restored) > 0:

@@ -71,6 +71,9 @@ func statusText(s engine.Status, t terminal) string {
 	if s.Pool.Size > 0 { // or nothing is known
 		b.WriteString("\n" + statusSheet(s).render(t))
 	}
+	if len(s.Teams) > 0 {
+		b.WriteString("\n" + t.bold("Teams") + "\n" + teamGrid(s.Teams, t))
+	}
 	b.WriteString(daemonText(s.Daemon, t))
 	if len(s.Problems) > 0 {
 		b.WriteString("\n" + t.bold("Problems") + "\n")
@@ -98,6 +101,7 @@ func statusSheet(s engine.Status) *sheet {
 	}{
 		{"Kernel locks ports", s.Capabilities.PortLocked},
 		{"Kernel filters VLANs", s.Capabilities.VLANFiltering},
+		{"Kernel has bonding", s.Capabilities.Bonding},
 		{"Kernel has bridge rules", s.Capabilities.BridgeRules},
 		{"Kernel has NAT", s.Capabilities.NAT},
 	} {

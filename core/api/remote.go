@@ -155,6 +155,34 @@ func (c *remote) Switches(ctx context.Context) ([]engine.SwitchStatus, error) {
 	return ask(ctx, c, nameSwitches, args{}, func(v Verbs) ([]engine.SwitchStatus, error) { return v.Switches(ctx) })
 }
 
+// AddTeam is engine.Engine's.
+func (c *remote) AddTeam(ctx context.Context, t vswitch.Team) (engine.TeamStatus, error) {
+	return ask(ctx, c, nameAddTeam, args{t}, func(v Verbs) (engine.TeamStatus, error) { return v.AddTeam(ctx, t) })
+}
+
+// SetTeam is engine.Engine's.
+func (c *remote) SetTeam(ctx context.Context, name string, change engine.TeamChange) (engine.TeamStatus, error) {
+	return ask(ctx, c, nameSetTeam, args{name, change}, func(v Verbs) (engine.TeamStatus, error) { return v.SetTeam(ctx, name, change) })
+}
+
+// DeleteTeam is engine.Engine's.
+func (c *remote) DeleteTeam(ctx context.Context, name string, force bool) error {
+	_, err := askToDelete(ctx, c, nameDeleteTeam, args{name, force}, func(v Verbs) (nothing, error) {
+		return nothing{}, v.DeleteTeam(ctx, name, force)
+	})
+	return err
+}
+
+// Team is engine.Engine's.
+func (c *remote) Team(ctx context.Context, name string) (engine.TeamStatus, error) {
+	return ask(ctx, c, nameTeam, args{name}, func(v Verbs) (engine.TeamStatus, error) { return v.Team(ctx, name) })
+}
+
+// Teams is engine.Engine's.
+func (c *remote) Teams(ctx context.Context) ([]engine.TeamStatus, error) {
+	return ask(ctx, c, nameTeams, args{}, func(v Verbs) ([]engine.TeamStatus, error) { return v.Teams(ctx) })
+}
+
 // Ports is engine.Engine's.
 func (c *remote) Ports(ctx context.Context, sw string) ([]vswitch.Port, error) {
 	return ask(ctx, c, namePorts, args{sw}, func(v Verbs) ([]vswitch.Port, error) { return v.Ports(ctx, sw) })

@@ -25,6 +25,12 @@ type Verbs interface {
 	Switch(ctx context.Context, name string) (engine.SwitchStatus, error)
 	Switches(context.Context) ([]engine.SwitchStatus, error)
 
+	AddTeam(context.Context, vswitch.Team) (engine.TeamStatus, error)
+	SetTeam(ctx context.Context, name string, c engine.TeamChange) (engine.TeamStatus, error)
+	DeleteTeam(ctx context.Context, name string, force bool) error
+	Team(ctx context.Context, name string) (engine.TeamStatus, error)
+	Teams(context.Context) ([]engine.TeamStatus, error)
+
 	Ports(ctx context.Context, sw string) ([]vswitch.Port, error)
 	Port(ctx context.Context, name string) (engine.PortStatus, error)
 	SetPort(ctx context.Context, name string, c engine.PortChange) (engine.PortStatus, error)
@@ -59,6 +65,11 @@ const (
 	nameDeleteSwitch = "switch delete"
 	nameSwitch       = "switch show"
 	nameSwitches     = "switch list"
+	nameAddTeam      = "team add"
+	nameSetTeam      = "team set"
+	nameDeleteTeam   = "team delete"
+	nameTeam         = "team show"
+	nameTeams        = "team list"
 	namePorts        = "port list"
 	namePort         = "port show"
 	nameSetPort      = "port set"
@@ -90,6 +101,11 @@ func served() map[string]verb {
 		nameDeleteSwitch: changes(one(Verbs.DeleteSwitch)),
 		nameSwitch:       one(Verbs.Switch),
 		nameSwitches:     none(Verbs.Switches),
+		nameAddTeam:      changes(one(Verbs.AddTeam)),
+		nameSetTeam:      changes(two(Verbs.SetTeam)),
+		nameDeleteTeam:   changes(twoQuiet(Verbs.DeleteTeam)),
+		nameTeam:         one(Verbs.Team),
+		nameTeams:        none(Verbs.Teams),
 		namePorts:        one(Verbs.Ports),
 		namePort:         one(Verbs.Port),
 		nameSetPort:      changes(two(Verbs.SetPort)),

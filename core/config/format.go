@@ -28,6 +28,13 @@ func Format(c vswitch.Config, e Effective) []byte {
 	if pool != (vswitch.MACRange{}) {
 		fmt.Fprintf(&b, "%smacPool:\n%s  first: %s\n%s  last: %s\n\n", mark, mark, quote(pool.First.String()), mark, quote(pool.Last.String()))
 	}
+	for i, t := range c.Teams {
+		if i == 0 {
+			b.WriteString("teams:\n")
+		}
+		formatTeam(&b, t)
+		b.WriteByte('\n')
+	}
 	if len(c.Switches) == 0 {
 		b.WriteString("switches: []\n")
 		return []byte(b.String())
@@ -81,6 +88,49 @@ func formatSwitch(b *strings.Builder, s vswitch.Switch, mtu int) {
 	if s.Notes != "" {
 		field(true, "notes: %s", quote(s.Notes))
 	}
+}
+
+// formatTeam writes what differs from the defaults, and those as comments.
+func formatTeam(b *strings.Builder, t vswitch.Team) {
+	given, t := t.Bare(), t.Normalized()
+	fmt.Fprintf(b, "  - name: %s\n", quote(t.Name))
+	text := func(key, value, bare string) {
+		mark := "# "
+		if bare != "" {
+			mark = ""
+		}
+		if value != "" {
+			fmt.Fprintf(b, "    %s%s: %s\n", mark, key, quote(value))
+		}
+	}
+	number := func(key string, value, bare int) {
+		mark := "# "
+		if bare != 0 {
+			mark = ""
+		}
+		if value != 0 {
+			fmt.Fprintf(b, "    %s%s: %d\n", mark, key, value)
+		}
+	}
+	text("mode", string(t.Mode), string(given.Mode))
+	members := make([]string, 0, len(t.Members))
+	for _, m := range t.Members {
+		members = append(members, quote(m))
+	}
+	fmt.Fprintf(b, "    members: [%s]\n", strings.Join(members, ", "))
+	text("primary", t.Primary, given.Primary)
+	text("reselect", string(t.Reselect), string(given.Reselect))
+	text("standby", t.Standby, given.Standby)
+	text("hash", string(t.Hash), string(given.Hash))
+	number("minLinks", t.MinLinks, given.MinLinks)
+	text("lacpRate", string(t.LACPRate), string(given.LACPRate))
+	number("monitor", t.Monitor, given.Monitor)
+	number("upDelay", t.UpDelay, given.UpDelay)
+	number("downDelay", t.DownDelay, given.DownDelay)
+	if t.Lab {
+		b.WriteString("    lab: true\n")
+	}
+	text("notes", t.Notes, given.Notes)
 }
 
 func masquerade(m vswitch.Masquerade) string {

@@ -23,6 +23,12 @@ func TestFormat(t *testing.T) {
 		{Name: "wan", Type: vswitch.External, Uplink: "eth1.5@a", HostAccess: &no},
 		{Name: "1e3", Type: vswitch.External, Uplink: "null"},
 	}}
+	c.Teams = []vswitch.Team{
+		{Name: "t0", Members: []string{"eth2", "on"}},
+		{Name: "t1", Mode: vswitch.TeamLACP, Members: []string{"a", "b"}, Hash: vswitch.HashMACAddresses, MinLinks: 2, LACPRate: vswitch.LACPSlow, Monitor: 50, UpDelay: 100, DownDelay: 50, Lab: true, Notes: "n: #"},
+		{Name: "t2", Mode: vswitch.TeamActiveActive, Members: []string{"c", "d"}, Standby: "d"},
+		{Name: "t3", Members: []string{"e", "f"}, Primary: "f", Reselect: vswitch.ReselectAlways},
+	}
 	effective := config.Effective{
 		MTU:     map[string]int{"lan": 1500, "no": 1500, "wan": 9000, "1e3": 1500},
 		MACPool: vswitch.MACRange{First: vswitch.MAC{0x0a, 0x50, 0x42, 1, 2, 0}, Last: vswitch.MAC{0x0a, 0x50, 0x42, 1, 2, 0xff}},
@@ -54,6 +60,11 @@ func normalized(c vswitch.Config) vswitch.Config {
 		all = append(all, s.Normalized())
 	}
 	c.Switches = all
+	var teams []vswitch.Team
+	for _, t := range c.Teams {
+		teams = append(teams, t.Normalized())
+	}
+	c.Teams = teams
 	return c
 }
 

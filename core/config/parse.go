@@ -126,15 +126,28 @@ func (p *parser) document(doc *yaml.Node) {
 			p.root.set("macPool", pool)
 		}
 	}
-	if switches := at.fields["switches"]; switches != nil && len(switches.items) == len(c.Switches) {
+	if p.list("switches", at, len(c.Switches)) {
 		p.config.Switches = append(p.config.Switches, c.Switches...)
-		all := &place{source: switches.source, line: switches.line, column: switches.column}
-		if before := p.root.fields["switches"]; before != nil {
-			all = before
-		}
-		all.items = append(all.items, switches.items...)
-		p.root.set("switches", all)
 	}
+	if p.list("teams", at, len(c.Teams)) {
+		p.config.Teams = append(p.config.Teams, c.Teams...)
+	}
+}
+
+// list adds the places of a document's list to those of the documents before, unless
+// what was read of it is not whole.
+func (p *parser) list(key string, at *place, read int) bool {
+	found := at.fields[key]
+	if found == nil || len(found.items) != read {
+		return false
+	}
+	all := &place{source: found.source, line: found.line, column: found.column}
+	if before := p.root.fields[key]; before != nil {
+		all = before
+	}
+	all.items = append(all.items, found.items...)
+	p.root.set(key, all)
+	return true
 }
 
 // validate applies the rules of the nouns and finds the place of what they refuse.
@@ -166,18 +179,23 @@ func (p *parser) validate() {
 	}
 }
 
-// firstOf tells where the switch was defined before that is defined again at here.
+// firstOf tells where the switch or team was defined before that is defined again at
+// here.
 func (p *parser) firstOf(here *place) string {
-	again := -1
-	items := p.root.fields["switches"].items
-	for i, s := range items {
-		if s.fields["name"] == here {
-			again = i
-		}
+	names := map[string][]string{}
+	for _, s := range p.config.Switches {
+		names["switches"] = append(names["switches"], s.Name)
 	}
-	for i, s := range p.config.Switches[:max(again, 0)] {
-		if s.Name == p.config.Switches[again].Name {
-			return "the first is at " + items[i].String()
+	for _, t := range p.config.Teams {
+		names["teams"] = append(names["teams"], t.Name)
+	}
+	for key, list := range p.root.fields {
+		again := slices.IndexFunc(list.items, func(i *place) bool { return i.fields["name"] == here })
+		if again < 0 || again >= len(names[key]) {
+			continue
+		}
+		if first := slices.Index(names[key], names[key][again]); first < again {
+			return "the first is at " + list.items[first].String()
 		}
 	}
 	return ""

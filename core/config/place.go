@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -34,7 +35,7 @@ func (at *place) set(key string, value *place) {
 }
 
 // find follows a path like "switches[1].gateway[0]" as far as it goes. part is the
-// whole that the value belongs to, a switch or the MAC pool; exact tells that the
+// whole that the value belongs to, a switch, a team or the MAC pool; exact tells that the
 // value itself was found.
 func (at *place) find(path string) (found, part *place, exact bool) {
 	found, part = at, at
@@ -46,7 +47,7 @@ func (at *place) find(path string) (found, part *place, exact bool) {
 		if next == nil {
 			return found, part, false
 		}
-		if found = next; depth == 0 || depth == 1 && steps(path)[0] == "switches" {
+		if found = next; depth == 0 || depth == 1 && slices.Contains([]string{"switches", "teams"}, steps(path)[0]) {
 			part = found
 		}
 	}
