@@ -44,7 +44,9 @@ func (l *lab) wantSound() {
 		l.t.Fatal(err)
 	}
 	for _, p := range s.Problems {
-		l.t.Errorf("status: %s: %s", p.Kind, p.Message)
+		if p.Kind != vswitch.TeamDegraded { // by the lack of a partner
+			l.t.Errorf("status: %s: %s", p.Kind, p.Message)
+		}
 	}
 }
 
