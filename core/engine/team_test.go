@@ -44,13 +44,11 @@ func (l *lab) wantSound() {
 		l.t.Fatal(err)
 	}
 	for _, p := range s.Problems {
-		if p.Kind != vswitch.TeamDegraded { // by the lack of a partner
-			l.t.Errorf("status: %s: %s", p.Kind, p.Message)
-		}
+		l.t.Errorf("status: %s: %s", p.Kind, p.Message)
 	}
 }
 
-func wan(uplink string) vswitch.Switch { return vswitch.Switch{Name: "wan", Uplink: uplink} }
+func wanOn(uplink string) vswitch.Switch { return vswitch.Switch{Name: "wan", Uplink: uplink} }
 
 func TestTeamFromMakingToDeleting(t *testing.T) {
 	ctx := context.Background()
@@ -60,7 +58,7 @@ func TestTeamFromMakingToDeleting(t *testing.T) {
 	if got.State == nil || got.State.Active != "nic1" || len(got.Degraded) > 0 || got.MAC != (vswitch.MAC{0x52, 0x54, 0, 0, 0, 2}) {
 		t.Errorf("a new team is %+v", got)
 	}
-	l.mustAdd(wan("team0"))
+	l.mustAdd(wanOn("team0"))
 	l.wantSound()
 	for _, want := range []string{
 		`team0: bond 52:54:00:00:00:02 mtu 1500 up master pb-wan group 0x50420000 mode active-backup miimon 100 primary_reselect failure primary nic1 active nic1 alias "patchbay:team name=team0"`,
@@ -86,7 +84,7 @@ func TestTeamChangesInPlace(t *testing.T) {
 	ctx := context.Background()
 	l := teamLab(t)
 	l.mustTeam(teamOf("nic1", "nic2"))
-	l.mustAdd(wan("team0"))
+	l.mustAdd(wanOn("team0"))
 	for _, c := range []struct {
 		name   string
 		change engine.TeamChange
@@ -124,7 +122,7 @@ func TestTeamRefusesMembers(t *testing.T) {
 	l.kernel.AddNetdev(kernel.Netdev{Name: "vlan5", Kind: "vlan", Lower: "nic3", Ethernet: true, MTU: 1500})
 	l.kernel.AddNetdev(kernel.Netdev{Name: "dum0", Kind: "dummy", Ethernet: true, MTU: 1500, Up: true, Carrier: true})
 	l.kernel.AddNetdev(kernel.Netdev{Name: "wlan0", Ethernet: true, NoBridge: true, MTU: 1500})
-	l.mustAdd(wan("nic2"))
+	l.mustAdd(wanOn("nic2"))
 	l.mustTeam(vswitch.Team{Name: "other", Members: []string{"nic1"}})
 	pristine := l.kernel.String()
 	for name, c := range map[string]struct {
@@ -175,16 +173,16 @@ func TestTeamReadded(t *testing.T) {
 	ctx := context.Background()
 	l := teamLab(t)
 	l.mustTeam(teamOf("nic1", "nic2"))
-	l.mustAdd(wan("team0"))
+	l.mustAdd(wanOn("team0"))
 	whole := l.kernel.String()
 	l.kernel.RemoveNetdev("team0")
 	l.mustTeam(teamOf("nic1", "nic2"))
-	l.mustAdd(wan("team0"))
+	l.mustAdd(wanOn("team0"))
 	if diff := cmp.Diff(whole, l.kernel.String()); diff != "" {
 		t.Errorf("it is not as it was (-want +got):\n%s", diff)
 	}
 	l.kernel.RemoveNetdev("team0")
-	l.mustAdd(wan("team0"))
+	l.mustAdd(wanOn("team0"))
 	if diff := cmp.Diff(whole, l.kernel.String()); diff != "" {
 		t.Errorf("the switch did not bring its team back (-want +got):\n%s", diff)
 	}
@@ -195,13 +193,13 @@ func TestTeamReadded(t *testing.T) {
 func TestTeamWithoutAMember(t *testing.T) {
 	l := teamLab(t)
 	l.mustTeam(teamOf("nic1", "nic2"))
-	l.mustAdd(wan("team0"))
+	l.mustAdd(wanOn("team0"))
 	l.kernel.RemoveNetdev("nic1")
 	got := l.mustTeam(teamOf("nic1", "nic2"))
 	if got.State.Active != "nic2" || len(got.Degraded) != 1 {
 		t.Errorf("without one of its members the team is %+v", got)
 	}
-	l.mustAdd(wan("team0"))
+	l.mustAdd(wanOn("team0"))
 }
 
 func TestTeamFailsOver(t *testing.T) {
@@ -219,16 +217,26 @@ func TestTeamFailsOver(t *testing.T) {
 	}
 }
 
+func TestTeamWithoutLACPPartner(t *testing.T) {
+	l := teamLab(t)
+	l.kernel.SetLACPPartner(vswitch.MAC{})
+	team := teamOf("nic1", "nic2")
+	team.Mode = vswitch.TeamLACP
+	if s := l.mustTeam(team); len(s.Degraded) != 1 || !strings.Contains(s.Degraded[0], "no LACP partner answers") {
+		t.Errorf("it is degraded by %q", s.Degraded)
+	}
+}
+
 func TestForcedDeleteLeavesTheSwitchAMember(t *testing.T) {
 	ctx := context.Background()
 	l := teamLab(t)
-	l.mustAdd(wan("nic1"))
+	l.mustAdd(wanOn("nic1"))
 	alone := l.kernel.String()
 	if err := l.deleteSwitch(engine.DeleteSwitchRequest{Name: "wan"}); err != nil {
 		t.Fatal(err)
 	}
 	l.mustTeam(teamOf("nic1", "nic2"))
-	l.mustAdd(wan("team0"))
+	l.mustAdd(wanOn("team0"))
 	if err := l.DeleteTeam(ctx, "team0", true); err != nil {
 		t.Fatal(err)
 	}
@@ -245,7 +253,7 @@ func TestTeamKilledBetweenSteps(t *testing.T) {
 	ctx := context.Background()
 	none := func(*lab) {}
 	pair := func(l *lab) { l.mustTeam(teamOf("nic1", "nic2")) }
-	switched := func(l *lab) { pair(l); l.mustAdd(wan("team0")) }
+	switched := func(l *lab) { pair(l); l.mustAdd(wanOn("team0")) }
 	set := func(c engine.TeamChange) func(*lab) error {
 		return func(l *lab) error { _, err := l.SetTeam(ctx, "team0", c); return err }
 	}
@@ -259,7 +267,7 @@ func TestTeamKilledBetweenSteps(t *testing.T) {
 		"mode":         {switched, set(engine.TeamChange{Mode: ptr(vswitch.TeamLACP)})},
 		"force delete": {switched, func(l *lab) error { return l.DeleteTeam(ctx, "team0", true) }},
 		"under switch": {pair, func(l *lab) error {
-			_, err := l.AddSwitch(ctx, engine.AddSwitchRequest{Switch: wan("team0")})
+			_, err := l.AddSwitch(ctx, engine.AddSwitchRequest{Switch: wanOn("team0")})
 			return err
 		}},
 		"from a switch": {switched, func(l *lab) error { return l.deleteSwitch(engine.DeleteSwitchRequest{Name: "wan"}) }},

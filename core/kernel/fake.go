@@ -26,6 +26,7 @@ type Fake struct {
 	rules  plan.Rules
 	onward plan.Families // IP forwarding
 	around Host          // what Host finds
+	lacp   vswitch.MAC   // the partner of every group
 	fault  fakeFault
 	log    []string
 
@@ -46,6 +47,7 @@ type FakeConfig struct {
 // NewFake returns a host with the netdevs and namespaces of cfg and nothing else.
 func NewFake(cfg FakeConfig) *Fake {
 	f := &Fake{host: newFakeNetns(""), netns: make(map[string]*fakeNetns), caps: cfg.Capabilities}
+	f.lacp = vswitch.DerivedMAC("physical switch")
 	for _, n := range cfg.Netdevs {
 		f.AddNetdev(n)
 	}

@@ -222,6 +222,14 @@ func (f *Fake) SetCarrier(name string, on bool) {
 	}
 }
 
+// SetLACPPartner gives the physical switch another system address; zero is one that does
+// not speak LACP.
+func (f *Fake) SetLACPPartner(mac vswitch.MAC) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.lacp = mac
+}
+
 // Team is Kernel's.
 func (f *Fake) Team(ctx context.Context, name string) (TeamState, error) {
 	f.mu.Lock()
@@ -236,6 +244,9 @@ func (f *Fake) Team(ctx context.Context, name string) (TeamState, error) {
 	t := TeamState{Up: bond.Up}
 	if bond.bond.active != nil {
 		t.Active = bond.bond.active.Name
+	}
+	if bond.bond.options.Mode == "802.3ad" && bond.hasCarrier() {
+		t.Partner = f.lacp
 	}
 	for _, m := range bond.ports() {
 		s := MemberState{Name: m.Name, MAC: m.member.mac, Link: m.hasCarrier(), Failures: m.member.failures, Speed: m.Speed}
