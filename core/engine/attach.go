@@ -255,7 +255,7 @@ func sameRoute(a, b vswitch.Route) bool {
 func (e *Engine) plug(ctx context.Context, r reservation) error {
 	desired := attachedState(r.port, r.record, r.caps)
 	if needsRules(r) {
-		if err := e.kernel.Apply(ctx, []plan.Step{plan.RequireRules{}}); err != nil {
+		if err := e.kernel.Apply(ctx, []plan.Step{plan.RequireRules{NoNAT: r.record.EffectiveMasquerade().IsZero()}}); err != nil {
 			return needsRepair(err)
 		}
 	}

@@ -120,6 +120,7 @@ func hostRules(records []store.SwitchRecord, caps kernel.Capabilities) plan.Rule
 	}
 	rules := plan.Rules{
 		Base:       true,
+		NoNAT:      !caps.NAT,
 		Masquerade: make(map[string]plan.Families),
 		Quiet:      make(map[uint32]bool),
 		Router:     make(map[uint32]vswitch.MAC),
@@ -139,7 +140,7 @@ func hostRules(records []store.SwitchRecord, caps kernel.Capabilities) plan.Rule
 		if _, ipv6 := r.GatewayFamilies(); ipv6 {
 			rules.Router[group] = r.HostMAC
 		}
-		if m := r.EffectiveMasquerade(); !m.IsZero() {
+		if m := r.EffectiveMasquerade(); !m.IsZero() && caps.NAT {
 			rules.Masquerade[vswitch.HostPortName(r.Name)] = plan.Families(m)
 		}
 		if r.HostPort() {

@@ -54,7 +54,7 @@ func (x examination) features() []feature {
 		},
 		{
 			has: x.caps.NAT, check: "nat", what: "NAT in nftables", without: "masquerade is refused",
-			symbols: "CONFIG_NFT_NAT and CONFIG_NFT_MASQ", modules: []string{"nft_chain_nat", "nft_masq"},
+			symbols: "CONFIG_NF_TABLES_INET, CONFIG_NFT_NAT and CONFIG_NFT_MASQ", modules: []string{"nft_chain_nat", "nft_masq"},
 			uses: func(r store.SwitchRecord) bool { return !r.Masquerade.IsZero() },
 		},
 	}

@@ -337,6 +337,42 @@ func TestHintSurvives(t *testing.T) {
 	}
 }
 
+// A kernel without NAT has every switch but those that hide guests behind the host,
+// and these do no harm to the others.
+func TestKernelWithoutNAT(t *testing.T) {
+	ctx := context.Background()
+	l := newLab(t)
+	l.mustAdd(internal())
+	caps := allCapabilities()
+	caps.NAT = false
+	l.boot = "boot-2" // into another kernel
+	l.kernel = kernel.NewFake(kernel.FakeConfig{Netdevs: nics(), Capabilities: caps})
+	for i := range 8 {
+		l.kernel.AddNetns(netns(i))
+	}
+	l.open()
+	_, err := l.AddSwitch(ctx, engine.AddSwitchRequest{Switch: internal()})
+	wantKind(t, err, vswitch.CapabilityMissing)
+	if !strings.Contains(err.Error(), "CONFIG_NF_TABLES_INET") {
+		t.Errorf("the symbol is not named: %v", err)
+	}
+	for i, s := range []vswitch.Switch{{Name: "bare", Type: vswitch.Internal}, {Name: "closed", Type: vswitch.Private}} {
+		l.mustAdd(s)
+		l.mustAttach(engine.AttachRequest{Owner: owner(i), Switch: s.Name})
+		must(t, l.kernel.Apply(ctx, []plan.Step{plan.SetRules{Remove: plan.Rules{Base: true}}}))
+		l.mustAdd(s)
+		if got := l.kernel.String(); !strings.Contains(got, "nft table patchbay") {
+			t.Errorf("switch %s was not mended:\n%s", s.Name, got)
+		}
+	}
+	must(t, l.deleteSwitch(engine.DeleteSwitchRequest{Name: internal().Name}))
+	s, err := l.Status(ctx)
+	must(t, err)
+	if !s.Ready || len(s.Problems) != 1 || !strings.Contains(s.Problems[0].Hint, "CONFIG_NF_TABLES_INET") {
+		t.Errorf("status: %+v", s)
+	}
+}
+
 // A module that was loaded after the first look is seen at the second.
 func TestCapabilityThatCameLater(t *testing.T) {
 	caps := allCapabilities()

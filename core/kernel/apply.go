@@ -211,7 +211,7 @@ func (a *applier) step(i int, s plan.Step) error {
 	case plan.AwaitPort:
 		return a.outside(func() error { return awaitPort(a.host, s.Name) })
 	case plan.RequireRules:
-		return a.outside(tablesPresent)
+		return a.outside(func() error { return tablesPresent(s) })
 	case plan.SetRules:
 		return a.outside(func() error { return applyRules(s) })
 	case plan.SetForwarding:

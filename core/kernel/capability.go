@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -117,8 +118,8 @@ func missingNetdev(symbol string, err error) error {
 }
 
 // requireRules fails with vswitch.CapabilityMissing, naming the symbol, if this
-// kernel cannot hold one of our tables.
-func requireRules() error {
+// kernel cannot hold one of the tables.
+func requireRules(tables []ruleTable) error {
 	return inNewNetns(func() error {
 		for _, try := range []struct {
 			symbol string
@@ -131,6 +132,9 @@ func requireRules() error {
 			{"what the rules on bridges are made of", bridgeTable()},
 			{"what masquerading is made of", natTable()},
 		} {
+			if !slices.ContainsFunc(tables, func(t ruleTable) bool { return t.family == try.table.family }) {
+				continue
+			}
 			if err := tryTable(try.table); err != nil {
 				return missingRules(try.symbol, err)
 			}

@@ -63,7 +63,7 @@ func TestProbeCapabilitiesStops(t *testing.T) {
 
 func TestMissingRulesAreNamed(t *testing.T) {
 	newNS(t) // skips without root
-	if err := requireRules(); err != nil {
+	if err := requireRules(ruleTables()); err != nil {
 		t.Errorf("on this kernel: %v", err)
 	}
 	// Masquerading outside of a NAT hook stands for what a kernel does not have.

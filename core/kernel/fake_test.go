@@ -261,6 +261,26 @@ func TestFakeCapabilities(t *testing.T) {
 			}
 		})
 	}
+	t.Run("without NAT", func(t *testing.T) {
+		f := kernel.NewFake(kernel.FakeConfig{Capabilities: kernel.Capabilities{BridgeRules: true}})
+		some := plan.Rules{Base: true, NoNAT: true, Quiet: map[uint32]bool{1: true}}
+		fakeApply(t, f, plan.SetRules{Add: some}, plan.RequireRules{NoNAT: true})
+		if seen, err := f.Observe(t.Context(), plan.State{Rules: some}); err != nil || !cmp.Equal(seen.Rules, some) {
+			t.Errorf("observed %+v, %v", seen.Rules, err)
+		}
+		if seen, err := f.Observe(t.Context(), plan.State{Rules: plan.Rules{Base: true}}); err != nil || seen.Rules.Base {
+			t.Errorf("one table passes for both, or %v", err)
+		}
+		if err := f.Apply(t.Context(), []plan.Step{plan.RequireRules{}}); !errors.Is(err, vswitch.Drifted) {
+			t.Errorf("both tables: %v", err)
+		}
+		f.SetCapabilities(kernel.Capabilities{BridgeRules: true, NAT: true})
+		masquerade := plan.Rules{Masquerade: map[string]plan.Families{"pbh-lan": {IPv4: true}}}
+		if err := f.Apply(t.Context(), []plan.Step{plan.SetRules{Add: masquerade}}); !errors.Is(err, syscall.ENOENT) {
+			t.Errorf("an element of a table that is not there: %v", err)
+		}
+		fakeApply(t, f, plan.SetRules{Add: plan.Rules{Base: true}}, plan.SetRules{Add: masquerade}, plan.RequireRules{})
+	})
 	t.Run("locked", func(t *testing.T) {
 		f := kernel.NewFake(kernel.FakeConfig{Netns: []string{fakeNetns}})
 		fakeApply(t, f, plan.CreateBridge{Bridge: fakeBridge()}, plan.CreateVeth{Port: fakePort()}, plan.SetPort{Port: fakePort()})

@@ -11,7 +11,7 @@ import (
 func (f *Fake) observe(scope plan.State) plan.State {
 	seen := plan.State{
 		Rules: plan.Rules{
-			Base:       scope.Rules.Base && f.rules.Base,
+			Base:       scope.Rules.Base && f.rules.Base && (scope.Rules.NoNAT || !f.rules.NoNAT),
 			Masquerade: named(f.rules.Masquerade, scope.Rules.Masquerade),
 			Quiet:      named(f.rules.Quiet, scope.Rules.Quiet),
 			Router:     named(f.rules.Router, scope.Rules.Router),
@@ -23,6 +23,7 @@ func (f *Fake) observe(scope plan.State) plan.State {
 		},
 		Forward: plan.Families{IPv4: scope.Forward.IPv4 && f.onward.IPv4, IPv6: scope.Forward.IPv6 && f.onward.IPv6},
 	}
+	seen.Rules.NoNAT = seen.Rules.Base && scope.Rules.NoNAT
 	for name, want := range scope.Bridges {
 		if link := f.host.links[name]; link != nil && link.Kind == "bridge" {
 			b := link.options

@@ -20,6 +20,9 @@ func (f *Fake) setRules(s plan.SetRules) error {
 	if err := f.mayHold(s.Add); err != nil {
 		return err
 	}
+	if len(s.Add.Masquerade) > 0 && f.withoutNAT(s.Add) {
+		return fmt.Errorf("nftables table inet patchbay is not there: %w", syscall.ENOENT)
+	}
 	if !f.rules.Base && !s.Add.Base {
 		if hasElements(s.Add) {
 			return fmt.Errorf("nftables table patchbay is gone: %w", syscall.ENOENT)
@@ -28,6 +31,7 @@ func (f *Fake) setRules(s plan.SetRules) error {
 	}
 	next := plan.Rules{
 		Base:       true,
+		NoNAT:      f.withoutNAT(s.Add),
 		Masquerade: changed(f.rules.Masquerade, nil, nil),
 		Quiet:      changed(f.rules.Quiet, s.Remove.Quiet, s.Add.Quiet),
 		Router:     changed(f.rules.Router, s.Remove.Router, s.Add.Router),
@@ -50,6 +54,14 @@ func (f *Fake) setRules(s plan.SetRules) error {
 	return nil
 }
 
+// withoutNAT reports whether there is no table for masquerade once rules are added.
+func (f *Fake) withoutNAT(add plan.Rules) bool {
+	if add.Base && !add.NoNAT {
+		return false
+	}
+	return f.rules.NoNAT || !f.rules.Base && add.Base
+}
+
 // changed is a copy of m without the keys of remove and with all of add.
 func changed[K comparable, V any](m, remove, add map[K]V) map[K]V {
 	out := make(map[K]V, len(m)+len(add))
@@ -67,7 +79,7 @@ func (f *Fake) mayHold(r plan.Rules) error {
 	if !f.caps.BridgeRules && (r.Base || len(r.Quiet)+len(r.Router)+len(r.Host)+len(r.Guard)+len(r.Apart)+len(r.ApartIn)+len(r.Closed) > 0) {
 		return refused(vswitch.CapabilityMissing, syscall.EOPNOTSUPP, "this kernel lacks CONFIG_NF_TABLES_BRIDGE")
 	}
-	if !f.caps.NAT && (r.Base || len(r.Masquerade) > 0) {
+	if !f.caps.NAT && (r.Base && !r.NoNAT || len(r.Masquerade) > 0) {
 		return refused(vswitch.CapabilityMissing, syscall.EOPNOTSUPP, "this kernel lacks CONFIG_NFT_MASQ")
 	}
 	return nil

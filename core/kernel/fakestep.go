@@ -47,7 +47,7 @@ func (f *Fake) carryOut(step plan.Step) error {
 		_, err := f.host.link(s.Name)
 		return err
 	case plan.RequireRules:
-		if !f.rules.Base {
+		if !f.rules.Base || f.rules.NoNAT && !s.NoNAT {
 			return refused(vswitch.Drifted, syscall.ENOENT, "nftables table patchbay is gone")
 		}
 		return nil

@@ -118,7 +118,7 @@ type Capabilities struct {
 	VLANFiltering bool `json:"vlanFiltering"` // CONFIG_BRIDGE_VLAN_FILTERING
 	BridgeRules   bool `json:"bridgeRules"`   // CONFIG_NF_TABLES_BRIDGE
 	Bonding       bool `json:"bonding"`       // CONFIG_BONDING
-	NAT           bool `json:"nat"`           // CONFIG_NFT_NAT and CONFIG_NFT_MASQ in family inet
+	NAT           bool `json:"nat"`           // CONFIG_NF_TABLES_INET, CONFIG_NFT_NAT and CONFIG_NFT_MASQ
 }
 
 // StepError tells which step failed and why. Err is an errno or a

@@ -17,19 +17,20 @@ import (
 const maxRuleTries = 5
 
 // observeRules returns what exists of scope, in the namespace of the calling
-// thread. Base is only true while both tables are exactly as they have to be.
+// thread. Base is only true while the tables are exactly as they have to be.
 func observeRules(scope plan.Rules) (plan.Rules, error) {
 	if err := validateRules(scope); err != nil {
 		return plan.Rules{}, err
 	}
 	var seen plan.Rules
 	err := withRuleset(func(c *rtnl) error {
-		state, err := readRuleset(c, setsOf(scope), scope.Base)
+		state, err := readRuleset(c, tablesFor(scope), setsOf(scope), scope.Base)
 		if err != nil {
 			return err
 		}
 		seen = decodeRules(scope, state.elements)
 		seen.Base = scope.Base && state.whole()
+		seen.NoNAT = seen.Base && scope.NoNAT
 		return nil
 	})
 	return seen, err
@@ -43,7 +44,7 @@ func applyRules(step plan.SetRules) error {
 	}
 	return withRuleset(func(c *rtnl) error {
 		base := step.Add.Base && !step.Remove.Base
-		state, err := readRuleset(c, append(setsOf(step.Add), setsOf(step.Remove)...), base)
+		state, err := readRuleset(c, tablesFor(step.Add), append(setsOf(step.Add), setsOf(step.Remove)...), base)
 		if err != nil {
 			return err
 		}
@@ -91,7 +92,7 @@ func (s rulesetState) write(c *rtnl, want elements, base bool) error {
 		return nil
 	}
 	if built && isUnsupported(err) {
-		if missing := requireRules(); missing != nil {
+		if missing := requireRules(s.tables); missing != nil {
 			return missing
 		}
 	}

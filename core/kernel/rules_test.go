@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"errors"
 	goflag "flag"
 	"fmt"
 	"os"
@@ -93,6 +94,40 @@ func TestRulesAreIdempotent(t *testing.T) {
 		if got := sh(t, ns, "nft list ruleset"); got != "" {
 			t.Errorf("left behind:\n%s", got)
 		}
+	}
+}
+
+// TestRulesWithoutNAT: where the kernel cannot hold the table for masquerade, the other
+// one is made, observed, altered and removed by itself; where it can, both come back.
+func TestRulesWithoutNAT(t *testing.T) {
+	ns := newNS(t)
+	some := sampleRules()
+	some.NoNAT, some.Masquerade = true, nil
+	apply(t, ns, plan.SetRules{Add: some})
+	if got := sh(t, ns, "nft list tables"); got != "table bridge patchbay\n" {
+		t.Errorf("tables: %s", got)
+	}
+	if diff := cmp.Diff(some, observe(t, ns, some)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	within(t, ns, func() error { return tablesPresent(plan.RequireRules{NoNAT: true}) })
+	within(t, ns, func() error {
+		if err := tablesPresent(plan.RequireRules{}); !errors.Is(err, vswitch.Drifted) {
+			t.Errorf("both tables: %v", err)
+		}
+		return nil
+	})
+	both := sampleRules()
+	if seen := observe(t, ns, both); seen.Base {
+		t.Error("one table passes for both")
+	}
+	apply(t, ns, plan.SetRules{Add: both})
+	if diff := cmp.Diff(both, observe(t, ns, both)); diff != "" {
+		t.Errorf("with NAT again (-want +got):\n%s", diff)
+	}
+	apply(t, ns, plan.SetRules{Remove: some})
+	if got := sh(t, ns, "nft list ruleset"); got != "" {
+		t.Errorf("left behind:\n%s", got)
 	}
 }
 

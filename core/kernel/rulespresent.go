@@ -8,20 +8,24 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/patchbay-net/patchbay/core/plan"
 	"github.com/patchbay-net/patchbay/core/vswitch"
 )
 
-// tablesPresent fails with vswitch.Drifted unless both tables are there, whatever
-// is in them, in the namespace of the calling thread. It is part of every attach,
-// and so as few system calls as can be: no answer but the two, no more of a
-// socket than they need.
-func tablesPresent() error {
+// tablesPresent fails with vswitch.Drifted unless the tables are there, whatever
+// is in them, in the namespace of the calling thread; without NAT the one for bridges
+// is enough. It is part of every attach, and so as few system calls as can be: no
+// answer but theirs, no more of a socket than they need.
+func tablesPresent(s plan.RequireRules) error {
 	fd, err := netfilterSocket()
 	if err != nil {
 		return err
 	}
 	defer func() { _ = unix.Close(fd) }()
 	families := []uint8{unix.NFPROTO_BRIDGE, unix.NFPROTO_INET}
+	if s.NoNAT {
+		families = families[:1]
+	}
 	var out []byte
 	for _, family := range families {
 		name := nameAttr(unix.NFTA_TABLE_NAME, tableName)

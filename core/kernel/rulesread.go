@@ -20,10 +20,9 @@ type rulesetState struct {
 
 func (s rulesetState) whole() bool { return !slices.Contains(s.intact, false) }
 
-// readRuleset returns the elements of the sets named; with base also which tables
-// are intact, and all elements of those that are not.
-func readRuleset(c *rtnl, sets []string, base bool) (rulesetState, error) {
-	tables := ruleTables()
+// readRuleset returns the elements of the sets named; with base also which of the
+// tables are intact, and all elements of those that are not.
+func readRuleset(c *rtnl, tables []ruleTable, sets []string, base bool) (rulesetState, error) {
 	s := rulesetState{tables: tables, exists: make([]bool, len(tables)), intact: make([]bool, len(tables)), elements: make(elements)}
 	generation, err := s.readHeads(c)
 	if err != nil {

@@ -3,6 +3,7 @@ package kernel
 import (
 	"golang.org/x/sys/unix"
 
+	"github.com/patchbay-net/patchbay/core/plan"
 	"github.com/patchbay-net/patchbay/core/vswitch"
 )
 
@@ -51,8 +52,16 @@ const (
 // tableName is the name of both tables.
 const tableName = "patchbay"
 
-// ruleTables returns the tables as they have to be.
+// ruleTables returns the tables as they have to be, on a kernel that can have both.
 func ruleTables() []ruleTable { return []ruleTable{bridgeTable(), natTable()} }
+
+// tablesFor are those that rules are about.
+func tablesFor(r plan.Rules) []ruleTable {
+	if r.NoNAT {
+		return []ruleTable{bridgeTable()}
+	}
+	return ruleTables()
+}
 
 // bridgeTable is the table of what bridges may not forward as they would.
 func bridgeTable() ruleTable {

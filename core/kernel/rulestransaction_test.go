@@ -114,7 +114,7 @@ func TestTablesPresent(t *testing.T) {
 			apply(t, ns, plan.SetRules{Add: sampleRules()})
 			sh(t, ns, tt.script)
 			within(t, ns, func() error {
-				if err := tablesPresent(); !errors.Is(err, tt.want) {
+				if err := tablesPresent(plan.RequireRules{}); !errors.Is(err, tt.want) {
 					t.Errorf("got %v, want %v", err, tt.want)
 				}
 				return nil
@@ -130,7 +130,7 @@ func BenchmarkTablesPresent(b *testing.B) {
 			return err
 		}
 		for b.Loop() {
-			if err := tablesPresent(); err != nil {
+			if err := tablesPresent(plan.RequireRules{}); err != nil {
 				return err
 			}
 		}

@@ -15,7 +15,10 @@ import (
 func (s SetRules) String() string {
 	var lines []string
 	if s.Add.Base {
-		lines = append(lines, "add table bridge patchbay", "add table inet patchbay")
+		lines = append(lines, "add table bridge patchbay")
+	}
+	if s.Add.Base && !s.Add.NoNAT {
+		lines = append(lines, "add table inet patchbay")
 	}
 	if s.Remove.Base {
 		lines = append(lines, "delete table bridge patchbay", "delete table inet patchbay")

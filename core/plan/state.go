@@ -110,6 +110,9 @@ type Address struct {
 type Rules struct {
 	// Base tells that the tables are there, whole.
 	Base bool
+	// NoNAT tells that the kernel can have no table for masquerade: Base is the other
+	// one alone.
+	NoNAT bool
 	// Masquerade holds host ends whose traffic leaves under the host's address.
 	Masquerade map[string]Families
 	// Quiet holds the netdev groups of switches without an uplink: multicast
@@ -163,6 +166,7 @@ func Union(a, b State) State {
 		Forward: Families{a.Forward.IPv4 || b.Forward.IPv4, a.Forward.IPv6 || b.Forward.IPv6},
 		Rules: Rules{
 			Base:       a.Rules.Base || b.Rules.Base,
+			NoNAT:      a.Rules.NoNAT || b.Rules.NoNAT,
 			Masquerade: merge(a.Rules.Masquerade, b.Rules.Masquerade),
 			Quiet:      merge(a.Rules.Quiet, b.Rules.Quiet),
 			Router:     merge(a.Rules.Router, b.Rules.Router),

@@ -99,8 +99,8 @@ type (
 	AwaitPort struct{ Name string }
 
 	// RequireRules changes nothing: it fails with vswitch.Drifted if Patchbay's
-	// tables are not there.
-	RequireRules struct{}
+	// tables are not there. With NoNAT that for masquerade may be missing.
+	RequireRules struct{ NoNAT bool }
 
 	// SetRules changes elements of the sets in one transaction: everything in
 	// Add is there afterwards and everything in Remove is not. Add.Base makes the
@@ -240,7 +240,10 @@ func (s ReleasePort) String() string {
 	return "ip link set " + s.Name + " nomaster"
 }
 
-func (RequireRules) String() string {
+func (s RequireRules) String() string {
+	if s.NoNAT {
+		return "nft list table bridge patchbay"
+	}
 	return "nft list table bridge patchbay && nft list table inet patchbay"
 }
 func (s AwaitPort) String() string    { return "ip monitor link dev " + s.Name }
