@@ -9,6 +9,7 @@ import (
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
+	"github.com/patchbay-net/patchbay/integration/guest"
 	"github.com/patchbay-net/patchbay/integration/host"
 )
 
@@ -72,8 +73,8 @@ func (h *testHost) portmapStays(n *host.Network) {
 
 // TestBandwidth: the reference plugin finds our host side and shapes it.
 func TestBandwidth(t *testing.T) {
+	guest.Needs(t, guest.TBF)
 	h := newHost(t)
-	h.needs("CONFIG_NET_SCH_TBF", "tc", "qdisc", "add", "dev", "lo", "root", "tbf", "rate", "1mbit", "burst", "10k", "latency", "1ms")
 	n := h.network(chained(`{"type":"bandwidth","capabilities":{"bandwidth":true}}`))
 	c := h.container("one")
 	c.CapabilityArgs = map[string]any{"bandwidth": map[string]any{"ingressRate": 8_000_000, "ingressBurst": 8_000_000}}
@@ -105,8 +106,8 @@ func TestTuning(t *testing.T) {
 // TestAdoptedNetdev: a prevResult with a host-side netdev, a virtual machine's
 // tap, is attached as it is and let go by DEL.
 func TestAdoptedNetdev(t *testing.T) {
+	guest.Needs(t, guest.TUN)
 	h := newHost(t)
-	h.needs("CONFIG_TUN", "ip", "tuntap", "add", "dev", "tap0", "mode", "tap")
 	h.keeps = append(h.keeps, "tap0")
 	h.run(h.Netns, "ip", "tuntap", "add", "dev", "tap0", "mode", "tap")
 	c := h.container("vm")

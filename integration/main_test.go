@@ -266,15 +266,3 @@ func tool(t *testing.T, names ...string) {
 		}
 	}
 }
-
-// needs skips the test where the kernel lacks a feature, as a command shows that
-// works only with it.
-func (h *testHost) needs(feature string, probe ...string) {
-	h.t.Helper()
-	probing, err := h.Neighbour("probe")
-	ok(h.t, err)
-	defer func() { ok(h.t, probing.Close()) }()
-	if _, err := probing.Run(probe...); err != nil {
-		h.t.Skipf("this kernel lacks %s: %v", feature, err)
-	}
-}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/patchbay-net/patchbay/core/engine"
 	"github.com/patchbay-net/patchbay/core/vswitch"
+	"github.com/patchbay-net/patchbay/integration/guest"
 	"github.com/patchbay-net/patchbay/integration/host"
 )
 
@@ -30,6 +31,7 @@ func TestFiveThousandPorts(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes a minute")
 	}
+	guest.Needs(t, guest.Bridged)
 	h := newHost(t)
 	_, err := h.Patchbay("mac", "pool", "set", "--first", "0a:77:00:00:00:00", "--last", "0a:77:00:00:ff:ff")
 	ok(t, err)
@@ -65,7 +67,7 @@ func TestFiveThousandPorts(t *testing.T) {
 	talk(t, h, first, last)
 	talk(t, h, middle, last)
 	reaches(t, first.Netns, linkLocal(h, last)+"%eth0")
-	for _, g := range []guest{first, middle, last} {
+	for _, g := range []attachedGuest{first, middle, last} {
 		reaches(t, g.Netns, "10.0.0.1")
 		reaches(t, g.Netns, "fd00::1")
 		reaches(t, h.Netns, g.v4.String())
@@ -158,7 +160,7 @@ func (h *testHost) timedAdds(n *host.Network, level int) float64 {
 }
 
 // linkLocal is the address that a guest has made itself, known to nobody else.
-func linkLocal(h *testHost, g guest) string {
+func linkLocal(h *testHost, g attachedGuest) string {
 	h.t.Helper()
 	fields := strings.Fields(h.run(g.Netns, "ip", "-o", "-6", "addr", "show", "dev", "eth0", "scope", "link"))
 	for i, f := range fields {

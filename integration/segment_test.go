@@ -13,6 +13,7 @@ import (
 	"github.com/patchbay-net/patchbay/core/kernel"
 	"github.com/patchbay-net/patchbay/core/store"
 	"github.com/patchbay-net/patchbay/core/vswitch"
+	"github.com/patchbay-net/patchbay/integration/guest"
 	"github.com/patchbay-net/patchbay/integration/host"
 )
 
@@ -30,8 +31,8 @@ func ownerOf(c *host.Container) vswitch.Owner {
 	return vswitch.Owner{Kind: vswitch.OwnerContainer, Network: "net1", ID: c.ContainerID, Endpoint: c.IfName, Netns: c.NetNS}
 }
 
-// guest is a container with the addresses that it got.
-type guest struct {
+// attachedGuest is a container with the addresses that it got.
+type attachedGuest struct {
 	*host.Container
 	port   vswitch.Port
 	v4, v6 netip.Addr
@@ -45,9 +46,9 @@ type site struct {
 }
 
 // attachTo asks for a port with an address of each subnet.
-func attachTo(h *testHost, at site, id string, spoofing bool) guest {
+func attachTo(h *testHost, at site, id string, spoofing bool) attachedGuest {
 	h.t.Helper()
-	g := guest{Container: h.container(id)}
+	g := attachedGuest{Container: h.container(id)}
 	req := engine.AttachRequest{Owner: ownerOf(g.Container), Switch: at.name, MACSpoofing: spoofing}
 	for _, s := range at.subnets {
 		req.Ranges = append(req.Ranges, vswitch.IPRangeSet{{Subnet: netip.MustParsePrefix(s)}})
@@ -70,7 +71,7 @@ func attachTo(h *testHost, at site, id string, spoofing bool) guest {
 	return g
 }
 
-func (g guest) detach(h *testHost, e *engine.Engine) {
+func (g attachedGuest) detach(h *testHost, e *engine.Engine) {
 	h.t.Helper()
 	ok(h.t, h.Do(func() error { return e.Detach(context.Background(), ownerOf(g.Container)) }))
 }
@@ -78,9 +79,9 @@ func (g guest) detach(h *testHost, e *engine.Engine) {
 // talk fails unless two guests reach each other both ways by ping and TCP in both
 // families, which takes ARP and neighbour discovery, and hear each other's broadcast
 // and multicast.
-func talk(t *testing.T, h *testHost, a, b guest) {
+func talk(t *testing.T, h *testHost, a, b attachedGuest) {
 	t.Helper()
-	for _, pair := range [][2]guest{{a, b}, {b, a}} {
+	for _, pair := range [][2]attachedGuest{{a, b}, {b, a}} {
 		from, to := pair[0], pair[1]
 		for _, dst := range []netip.Addr{to.v4, to.v6} {
 			if err := from.Ping(dst, patience); err != nil {
@@ -108,7 +109,7 @@ func talk(t *testing.T, h *testHost, a, b guest) {
 
 // masqueraded fails unless a guest reaches a server outside under the host's address,
 // by TCP and by UDP.
-func masqueraded(t *testing.T, g guest, outside *host.Netns, server, as netip.Addr) {
+func masqueraded(t *testing.T, g attachedGuest, outside *host.Netns, server, as netip.Addr) {
 	t.Helper()
 	l, err := outside.Serve(netip.AddrPortFrom(server, 7000))
 	ok(t, err)
@@ -162,7 +163,7 @@ func (h *testHost) filtersBridged() {
 	for _, family := range []string{"iptables", "ip6tables"} {
 		path := "/proc/sys/net/bridge/bridge-nf-call-" + family
 		if err := h.Write(path, "1"); err != nil {
-			h.t.Skipf("this kernel lacks CONFIG_BRIDGE_NETFILTER: %v", err)
+			h.t.Fatal(err) // the test has said guest.Needs
 		}
 	}
 	// Connection tracking is on where a rule asks for it.
@@ -192,6 +193,7 @@ func outsideOf(h *testHost) *host.Netns {
 
 // TestSegments has one guest on each of three segments, and one that may spoof.
 func TestSegments(t *testing.T) {
+	guest.Needs(t, guest.Bridged)
 	h := newHost(t)
 	outside := outsideOf(h)
 	h.filtersBridged()
@@ -204,15 +206,15 @@ func TestSegments(t *testing.T) {
 	subnets := []string{"10.0.0.0/16", "fd00::/64"}
 	a, b, c := attachTo(h, site{e, "seg", subnets}, "a", false), attachTo(h, site{e, "seg", subnets}, "b", false), attachTo(h, site{e, "seg", subnets}, "c", false)
 	spoofer := attachTo(h, site{e, "seg", subnets}, "d", true)
-	for i, g := range []guest{a, b, c} {
+	for i, g := range []attachedGuest{a, b, c} {
 		if g.port.Segment != i {
 			t.Fatalf("guest %d is on segment %d", i, g.port.Segment)
 		}
 	}
-	for _, pair := range [][2]guest{{a, b}, {b, c}, {c, spoofer}} {
+	for _, pair := range [][2]attachedGuest{{a, b}, {b, c}, {c, spoofer}} {
 		talk(t, h, pair[0], pair[1])
 	}
-	for _, g := range []guest{a, b, c} {
+	for _, g := range []attachedGuest{a, b, c} {
 		for _, gateway := range []string{"10.0.0.1", "fd00::1"} {
 			reaches(t, g.Netns, gateway)
 		}
@@ -230,14 +232,14 @@ func TestSegments(t *testing.T) {
 	if len(switches) != 1 || switches[0].Segments != 3 {
 		t.Errorf("switch list shows %+v", switches)
 	}
-	for _, g := range []guest{a, b, c, spoofer} {
+	for _, g := range []attachedGuest{a, b, c, spoofer} {
 		g.detach(h, e)
 	}
 }
 
 // foreignAddress: what a guest answers to an address that another one only now has
 // taken finds its way there, and to nobody else.
-func foreignAddress(t *testing.T, h *testHost, spoofer, friend, third guest) {
+func foreignAddress(t *testing.T, h *testHost, spoofer, friend, third attachedGuest) {
 	t.Helper()
 	foreign := net.HardwareAddr{2, 0x66, 0, 0, 0, 1}
 	at, from, other := h.tap(spoofer.Netns, "eth0"), h.tap(friend.Netns, "eth0"), h.tap(third.Netns, "eth0")
@@ -288,7 +290,7 @@ func TestSegmentsOfAPrivateSwitch(t *testing.T) {
 			}
 		}
 	}
-	for _, g := range []guest{a, b, c} {
+	for _, g := range []attachedGuest{a, b, c} {
 		g.detach(h, e)
 	}
 }
@@ -306,13 +308,13 @@ func TestSegmentsOfAnExternalSwitch(t *testing.T) {
 		return err
 	}))
 	subnets := []string{"192.0.2.0/24", "2001:db8::/64"}
-	attach := func(id string) guest { return attachTo(h, site{e, "lan", subnets}, id, false) }
+	attach := func(id string) attachedGuest { return attachTo(h, site{e, "lan", subnets}, id, false) }
 	h.run(h.Netns, "ip", "addr", "add", "192.0.2.250/24", "dev", "pbh-lan")
 	first := attach("first")
 	a, b := attach("a"), attach("b")
 	talk(t, h, a, b)
 	talk(t, h, first, b)
-	for _, g := range []guest{first, a, b} {
+	for _, g := range []attachedGuest{first, a, b} {
 		reaches(t, g.Netns, "192.0.2.1")
 		reaches(t, g.Netns, "192.0.2.250")
 		reaches(t, outside, g.v4.String())
@@ -327,7 +329,7 @@ func TestSegmentsOfAnExternalSwitch(t *testing.T) {
 	if heard, err := other.HearsRaw(report, silence); err != nil || heard {
 		t.Errorf("another segment hears a listener's report: %v", err)
 	}
-	for _, g := range []guest{first, a, b} {
+	for _, g := range []attachedGuest{first, a, b} {
 		g.detach(h, e)
 	}
 }

@@ -2,7 +2,6 @@ package engine_test
 
 import (
 	"context"
-	"os"
 	"runtime"
 	"slices"
 	"testing"
@@ -14,6 +13,7 @@ import (
 	"github.com/patchbay-net/patchbay/core/kernel"
 	"github.com/patchbay-net/patchbay/core/store"
 	"github.com/patchbay-net/patchbay/core/vswitch"
+	"github.com/patchbay-net/patchbay/integration/guest"
 )
 
 // unfiltering is a kernel that is taken for one without VLAN filtering.
@@ -28,21 +28,15 @@ func (k unfiltering) Capabilities(ctx context.Context) (kernel.Capabilities, err
 // BenchmarkAttachWithVLANs tells what VLAN filtering costs an Attach: the same port on a
 // bridge that does not filter, untagged on one that does, and in VLAN 10, by turns.
 func BenchmarkAttachWithVLANs(b *testing.B) {
-	if os.Getuid() != 0 {
-		b.Skip("needs root: makes network namespaces")
-	}
-	caps, err := kernel.NewLinux().Capabilities(context.Background())
-	if err != nil || !caps.VLANFiltering {
-		b.Skip("needs a kernel with CONFIG_BRIDGE_VLAN_FILTERING")
-	}
+	guest.Needs(b, guest.VLANs)
 	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		b.Fatal(err)
 	}
 	ctx := context.Background()
-	guest := engine.AttachRequest{Owner: owner(0), VLAN: ptr(vswitch.AccessVLAN(10))}
-	guest.Owner.Netns = newNetns(b)
-	plain := guest
+	req := engine.AttachRequest{Owner: owner(0), VLAN: ptr(vswitch.AccessVLAN(10))}
+	req.Owner.Netns = newNetns(b)
+	plain := req
 	plain.VLAN = nil
 	type contender struct {
 		*engine.Engine
@@ -55,7 +49,7 @@ func BenchmarkAttachWithVLANs(b *testing.B) {
 		name string
 		k    kernel.Kernel
 		req  engine.AttachRequest
-	}{{"off", unfiltering{kernel.NewLinux()}, plain}, {"on", kernel.NewLinux(), plain}, {"vlan", kernel.NewLinux(), guest}} {
+	}{{"off", unfiltering{kernel.NewLinux()}, plain}, {"on", kernel.NewLinux(), plain}, {"vlan", kernel.NewLinux(), req}} {
 		e := engine.New(engine.Config{Kernel: c.k, Store: store.New(store.Config{Dirs: store.Dirs{State: b.TempDir(), Run: b.TempDir()}, MachineID: c.name})})
 		c.req.Switch, c.req.Owner.ID = c.name, c.name
 		s := internal()

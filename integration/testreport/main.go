@@ -1,6 +1,7 @@
 // Testreport reads `go test -json` and prints what a person wants to know of it:
 // a line per package, the output of what failed, every skipped test with its
-// reason, and the count. It exits with 1 when something failed or nothing ran.
+// reason, and the count. It exits with 1 when something failed or nothing ran. With
+// -guests it reads what guests ran, which may be nothing: what they pass was not skipped.
 package main
 
 import (
@@ -10,8 +11,13 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"path"
+	"slices"
 	"strings"
+
+	"github.com/patchbay-net/patchbay/integration/guest"
 )
 
 // event is one line of `go test -json` (go doc test2json).
@@ -23,12 +29,17 @@ type event struct {
 // test is a test or, with an empty name, a package.
 type test struct{ pkg, name string }
 
+// full is a test's name with the last word of its package.
+func (t test) full() string { return path.Base(t.pkg) + "." + t.name }
+
 // report gathers a run.
 type report struct {
 	out                     io.Writer
 	output                  map[test][]string
 	failedIn                map[string]bool // packages
 	passed, failed, skipped int
+	done                    []string // tests that passed
+	unfinished              map[test]bool
 	skips                   []string
 	err                     error // the first failure to print
 }
@@ -42,18 +53,26 @@ func (r *report) printf(format string, args ...any) {
 func main() {
 	skips := flag.String("skips", "", "append the skipped tests to this `file`")
 	counts := flag.String("counts", "", "append the count to this `file`")
+	guests := flag.Bool("guests", false, "take the tests that pass out of the file of the skipped ones")
 	flag.Parse()
-	r := &report{out: os.Stdout, output: map[test][]string{}, failedIn: map[string]bool{}}
+	r := newReport(os.Stdout)
 	err := r.read(os.Stdin)
+	if err == nil && *guests {
+		err = removeSkips(*skips, r.done)
+	}
 	if err == nil {
 		err = errors.Join(appendLines(*skips, r.skips), appendLines(*counts, []string{r.count()}))
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "testreport:", err)
 	}
-	if err != nil || r.failed > 0 || r.passed+r.skipped == 0 {
+	if err != nil || r.failed > 0 || r.passed+r.skipped == 0 && !*guests {
 		os.Exit(1)
 	}
+}
+
+func newReport(out io.Writer) *report {
+	return &report{out: out, output: map[test][]string{}, failedIn: map[string]bool{}, unfinished: map[test]bool{}}
 }
 
 // read takes in a whole run and prints its summary.
@@ -78,9 +97,12 @@ func (r *report) line(line []byte) {
 	switch e.Action {
 	case "build-output":
 		r.printf("%s", e.Output)
+	case "run":
+		r.unfinished[t] = true
 	case "output":
 		r.output[t] = append(r.output[t], e.Output)
 	case "pass", "fail", "skip":
+		delete(r.unfinished, t)
 		r.end(t, e)
 		delete(r.output, t)
 	}
@@ -95,13 +117,14 @@ func (r *report) end(t test, e event) {
 	switch e.Action {
 	case "pass":
 		r.passed++
+		r.done = append(r.done, t.full())
 	case "fail":
 		r.failed++
 		r.failedIn[t.pkg] = true
 		r.print(t)
 	case "skip":
 		r.skipped++
-		r.skips = append(r.skips, t.name+": "+r.reason(t))
+		r.skips = append(r.skips, t.full()+": "+r.reason(t))
 	}
 }
 
@@ -110,11 +133,27 @@ func (r *report) endPackage(t test, e event) {
 	case "pass":
 		r.printf("ok    %s  %.1fs\n", t.pkg, e.Elapsed)
 	case "fail":
+		r.endUnfinished(t.pkg)
 		r.print(t)
 		r.printf("FAIL  %s  %.1fs\n", t.pkg, e.Elapsed)
 		if !r.failedIn[t.pkg] {
 			r.failed++ // it did not build, or died outside a test
 		}
+	}
+}
+
+// endUnfinished fails the tests of a package that it ended in the middle of.
+func (r *report) endUnfinished(pkg string) {
+	for _, t := range slices.SortedFunc(maps.Keys(r.unfinished), func(a, b test) int { return strings.Compare(a.name, b.name) }) {
+		if t.pkg != pkg || t.name == "" {
+			continue
+		}
+		delete(r.unfinished, t)
+		r.failed++
+		r.failedIn[pkg] = true
+		r.print(t)
+		delete(r.output, t)
+		r.printf("--- FAIL: %s did not end\n", t.name)
 	}
 }
 
@@ -153,6 +192,25 @@ func (r *report) summary() {
 
 func (r *report) count() string {
 	return fmt.Sprintf("%d passed, %d failed, %d skipped", r.passed, r.failed, r.skipped)
+}
+
+// removeSkips takes tests that guests have passed out of the file of the skipped ones.
+func removeSkips(file string, passed []string) error {
+	text, err := os.ReadFile(file)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var rest strings.Builder
+	for line := range strings.Lines(string(text)) {
+		name, why, _ := strings.Cut(line, ": ")
+		if !strings.HasPrefix(why, guest.Left) || !slices.Contains(passed, name) {
+			rest.WriteString(line)
+		}
+	}
+	return os.WriteFile(file, []byte(rest.String()), 0o644)
 }
 
 func appendLines(file string, lines []string) error {

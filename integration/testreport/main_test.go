@@ -1,6 +1,8 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -19,6 +21,10 @@ const run = `{"Action":"run","Package":"p","Test":"TestA"}
 {"Action":"build-output","ImportPath":"q","Output":"q.go:1: syntax error\n"}
 {"Action":"fail","Package":"q","Elapsed":0}
 {"Action":"pass","Package":"r","Elapsed":2}
+{"Action":"run","Package":"s","Test":"TestD"}
+{"Action":"output","Package":"s","Test":"TestD","Output":"    d_test.go:1: so far\n"}
+{"Action":"output","Package":"s","Output":"panic: test timed out\n"}
+{"Action":"fail","Package":"s","Elapsed":9}
 no event
 `
 
@@ -27,18 +33,45 @@ FAIL  p  1.5s
 q.go:1: syntax error
 FAIL  q  0.0s
 ok    r  2.0s
+    d_test.go:1: so far
+--- FAIL: TestD did not end
+panic: test timed out
+FAIL  s  9.0s
 no event
-skipped: TestC: needs CONFIG_BONDING
-1 passed, 2 failed, 1 skipped
+skipped: p.TestC: needs CONFIG_BONDING
+1 passed, 3 failed, 1 skipped
 `
 
 func TestReport(t *testing.T) {
 	var out strings.Builder
-	r := &report{out: &out, output: map[test][]string{}, failedIn: map[string]bool{}}
+	r := newReport(&out)
 	if err := r.read(strings.NewReader(run)); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(wantReport, out.String()); diff != "" {
 		t.Errorf("report (-want +got):\n%s", diff)
+	}
+}
+
+// TestRemoveSkips: what a guest passed is not skipped, and nothing else is lost.
+func TestRemoveSkips(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "skipped")
+	const before = "engine.TestA: left to a guest: no VLANs\nengine.TestB: left to a guest: no VLANs\nkernel.TestA: left to a guest: no VLANs\nengine.TestC: takes a minute\n"
+	if err := os.WriteFile(file, []byte(before), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := removeSkips(file, []string{"engine.TestA", "engine.TestC"}); err != nil {
+		t.Fatal(err)
+	}
+	after, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = "engine.TestB: left to a guest: no VLANs\nkernel.TestA: left to a guest: no VLANs\nengine.TestC: takes a minute\n"
+	if diff := cmp.Diff(want, string(after)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if err := removeSkips(file+"-none", nil); err != nil {
+		t.Error(err)
 	}
 }

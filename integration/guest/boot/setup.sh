@@ -1,0 +1,123 @@
+#!/usr/bin/env bash
+# setup.sh PIECE DIR: fills DIR, which is empty, with a piece of what guests are
+# made of:
+#   root   the files of a small Debian 12, without any configuration
+#   uml    Debian's user-mode-linux with its modules
+#   qemu   Debian's qemu and its newest 6.12 kernel with its modules (backports)
+# Packages are downloaded by an apt with lists and a state of its own and unpacked
+# below DIR. Nothing is installed, and root is not needed; apt-get, dpkg-deb, tar,
+# gpgv and Debian's archive keyring must be there.
+set -euo pipefail
+piece=$1 dir=$2
+keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+[ -e $keyring ] || { echo "no $keyring: guests are set up on Debian, or with its package debian-archive-keyring" >&2; exit 1; }
+apt=$dir/.apt
+mkdir -p "$apt"/{lists/partial,cache/archives/partial}
+: >"$apt/status"
+
+# The mirror that this machine's apt uses.
+mirror=$(apt-get indextargets --format '$(REPO_URI) $(CODENAME)' 2>/dev/null | sed -n 's/ bookworm$//p' | head -1)
+for suite in bookworm bookworm-backports; do
+	echo "deb [signed-by=$keyring] ${mirror:-http://deb.debian.org/debian} $suite main"
+done >"$apt/sources.list"
+
+own=(-qq -o "Dir::Etc::sourcelist=$apt/sources.list" -o Dir::Etc::sourceparts=/dev/null -o Dir::Etc::preferencesparts=/dev/null
+	-o "Dir::State::lists=$apt/lists" -o "Dir::State::status=$apt/status" -o "Dir::State::extended_states=$apt/extended"
+	-o "Dir::Cache=$apt/cache" -o APT::Sandbox::User= -o APT::Architecture=amd64 -o Acquire::Languages=none -o Acquire::Retries=3)
+
+# download PACKAGE...: those only. closure PACKAGE...: with all that they depend on.
+download() { (cd "$apt/cache/archives" && apt-get "${own[@]}" download "$@"); }
+closure() { apt-get "${own[@]}" -y --no-install-recommends --download-only install "$@" >/dev/null; }
+
+# unpack TO [PATH...]: what was downloaded, or these paths of it.
+unpack() {
+	local to=$1 deb
+	shift
+	mkdir -p "$to"
+	for deb in "$apt"/cache/archives/*.deb; do
+		dpkg-deb --fsys-tarfile "$deb" | tar -C "$to" -x --keep-directory-symlink --no-same-owner "$@"
+	done
+	rm -f "$apt"/cache/archives/*.deb
+}
+
+# merged TO: /bin, /lib and /sbin are links, as on every Debian.
+merged() {
+	local name
+	for name in bin lib lib64 sbin; do
+		mkdir -p "$1/usr/$name"
+		ln -s "usr/$name" "$1/$name"
+	done
+}
+
+# modules TREE RELEASE: a module directory goes where the guest looks for it.
+modules() {
+	merged "$dir/root"
+	mkdir -p "$dir/root/usr/lib/modules"
+	mv "$1" "$dir/root/usr/lib/modules/$2"
+	rm -f "$dir/root/usr/lib/modules/$2"/{build,source}
+	closure usr-is-merged kmod
+	merged "$dir/kmod"
+	unpack "$dir/kmod"
+	"$dir"/kmod/lib64/ld-linux-x86-64.so.2 --library-path "$dir/kmod/lib/x86_64-linux-gnu" --argv0 depmod \
+		"$dir/kmod/bin/kmod" -b "$dir/root" "$2"
+	rm -rf "$dir/kmod"
+}
+
+# early NAME...: modules that the guest needs before it has its root, in this order.
+early() {
+	local name n=10 file
+	mkdir -p "$dir/early"
+	for name; do
+		file=$(find "$dir/root/usr/lib/modules" \( -name "$name.ko" -o -name "$name.ko.xz" \) | head -1)
+		[ -n "$file" ] || { echo "the kernel has no module $name" >&2; exit 1; }
+		case $file in
+		*.xz) xz -dc "$file" >"$dir/early/$n-$name.ko" ;;
+		*) cp "$file" "$dir/early/$n-$name.ko" ;;
+		esac
+		n=$((n + 1))
+	done
+}
+
+apt-get "${own[@]}" update
+case $piece in
+root)
+	merged "$dir/root"
+	closure usr-is-merged bash dash coreutils findutils grep sed mawk tar gzip util-linux mount hostname procps less ncurses-base \
+		iproute2 iputils-ping nftables iptables conntrack kmod ethtool tcpdump iperf3 busybox-static
+	unpack "$dir/root" --exclude './usr/share/doc' --exclude './usr/share/man' --exclude './usr/share/locale'
+	cd "$dir/root"
+	mkdir -p proc sys dev run tmp out src share root/.cache var/lib etc
+	ln -sf dash usr/bin/sh
+	ln -sf mawk usr/bin/awk
+	for name in iptables ip6tables; do ln -sf xtables-nft-multi "usr/sbin/$name"; done
+	echo 'root:x:0:0:root:/root:/bin/bash' >etc/passwd
+	echo 'root:x:0:' >etc/group
+	echo '127.0.0.1 localhost guest' >etc/hosts
+	echo 'PS1="\h:\w# "' >root/.bashrc
+	;;
+uml)
+	download user-mode-linux
+	unpack "$dir/unpacked" ./usr/bin/linux.uml ./usr/lib/uml/modules
+	mv "$dir/unpacked/usr/bin/linux.uml" "$dir/linux"
+	for tree in "$dir"/unpacked/usr/lib/uml/modules/*; do modules "$tree" "$(basename "$tree")"; done
+	early overlay
+	;;
+qemu)
+	kernel=$(apt-cache "${own[@]}" depends linux-image-amd64/bookworm-backports | sed -n 's/.*Depends: \(linux-image-6\.12\.[^ ]*\)$/\1/p' | sort -V | tail -1)
+	[ -n "$kernel" ] || { echo "backports have no kernel 6.12" >&2; exit 1; }
+	release=${kernel#linux-image-}
+	download "$kernel"
+	unpack "$dir/unpacked" "./boot/vmlinuz-$release" ./lib/modules
+	mv "$dir/unpacked/boot/vmlinuz-$release" "$dir/linux"
+	modules "$dir/unpacked/lib/modules/$release" "$release"
+	early netfs 9pnet 9p 9pnet_virtio overlay
+	merged "$dir/qemu"
+	closure -t bookworm-backports qemu-system-x86
+	unpack "$dir/qemu" --exclude './usr/share/doc' --exclude './usr/share/man' --exclude './usr/share/locale'
+	;;
+*)
+	echo "no such piece: $piece" >&2
+	exit 2
+	;;
+esac
+rm -rf "$dir/unpacked" "$apt"

@@ -1,0 +1,129 @@
+package guest
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Feature is a part of the kernel that is not everywhere, by its configuration symbol.
+type Feature string
+
+// The features that tests ask for.
+const (
+	VLANs    Feature = "CONFIG_BRIDGE_VLAN_FILTERING"
+	Bonding  Feature = "CONFIG_BONDING"
+	VLANDevs Feature = "CONFIG_VLAN_8021Q"
+	TUN      Feature = "CONFIG_TUN"
+	TBF      Feature = "CONFIG_NET_SCH_TBF"
+	// Bridged is that the IP firewall may see bridged frames.
+	Bridged Feature = "CONFIG_BRIDGE_NETFILTER"
+	// NAT is that of nftables in family inet, which user-mode-linux has not.
+	NAT Feature = "CONFIG_NFT_NAT"
+	// Netdev is nftables' family netdev, which user-mode-linux has not.
+	Netdev Feature = "CONFIG_NF_TABLES_NETDEV"
+	// NICs are four cards, joined in pairs, whose cables can be cut: see SetLink.
+	NICs Feature = "CONFIG_IGB"
+)
+
+// Named is the feature of a constant above, by the constant's name.
+func Named(constant string) (Feature, error) {
+	switch constant {
+	case "VLANs":
+		return VLANs, nil
+	case "Bonding":
+		return Bonding, nil
+	case "VLANDevs":
+		return VLANDevs, nil
+	case "TUN":
+		return TUN, nil
+	case "TBF":
+		return TBF, nil
+	case "Bridged":
+		return Bridged, nil
+	case "NAT":
+		return NAT, nil
+	case "Netdev":
+		return Netdev, nil
+	case "NICs":
+		return NICs, nil
+	}
+	return "", fmt.Errorf("no feature guest.%s", constant)
+}
+
+// InUML reports whether Debian's user-mode-linux has the feature.
+func (f Feature) InUML() bool { return f != NAT && f != Netdev && f != NICs }
+
+// Missing tells what the running kernel lacks of a feature, nil for nothing. It tries
+// the feature out in a network namespace that is gone afterwards, as root.
+func (f Feature) Missing() error {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // for good: the thread ends with this goroutine
+		done <- func() error {
+			if f == NICs {
+				return cardsThere()
+			}
+			if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+				return err
+			}
+			h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+			if err != nil {
+				return err
+			}
+			defer h.Close()
+			return f.tryOut(h)
+		}()
+	}()
+	return <-done
+}
+
+func (f Feature) tryOut(h *netlink.Handle) error {
+	probe := netlink.LinkAttrs{Name: "probe"}
+	switch f {
+	case VLANs:
+		b := &netlink.Bridge{LinkAttrs: probe}
+		if err := h.LinkAdd(b); err != nil {
+			return err
+		}
+		return h.BridgeVlanAdd(b, 7, false, false, true, false)
+	case Bonding:
+		return h.LinkAdd(netlink.NewLinkBond(probe))
+	case VLANDevs:
+		return command("ip", "link", "add", "link", "lo", "name", "probe", "type", "vlan", "id", "7")
+	case TUN:
+		return command("ip", "tuntap", "add", "dev", "probe", "mode", "tap")
+	case TBF:
+		return command("tc", "qdisc", "add", "dev", "lo", "root", "tbf", "rate", "1mbit", "burst", "10k", "latency", "1ms")
+	case Bridged:
+		_ = exec.Command("modprobe", "br_netfilter").Run() // what is built in needs none
+		_, err := os.Stat("/proc/sys/net/bridge/bridge-nf-call-iptables")
+		return err
+	case NAT:
+		return command("nft", "add table inet probe; add chain inet probe out { type nat hook postrouting priority srcnat; }; add rule inet probe out masquerade")
+	case Netdev:
+		return command("nft", "add table netdev probe; add chain netdev probe in { type filter hook ingress device lo priority 0; }")
+	case NICs:
+	}
+	return errors.New("no such feature")
+}
+
+func cardsThere() error {
+	if os.Getenv(Env) != "qemu" {
+		return errors.New("only guests under qemu have them")
+	}
+	_, err := os.Stat("/sys/class/net/n3")
+	return err
+}
+
+func command(name string, args ...string) error {
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w: %s", name, err, out)
+	}
+	return nil
+}

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/patchbay-net/patchbay/integration/guest/boot"
+)
+
+// suite is the tests of a package that one guest runs.
+type suite struct {
+	pkg, dir string // import path and directory
+	binary   string
+	run      string // what -test.run gets
+	kernel   boot.Kernel
+}
+
+// plan turns the packages into suites: what this machine leaves to guests, or, with
+// -run, what matches.
+func (f *flags) plan(ctx context.Context) (suites []suite, err error) {
+	c := exec.CommandContext(ctx, "go", append([]string{"list", "-f", "{{.ImportPath}}\t{{.Dir}}\t{{len .TestGoFiles}}{{len .XTestGoFiles}}"}, f.Args()...)...)
+	c.Stderr = os.Stderr
+	list, err := c.Output()
+	if err != nil {
+		return nil, fmt.Errorf("go list: %w", err)
+	}
+	here := thisHost()
+	for line := range strings.Lines(string(list)) {
+		word := strings.Split(strings.TrimSpace(line), "\t")
+		if word[2] == "00" {
+			continue // no tests
+		}
+		s := suite{pkg: word[0], dir: word[1]}
+		if f.run != "" {
+			s.run, s.kernel = f.run, f.machine.Kernel
+			suites = append(suites, s)
+			continue
+		}
+		found, err := findNeedy(s.dir)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", s.pkg, err)
+		}
+		suites = append(suites, s.shared(found, here)...)
+	}
+	return suites, nil
+}
+
+// shared divides what this machine leaves of the tests among as many guests of each
+// kernel as run at once.
+func (s suite) shared(found []needy, here *host) (suites []suite) {
+	left := make(map[boot.Kernel][]string)
+	for _, n := range found {
+		if here.leaves(n) {
+			left[n.kernel()] = append(left[n.kernel()], n.name)
+		}
+	}
+	for _, k := range []boot.Kernel{boot.QEMU, boot.UML} { // the slow one first
+		parts := make([][]string, min(atOnce, len(left[k])))
+		for i, name := range left[k] {
+			parts[i%len(parts)] = append(parts[i%len(parts)], name)
+		}
+		for _, names := range parts {
+			part := s
+			part.kernel, part.run = k, "^("+strings.Join(names, "|")+")$"
+			suites = append(suites, part)
+		}
+	}
+	return suites
+}
+
+// build builds the test binaries of all suites below a directory.
+func build(ctx context.Context, suites []suite, below string) error {
+	for i, s := range suites {
+		suites[i].binary = filepath.Join(below, strings.ReplaceAll(s.pkg, "/", "_")+".test")
+		if _, err := os.Stat(suites[i].binary); err == nil {
+			continue // another suite is of the same package
+		}
+		c := exec.CommandContext(ctx, "go", "test", "-c", "-o", suites[i].binary, s.pkg)
+		c.Env = append(os.Environ(), "CGO_ENABLED=0") // the guest may have another libc
+		c.Stdout, c.Stderr = os.Stderr, os.Stderr
+		if err := c.Run(); err != nil {
+			return fmt.Errorf("build the tests of %s: %w", s.pkg, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+
+	"github.com/patchbay-net/patchbay/integration/guest/boot"
+)
+
+// atOnce is how many guests run at the same time. Each has 1 GB of memory, of which it
+// takes what it uses, and one CPU.
+const atOnce = 2
+
+// test runs tests of packages in guests and prints what `go test -json` would: those
+// that call guest.Needs for what this machine's kernel lacks or, with -run, all that
+// match.
+func (f *flags) test(ctx context.Context) (int, error) {
+	suites, err := f.plan(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if len(suites) == 0 {
+		_, _ = fmt.Fprintln(os.Stderr, "guest: this machine's kernel can run all tests of these packages") // only talk
+		return 0, nil
+	}
+	// What guests need is made before the first one boots: a limit is for tests.
+	for _, s := range suites {
+		if _, _, err := boot.Setup(ctx, s.kernel, os.Stderr); err != nil {
+			return 0, err
+		}
+	}
+	bin := filepath.Join(f.root, "bin")
+	if err := os.MkdirAll(bin, 0o755); err != nil {
+		return 0, err
+	}
+	binaries, err := os.MkdirTemp(bin, "guest-tests-")
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = os.RemoveAll(binaries) }() // below bin, which `make clean` removes
+	if err := build(ctx, suites, binaries); err != nil {
+		return 0, err
+	}
+	return f.runAll(ctx, suites)
+}
+
+// runAll runs suites, some guests at a time, and returns the worst status.
+func (f *flags) runAll(ctx context.Context, suites []suite) (int, error) {
+	var (
+		wait   sync.WaitGroup
+		mu     sync.Mutex
+		worst  int
+		failed error
+		places = make(chan struct{}, atOnce)
+		out    = &lines{to: os.Stdout}
+	)
+	for _, s := range suites {
+		wait.Go(func() {
+			places <- struct{}{}
+			status, err := f.runOne(ctx, s, out)
+			<-places
+			mu.Lock()
+			defer mu.Unlock()
+			worst = max(worst, status)
+			if err != nil {
+				failed = errors.Join(failed, fmt.Errorf("%s: %w", s.pkg, err))
+			}
+		})
+	}
+	wait.Wait()
+	return worst, failed
+}
+
+// runOne boots the guest of a suite. What its tests print goes through test2json.
+func (f *flags) runOne(ctx context.Context, s suite, out io.Writer) (int, error) {
+	m := f.machine
+	m.Kernel = s.kernel
+	_, _ = fmt.Fprintf(os.Stderr, "guest: %s in %s: %s\n", s.pkg, s.kernel, s.run) // only talk
+	convert := exec.Command("go", "tool", "test2json", "-t", "-p", s.pkg)          // ends with its input
+	convert.Stdout, convert.Stderr = out, os.Stderr
+	in, err := convert.StdinPipe()
+	if err != nil {
+		return 0, err
+	}
+	if err := convert.Start(); err != nil {
+		return 0, err
+	}
+	status, err := m.Run(ctx, boot.Job{
+		Argv: []string{s.binary, "-test.v=test2json", "-test.run=" + s.run, "-test.timeout=" + (f.limit * 9 / 10).String()},
+		Dir:  s.dir, Source: f.root, Limit: f.limit, NICs: f.nics,
+	}, in)
+	return status, errors.Join(err, in.Close(), convert.Wait())
+}
+
+// lines is a writer that several share: what they write are whole lines.
+type lines struct {
+	mu sync.Mutex
+	to io.Writer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.to.Write(p)
+}
