@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/patchbay-net/patchbay/core/engine"
+	"github.com/patchbay-net/patchbay/integration/guest"
 	"github.com/patchbay-net/patchbay/integration/host"
 )
 
@@ -16,7 +17,6 @@ import (
 func teamed(t *testing.T, nics int) (h *testHost, outside *host.Netns) {
 	t.Helper()
 	h = newHost(t)
-	h.needs("bonding (CONFIG_BONDING)", "ip", "link", "add", "bondprobe", "type", "bond")
 	outside, err := h.Neighbour("physical")
 	ok(t, err)
 	h.script(outside, "link add sw type bridge forward_delay 0\nlink set sw up\naddr add 192.0.2.1/24 dev sw")
@@ -51,6 +51,7 @@ const teamGuests = `{"cniVersion":"1.1.0","name":"net","plugins":[{"type":"patch
 
 // TestTeam takes a team under a switch through its life, with a connection on it.
 func TestTeam(t *testing.T) {
+	guest.Needs(t, guest.Bonding)
 	h, outside := teamed(t, 3)
 	h.patchbay("team", "add", "team0", "--members", "eth0,eth1", "--lab")
 	h.patchbay("switch", "add", "wan", "--uplink", "team0")
