@@ -115,6 +115,12 @@ build-guest:
 test-guest: build build-guest ## What this machine's kernel cannot run, in guests with kernels that can
 	$(call stage,test-guest,bin/guest test ./... | $(REPORT) -guests)
 
+# A guest with Patchbay in its PATH: a shell in it, or CMD; KERNEL is qemu or uml.
+KERNEL ?= qemu
+.PHONY: guest
+guest: build build-guest deps ## Shell in a guest with VLANs, teams, NICs n0-n3; or CMD='patchbay doctor' in it
+	@bin/guest exec -kernel $(KERNEL) $(if $(CMD),sh -c '$(subst ','\'',$(CMD))')
+
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint ## golangci-lint, pinned
 	$(call stage,lint,$(TOOLS)/golangci-lint run ./...)

@@ -7,11 +7,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -73,16 +71,24 @@ func (g *guest) run(ctx context.Context, out io.Writer) (int, error) {
 	defer func() { _ = console.Close() }() // what is written is read from the file
 	limited, cancel := context.WithTimeoutCause(ctx, g.Limit, fmt.Errorf("not done after %s", g.Limit))
 	defer cancel()
-	c := g.command(limited)
+	c, end, err := g.kept()
+	if err != nil {
+		return 0, err
+	}
 	c.Stdout, c.Stderr = console, console
 	if g.Console {
 		c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
+		restore, err := keepTerminal()
+		if err != nil {
+			return 0, err
+		}
+		defer restore()
 	}
 	follow, err := startFollower(g.file(logFile), out)
 	if err != nil {
 		return 0, err
 	}
-	end := c.Run()
+	ended := g.wait(c, end, limited.Done())
 	g.started, err = follow.stop()
 	if err != nil {
 		return 0, err
@@ -94,8 +100,8 @@ func (g *guest) run(ctx context.Context, out io.Writer) (int, error) {
 	why := "ended"
 	if cause := context.Cause(limited); cause != nil {
 		why = cause.Error()
-	} else if end != nil {
-		why = end.Error()
+	} else if ended != nil {
+		why = ended.Error()
 	}
 	return 0, fmt.Errorf("%w: %s: %s; the end of its console:\n%s", ErrNoResult, g.Kernel, why, g.consoleTail())
 }
@@ -104,6 +110,7 @@ func (g *guest) run(ctx context.Context, out io.Writer) (int, error) {
 func (g *guest) prepare() error {
 	o := order{Argv: g.Argv, Dir: g.Dir, Env: append([]string{"PATCHBAY_GUEST=" + string(g.Kernel)}, g.Env...)}
 	if g.Kernel == QEMU {
+		o.NICs = g.NICs
 		o.Modules = []string{"virtio_console"}
 		if g.NICs > 0 {
 			o.Modules = append(o.Modules, "igb")
@@ -131,22 +138,10 @@ func (g *guest) prepare() error {
 
 func (g *guest) file(name string) string { return filepath.Join(g.dir, name) }
 
-// command is the guest as a process, which ends with this one.
-func (g *guest) command(ctx context.Context) *exec.Cmd {
-	argv := g.uml()
-	if g.Kernel == QEMU {
-		argv = g.qemu()
-	}
-	c := exec.CommandContext(ctx, argv[0], argv[1:]...)
-	c.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
-	c.WaitDelay = 5 * time.Second
-	return c
-}
-
 // uml is the command line of a user-mode-linux guest.
 func (g *guest) uml() []string {
 	return []string{
-		filepath.Join(g.kernel, "linux"), "mem=1G", "initrd=" + g.file("initrd"), "con0=fd:0,fd:1", "con=null", "quiet", "panic=-1",
+		filepath.Join(g.kernel, "linux"), "mem=1G", "uml_dir=" + g.dir + "/", "initrd=" + g.file("initrd"), "con0=fd:0,fd:1", "con=null", "quiet", "panic=-1",
 		"patchbay.on=uml", "patchbay.root=" + g.root, "patchbay.kernel=" + g.kernel, "patchbay.out=" + g.dir, "patchbay.source=" + g.Source,
 	}
 }
@@ -159,4 +154,14 @@ func (g *guest) consoleTail() string {
 	}
 	lines := strings.Split(strings.TrimSpace(strings.ReplaceAll(string(text), "\r", "")), "\n")
 	return strings.Join(lines[max(0, len(lines)-25):], "\n")
+}
+
+// keepTerminal returns what puts the terminal back to how it is now.
+func keepTerminal() (restore func(), err error) {
+	fd := int(os.Stdin.Fd())
+	was, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+	if err != nil {
+		return nil, fmt.Errorf("standard input is no terminal: %w", err)
+	}
+	return func() { _ = unix.IoctlSetTermios(fd, unix.TCSETSW, was) }, nil // nothing else could be done
 }

@@ -45,8 +45,13 @@ func obey() (int, error) {
 		return 0, err
 	}
 	for _, m := range o.Modules {
-		if _, err := run(command{argv: []string{"/usr/sbin/modprobe", m}, env: os.Environ()}); err != nil {
-			return 0, fmt.Errorf("load %s: %w", m, err)
+		if err := do("/usr/sbin/modprobe", m); err != nil {
+			return 0, err
+		}
+	}
+	for i := range o.NICs { // in the order of their slots
+		if err := do("/usr/sbin/ip", "link", "set", fmt.Sprintf("eth%d", i), "name", fmt.Sprintf("n%d", i)); err != nil {
+			return 0, err
 		}
 	}
 	return run(command{argv: o.Argv, env: append(environment(), o.Env...), dir: o.Dir, order: &o})
@@ -160,7 +165,15 @@ func furnish() error {
 	if err := unix.Sethostname([]byte("guest")); err != nil {
 		return err
 	}
-	_, err := run(command{argv: []string{"/usr/sbin/ip", "link", "set", "lo", "up"}, env: os.Environ()})
+	return do("/usr/sbin/ip", "link", "set", "lo", "up")
+}
+
+// do runs a program that has to succeed.
+func do(argv ...string) error {
+	status, err := run(command{argv: argv, env: os.Environ()})
+	if err == nil && status != 0 {
+		err = fmt.Errorf("%s: exit status %d", strings.Join(argv, " "), status)
+	}
 	return err
 }
 

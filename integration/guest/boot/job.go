@@ -36,6 +36,7 @@ type order struct {
 	Argv, Env     []string
 	Dir           string
 	Modules       []string
+	NICs          int
 	Console       string
 	Rows, Columns uint16
 }

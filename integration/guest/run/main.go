@@ -2,8 +2,12 @@
 // kernels (package boot).
 //
 //	guest test [-run REGEXP] [-kernel uml|qemu] PACKAGE...
-//	guest exec [-kernel uml|qemu] [-nics N] COMMAND [ARGUMENT...]
+//	guest exec [-kernel uml|qemu] [-nics N] [COMMAND [ARGUMENT...]]
 //	guest setup [-kernel uml|qemu]
+//
+// The guest of exec has the working directory at the same path, as it is when the guest
+// boots, and the programs below bin in its PATH; without a command, a shell on the
+// terminal.
 //
 // It exits with the status of what ran, the worst if there is more than one, and
 // with 125 if a guest did not come that far.
@@ -17,6 +21,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -28,8 +33,11 @@ import (
 const infrastructure = 125
 
 func main() {
-	if boot.IsGuest() {
+	switch {
+	case boot.IsGuest():
 		boot.Init()
+	case boot.IsKeeper():
+		boot.Keep()
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	status, err := guests(ctx, os.Args[1:])
@@ -86,14 +94,23 @@ func guests(ctx context.Context, args []string) (int, error) {
 	return 0, fmt.Errorf("no subcommand %q", args[0])
 }
 
-// exec runs a command of the guest's, or one below the working directory.
+// exec runs a command of the guest's, or one below the working directory, or a shell.
 func (f *flags) exec(ctx context.Context) (int, error) {
-	if f.NArg() == 0 {
-		return 0, errors.New("exec: say which command")
-	}
 	dir, err := os.Getwd()
 	if err != nil {
 		return 0, err
 	}
-	return f.machine.Run(ctx, boot.Job{Argv: f.Args(), Dir: dir, Source: dir, Limit: f.limit, NICs: f.nics}, os.Stdout)
+	bin := filepath.Join(dir, "bin")
+	j := boot.Job{
+		Argv: append([]string{"/usr/bin/env"}, f.Args()...), Dir: dir, Source: dir, Limit: f.limit, NICs: f.nics,
+		Env: []string{
+			"PATH=" + strings.Join([]string{bin, filepath.Join(bin, "tools"), "/usr/sbin", "/usr/bin"}, ":"),
+			"CNI_PATH=" + strings.Join([]string{filepath.Join(bin, "cni"), filepath.Join(bin, "tools", "cni")}, ":"),
+		},
+	}
+	if f.NArg() == 0 {
+		j.Argv, j.Console, j.Limit = []string{"/usr/bin/bash", "-i"}, true, 24*time.Hour
+		j.Env = append(j.Env, "TERM="+os.Getenv("TERM"))
+	}
+	return f.machine.Run(ctx, j, os.Stdout)
 }
