@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"encoding/binary"
 	"net"
 
 	"golang.org/x/sys/unix"
@@ -9,9 +10,13 @@ import (
 	"github.com/patchbay-net/patchbay/core/vswitch"
 )
 
-// announceMACs sends a frame from each address, in the namespace of the calling thread:
-// the switches that it passes learn where the address is now. What does not get out is
-// not tried again here.
+// announceBuffer is what may wait for a NIC to send it: the frames of some thousand guests.
+const announceBuffer = 8 << 20
+
+// announceMACs sends frames from each guest's address, in the namespace of the calling
+// thread: the switches that they pass learn where the address is now. What does not get
+// out is not tried again here. The netdev may be a bond's member: what is sent on the
+// bond itself with a tag would be hashed as if it had none.
 func announceMACs(s plan.AnnounceMACs) {
 	netdev, err := net.InterfaceByName(s.Netdev)
 	if err != nil {
@@ -22,10 +27,33 @@ func announceMACs(s plan.AnnounceMACs) {
 		return
 	}
 	defer func() { _ = unix.Close(fd) }()
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, announceBuffer) // some of it gets out without
 	to := &unix.SockaddrLinklayer{Ifindex: netdev.Index}
-	for _, mac := range s.MACs {
-		_ = unix.Sendto(fd, rarp(mac), unix.MSG_DONTWAIT, to)
+	send := func(frame []byte) { _ = unix.Sendto(fd, frame, unix.MSG_DONTWAIT, to) }
+	for _, g := range s.Guests { // first of all where everybody is
+		for _, vlan := range g.VLANs {
+			send(tagged(rarp(g.MAC), vlan))
+		}
 	}
+	for _, g := range s.Guests {
+		for _, a := range g.Addresses {
+			frame := gratuitousARP(g.MAC, a)
+			if a.Is6() {
+				frame = unsolicitedNA(g.MAC, a)
+			}
+			send(tagged(frame, g.VLANs[0]))
+		}
+	}
+}
+
+// tagged puts a frame into a VLAN; 0 leaves it alone.
+func tagged(frame []byte, vlan int) []byte {
+	const addresses = 2 * len(vswitch.MAC{})
+	if vlan == 0 {
+		return frame
+	}
+	tag := binary.BigEndian.AppendUint16([]byte{0x81, 0x00}, uint16(vlan))
+	return append(append(append([]byte(nil), frame[:addresses]...), tag...), frame[addresses:]...)
 }
 
 // rarp is the question of RFC 903 for one's own address, as QEMU asks it after a

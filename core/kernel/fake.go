@@ -27,6 +27,7 @@ type Fake struct {
 	onward plan.Families // IP forwarding
 	around Host          // what Host finds
 	lacp   vswitch.MAC   // the partner of every group
+	heard  map[heard]string
 	fault  fakeFault
 	log    []string
 

@@ -64,6 +64,7 @@ func (f *Fake) carryOutForTeam(step plan.Step) error {
 		}
 		return nil
 	case plan.AnnounceMACs:
+		f.announceMACs(s)
 		return nil
 	}
 	return f.carryOutAtEndpoint(step)
@@ -222,6 +223,36 @@ func (f *Fake) SetCarrier(name string, on bool) {
 	}
 }
 
+// heard is an address in a VLAN, as the network outside has heard of it.
+type heard struct {
+	mac  vswitch.MAC
+	vlan int
+}
+
+// announceMACs goes nowhere without a link, as frames do.
+func (f *Fake) announceMACs(s plan.AnnounceMACs) {
+	link := f.host.links[s.Netdev]
+	if link == nil || !link.Up || !link.hasCarrier() {
+		return
+	}
+	if f.heard == nil {
+		f.heard = make(map[heard]string)
+	}
+	for _, g := range s.Guests {
+		for _, vlan := range g.VLANs {
+			f.heard[heard{g.MAC, vlan}] = s.Netdev
+		}
+	}
+}
+
+// Heard returns the netdev by which the network outside was last told of an address in
+// a VLAN (0: without a tag), or "".
+func (f *Fake) Heard(mac vswitch.MAC, vlan int) string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.heard[heard{mac, vlan}]
+}
+
 // SetLACPPartner gives the physical switch another system address; zero is one that does
 // not speak LACP.
 func (f *Fake) SetLACPPartner(mac vswitch.MAC) {
@@ -248,8 +279,8 @@ func (f *Fake) Team(ctx context.Context, name string) (TeamState, error) {
 	if bond.bond.options.Mode == "802.3ad" && bond.hasCarrier() {
 		t.Partner = f.lacp
 	}
-	for _, m := range bond.ports() {
-		s := MemberState{Name: m.Name, MAC: m.member.mac, Link: m.hasCarrier(), Failures: m.member.failures, Speed: m.Speed}
+	for _, m := range bond.membersInOrder() {
+		s := MemberState{Name: m.Name, MAC: m.member.mac, Up: m.Up, Link: m.hasCarrier(), Failures: m.member.failures, Speed: m.Speed}
 		s.InUse = s.Link && (bond.bond.options.Mode != "active-backup" || bond.bond.active == m)
 		t.Members = append(t.Members, s)
 	}

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"hash/fnv"
@@ -14,6 +15,7 @@ import (
 // fakeNotice is what can be told of a netdev; what differs is told.
 type fakeNotice struct {
 	link, fdb, addresses, routes string
+	team                         string // that it is a member of
 	ours                         bool
 }
 
@@ -89,7 +91,8 @@ func (l *fakeLink) notice() fakeNotice {
 		ours: strings.HasPrefix(l.Alias, vswitch.AliasPrefix) || l.group&vswitch.GroupMask == vswitch.GroupMark,
 	}
 	if l.isMember() {
-		n.link += fmt.Sprint(l.hasCarrier())
+		n.link += fmt.Sprint(l.hasCarrier(), l.master.bond.active == l)
+		n.team = l.master.Name
 	}
 	if l.master != nil {
 		var macs []string
@@ -119,7 +122,7 @@ func (f *Fake) tellSince(before fakeScene) {
 	after := f.scene()
 	for _, name := range slices.Sorted(maps.Keys(before.netdevs)) {
 		if _, there := after.netdevs[name]; !there {
-			f.tellAll(Event{Change: NetdevGone, Netdev: name, Ours: before.netdevs[name].ours})
+			f.tellAll(Event{Change: NetdevGone, Netdev: name, Ours: before.netdevs[name].ours, Team: before.netdevs[name].team})
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(after.netdevs)) {
@@ -134,7 +137,7 @@ func (f *Fake) tellSince(before fakeScene) {
 			}
 		}
 		if was.link != now.link {
-			f.tellAll(Event{Change: NetdevChanged, Netdev: name, Ours: ours, Print: fakePrint(now.link)})
+			f.tellAll(Event{Change: NetdevChanged, Netdev: name, Ours: ours, Print: fakePrint(now.link), Team: cmp.Or(now.team, was.team)})
 		}
 	}
 	if before.rules != after.rules {

@@ -33,8 +33,8 @@ type Kernel interface {
 	// added to another, or an error of kind vswitch.NotFound.
 	Addressing(ctx context.Context, netdev string) (plan.Addressing, error)
 
-	// Team returns how a team's netdev and its members are now, the members by name, or
-	// an error of kind vswitch.NotFound.
+	// Team returns how a team's netdev and its members are now, the members in the order
+	// in which they joined, or an error of kind vswitch.NotFound.
 	Team(ctx context.Context, name string) (TeamState, error)
 
 	// Capabilities finds out what this kernel can do, by trying it in a network
@@ -93,6 +93,7 @@ type TeamState struct {
 type MemberState struct {
 	Name     string      `json:"name"`
 	MAC      vswitch.MAC `json:"mac"`   // its own, which it does not use as a member
+	Up       bool        `json:"up"`    // nobody has taken it down
 	Link     bool        `json:"link"`  // as the team's monitor sees it
 	InUse    bool        `json:"inUse"` // it carries traffic
 	Failures int         `json:"failures"`

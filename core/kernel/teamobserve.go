@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"os"
 	"slices"
+	"strings"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -175,6 +177,7 @@ func (l *Linux) Team(ctx context.Context, name string) (TeamState, error) {
 			return err
 		}
 		members, err := c.membersCounted(bond.index)
+		inOrder(name, members)
 		t = teamState(bond, members)
 		return err
 	})
@@ -225,7 +228,7 @@ func teamState(bond link, members []counted) TeamState {
 	t := TeamState{Up: bond.up, Partner: bond.bond.partner}
 	for _, m := range members {
 		s := MemberState{
-			Name: m.name, MAC: m.member.own, Link: m.carrier && !m.member.down, Failures: int(m.member.failures),
+			Name: m.name, MAC: m.member.own, Up: m.up, Link: m.carrier && !m.member.down, Failures: int(m.member.failures),
 			Speed: speedOf(m.name, m.index), Counters: m.Counters,
 		}
 		switch bond.bond.options.Mode {
@@ -241,6 +244,21 @@ func teamState(bond link, members []counted) TeamState {
 		}
 		t.Members = append(t.Members, s)
 	}
-	slices.SortFunc(t.Members, func(a, b MemberState) int { return cmp.Compare(a.Name, b.Name) })
 	return t
+}
+
+// inOrder sorts members by when they joined, which netlink does not tell: bonding's own
+// file lists them so.
+func inOrder(bond string, members []counted) {
+	file, err := os.ReadFile("/proc/thread-self/net/bonding/" + bond)
+	if err != nil {
+		return // by number, then
+	}
+	turn := make(map[string]int)
+	for line := range strings.Lines(string(file)) {
+		if name, is := strings.CutPrefix(line, "Slave Interface: "); is {
+			turn[strings.TrimSpace(name)] = len(turn)
+		}
+	}
+	slices.SortStableFunc(members, func(a, b counted) int { return cmp.Compare(turn[a.name], turn[b.name]) })
 }

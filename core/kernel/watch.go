@@ -14,6 +14,8 @@ type Event struct {
 	// Print is the same for two changes of a netdev after which it is the same in
 	// all that a plan compares; 0 where the message does not tell.
 	Print uint64
+	// Team is the bond that the netdev is, or was, a member of.
+	Team string
 	// MAC is the address of a forwarding entry.
 	MAC vswitch.MAC
 }

@@ -160,6 +160,7 @@ type watcher struct {
 type watched struct {
 	name string
 	ours bool
+	team int // the bond that it is a member of, by number
 }
 
 // learn lists the netdevs that are there.
@@ -167,9 +168,17 @@ func (w *watcher) learn() error {
 	links, err := dumpLinks()
 	clear(w.netdevs)
 	for _, l := range links {
-		w.netdevs[l.index] = watched{name: l.name, ours: l.ours()}
+		w.netdevs[l.index] = l.watched()
 	}
 	return err
+}
+
+func (l link) watched() watched {
+	n := watched{name: l.name, ours: l.ours()}
+	if l.member.member {
+		n.team = l.master
+	}
+	return n
 }
 
 // ours reports a mark of ours.
@@ -206,7 +215,7 @@ func (w *watcher) take(messages []syscall.NetlinkMessage) {
 // of tells of something that belongs to a netdev.
 func (w *watcher) of(change Change, index int) {
 	if n, ok := w.netdevs[index]; ok {
-		w.tell(Event{Change: change, Netdev: n.name, Ours: n.ours})
+		w.tell(Event{Change: change, Netdev: n.name, Ours: n.ours, Team: w.netdevs[n.team].name})
 	}
 }
 
@@ -222,12 +231,16 @@ func (w *watcher) changed(data []byte) {
 		w.of(NetdevChanged, l.index)
 		return
 	}
-	now := watched{name: l.name, ours: l.ours()}
+	now := l.watched()
 	if known && was.name != now.name {
 		w.tell(Event{Change: NetdevGone, Netdev: was.name, Ours: was.ours})
 	}
 	w.netdevs[l.index] = now
-	w.tell(Event{Change: NetdevChanged, Netdev: l.name, Ours: was.ours || now.ours, Print: w.print(l)})
+	e := Event{Change: NetdevChanged, Netdev: l.name, Ours: was.ours || now.ours, Print: w.print(l)}
+	if team := cmp.Or(now.team, was.team); team != 0 {
+		e.Team = w.netdevs[team].name
+	}
+	w.tell(e)
 }
 
 func (w *watcher) gone(data []byte) {

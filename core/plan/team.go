@@ -85,11 +85,12 @@ type (
 		Bond   string
 		Member Member
 	}
-	// AnnounceMACs tells the network behind a netdev that addresses are reached by it
-	// (RARP). It never fails.
+	// AnnounceMACs tells the network behind a netdev that guests are reached by it: of
+	// each MAC address in each of its VLANs (RARP), and of each address by ARP or by a
+	// neighbour advertisement. It never fails.
 	AnnounceMACs struct {
 		Netdev string
-		MACs   []vswitch.MAC
+		Guests []Guest
 	}
 )
 
@@ -171,7 +172,7 @@ func (s RemoveMember) String() string {
 }
 
 func (s AnnounceMACs) String() string {
-	return fmt.Sprintf("rarp -i %s of %d addresses", s.Netdev, len(s.MACs))
+	return fmt.Sprintf("rarp -i %s of %d guests", s.Netdev, len(s.Guests))
 }
 
 func prioWords(m Member) string {
