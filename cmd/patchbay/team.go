@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -116,10 +118,18 @@ func teamSheet(s engine.TeamStatus) *sheet {
 		}
 		t.add("LACP partner", partner)
 	}
+	if f := s.LastFailover; f != nil {
+		t.add("Last failover", fmt.Sprintf("%s from %s to %s: %s; %d guests announced", f.Time.Format(time.RFC3339),
+			orNone(f.From), orNone(f.To), f.Why, f.Announced))
+	}
 	if s.Notes != "" {
 		t.add("Notes", s.Notes)
 	}
 	return &t
+}
+
+func orNone(members []string) string {
+	return cmp.Or(strings.Join(members, ", "), "none")
 }
 
 func upDown(up bool) string {

@@ -63,6 +63,9 @@ type examination struct {
 	netdevs []kernel.Netdev
 	records []store.SwitchRecord
 	ports   map[string]int // guests by switch
+	teams   []store.TeamRecord
+	// resident tells that this is patchbayd.
+	resident bool
 }
 
 func (e *Engine) examine(ctx context.Context) (x examination, err error) {
@@ -75,9 +78,13 @@ func (e *Engine) examine(ctx context.Context) (x examination, err error) {
 	if x.netdevs, err = e.kernel.Netdevs(ctx); err != nil {
 		return x, err
 	}
+	x.resident = e.resident.Load() != nil
 	x.ports = make(map[string]int)
 	err = e.store.View(func(tx *store.Tx) (err error) {
 		if x.records, err = tx.Switches(); err != nil {
+			return err
+		}
+		if x.teams, err = tx.Teams(); err != nil {
 			return err
 		}
 		for _, r := range x.records {
@@ -97,7 +104,7 @@ func (x examination) findings() []Finding {
 		x.kernelVersion, x.capabilities, x.ipv6,
 		x.forwardedFrames, x.forwardedPackets, x.legacyTables, x.firewalld,
 		x.forwarding, x.routerAdvertisements, x.reversePath,
-		x.managers, x.neighbours, x.backlog, x.connections,
+		x.bonding, x.announcements, x.managers, x.neighbours, x.backlog, x.connections,
 	} {
 		all = append(all, check()...)
 	}

@@ -202,6 +202,12 @@ func (x examination) managers() (all []Finding) {
 	for _, r := range x.records {
 		uplinks[r.Uplink] = r.Name
 	}
+	members := make(map[string]string)
+	for _, t := range x.teams {
+		for _, m := range append([]string{t.Name}, t.Members...) {
+			members[m] = t.Name
+		}
+	}
 	for _, n := range x.netdevs {
 		manager, managed := x.host.Managers[n.Name]
 		if !managed {
@@ -212,6 +218,9 @@ func (x examination) managers() (all []Finding) {
 		case sw != "":
 			f.What = fmt.Sprintf("%s manages %s, the uplink of switch %s", manager, n.Name, sw)
 			f.Why = "it may take the NIC out of the switch, or give it addresses"
+		case members[n.Name] != "":
+			f.What = fmt.Sprintf("%s manages %s, of team %s", manager, n.Name, members[n.Name])
+			f.Why = "it may take the NIC out of the team, or take it down"
 		case strings.HasPrefix(n.Alias, vswitch.AliasPrefix):
 			f.What = fmt.Sprintf("%s manages %s, a netdev of Patchbay's", manager, n.Name)
 			f.Why = "it may give it addresses, which open the switch to the host, or take it down"

@@ -20,6 +20,9 @@ type ledger struct {
 	repairs  []Repair // the newest last
 	trouble  map[string]*trouble
 	contests map[string]contest
+	// failovers are each team's last one.
+	failovers map[string]Failover
+	herald    *herald
 }
 
 // trouble is an object that is not as it should be and could not be repaired.
@@ -50,7 +53,7 @@ const (
 )
 
 func newLedger(now func() time.Time) *ledger {
-	return &ledger{now: now, since: now(), trouble: make(map[string]*trouble), contests: make(map[string]contest)}
+	return &ledger{now: now, since: now(), trouble: make(map[string]*trouble), contests: make(map[string]contest), failovers: make(map[string]Failover)}
 }
 
 // status is what is told of a resident engine; nil for one that is not.
@@ -188,4 +191,30 @@ func (l *ledger) forgetPort(id string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	maps.DeleteFunc(l.trouble, func(object string, _ *trouble) bool { return strings.HasPrefix(object, "port "+id+" ") })
+}
+
+func (l *ledger) failedOver(team string, f Failover) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.failovers[team] = f
+}
+
+// failover is a team's last one, or nil; always nil of an engine that is not resident.
+func (l *ledger) failover(team string) *Failover {
+	if l == nil {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if f, any := l.failovers[team]; any {
+		return &f
+	}
+	return nil
+}
+
+// uplinkMoved tells the herald, if there is one.
+func (l *ledger) uplinkMoved(switchName string) {
+	if l != nil {
+		l.herald.uplinkMoved(switchName)
+	}
 }

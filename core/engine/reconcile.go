@@ -27,8 +27,12 @@ func (e *Engine) Keep(ctx context.Context, log *slog.Logger, ready func()) error
 		Engine: e, log: log, ledger: newLedger(e.now), wake: make(chan struct{}, 1),
 		settled: make(map[string]uint64), met: make(map[string]acquaintance), macs: make(map[vswitch.MAC]string),
 	}
+	r.herald = newHerald(e, log, r.ledger)
+	r.ledger.herald = r.herald
 	e.resident.Store(r.ledger)
 	ctx, cancel := context.WithCancel(ctx)
+	var heralding sync.WaitGroup
+	defer heralding.Wait()
 	defer cancel()
 	watching := make(chan struct{})
 	ended := make(chan error, 1)
@@ -38,6 +42,8 @@ func (e *Engine) Keep(ctx context.Context, log *slog.Logger, ready func()) error
 	case err := <-ended:
 		return fault("watch", "", err)
 	}
+	r.herald.lookAll(ctx)
+	heralding.Go(func() { r.herald.run(ctx) })
 	r.everything(ctx)
 	ready()
 	return fault("watch", "", r.loop(ctx, ended))
@@ -49,6 +55,7 @@ type reconciler struct {
 	log    *slog.Logger
 	ledger *ledger
 	wake   chan struct{}
+	herald *herald
 
 	mu      sync.Mutex // of all below, which note changes
 	pending pending
@@ -80,6 +87,7 @@ const settling = 100 * time.Millisecond
 
 // note takes an event. It is called by the kernel's watch and must be quick.
 func (r *reconciler) note(e kernel.Event) {
+	r.herald.note(e)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch e.Change {

@@ -63,6 +63,9 @@ func (e *Engine) judgeTeams(ctx context.Context, s *Status) (err error) {
 				Hint: fmt.Sprintf("run `patchbay team show %s`; check cables and the physical switch", t.Name),
 			})
 		}
+		if s.Daemon == nil && t.Switch != "" && !t.Mode.Grouped() {
+			s.Problems = append(s.Problems, unannounced(t))
+		}
 		if !s.Capabilities.Bonding {
 			s.Problems = append(s.Problems, problem(fault("", object, missing("teams of NICs", "CONFIG_BONDING", "boot a kernel that has it"))))
 		}

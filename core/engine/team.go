@@ -20,6 +20,9 @@ type TeamStatus struct {
 	Switch string `json:"switch,omitempty"`
 	// State is how the team is in the kernel; nil while it is not there.
 	State *kernel.TeamState `json:"state,omitempty"`
+	// LastFailover is the last change of the members that carry traffic since patchbayd
+	// runs.
+	LastFailover *Failover `json:"lastFailover,omitempty"`
 	// Degraded says in words what keeps the team from being whole.
 	Degraded []string `json:"degraded,omitempty"`
 	// Warnings are what the user should know of what the verb has done.
@@ -379,7 +382,7 @@ func (e *Engine) Teams(ctx context.Context) ([]TeamStatus, error) {
 }
 
 func (e *Engine) teamStatus(ctx context.Context, r store.TeamRecord) (TeamStatus, error) {
-	s := TeamStatus{Team: r.Team, MAC: r.MAC}
+	s := TeamStatus{Team: r.Team, MAC: r.MAC, LastFailover: e.resident.Load().failover(r.Name)}
 	var err error
 	if s.Switch, err = e.switchOn(r.Name); err != nil {
 		return s, err

@@ -44,6 +44,9 @@ func (l *lab) wantSound() {
 		l.t.Fatal(err)
 	}
 	for _, p := range s.Problems {
+		if strings.Contains(p.Message, "patchbayd does not run") {
+			continue // it does not
+		}
 		l.t.Errorf("status: %s: %s", p.Kind, p.Message)
 	}
 }

@@ -66,6 +66,7 @@ func (e *Engine) carryOut(ctx context.Context, t *transaction) error {
 		err = e.conclude(t)
 	}
 	if err == nil {
+		e.announceChanged(ctx, t)
 		return nil
 	}
 	return undone(err, e.revert(context.WithoutCancel(ctx), t))

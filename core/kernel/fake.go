@@ -184,6 +184,10 @@ func (f *Fake) apply(ctx context.Context, step plan.Step) error {
 	if err := f.answers(ctx); err != nil {
 		return err
 	}
+	if s, is := step.(plan.AnnounceMACs); is { // which never fails
+		f.announceMACs(s)
+		return nil
+	}
 	if err := f.fault.strike(); err != nil {
 		return err
 	}

@@ -63,9 +63,6 @@ func (f *Fake) carryOutForTeam(step plan.Step) error {
 			link.Up = link.Up || s.Member.Released.Up
 		}
 		return nil
-	case plan.AnnounceMACs:
-		f.announceMACs(s)
-		return nil
 	}
 	return f.carryOutAtEndpoint(step)
 }
