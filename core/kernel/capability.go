@@ -32,6 +32,7 @@ func probeCapabilities(ctx context.Context) (Capabilities, error) {
 		found.Bonding = c.bonds()
 		found.BridgeRules = tryTable(bridgeTable()) == nil
 		found.NAT = tryTable(natTable()) == nil
+		found.MemberRules = tryTable(spreadTable(probeSpread())) == nil
 		return nil
 	})
 	if err != nil {
@@ -143,6 +144,19 @@ func requireRules(tables []ruleTable) error {
 	})
 }
 
+// probeSpread is on netdevs that probeBridge has made.
+func probeSpread() plan.Spread { return plan.Spread{Team: "port", Members: []string{"peer"}} }
+
+// requireSpread fails with vswitch.CapabilityMissing if this kernel cannot hold the table
+// of an active/active team.
+func requireSpread() error {
+	caps, err := probeCapabilities(context.Background())
+	if err == nil && !caps.MemberRules {
+		err = missingRules("CONFIG_NF_TABLES_NETDEV, CONFIG_NFT_FWD_NETDEV or CONFIG_NETFILTER_EGRESS", unix.EOPNOTSUPP)
+	}
+	return err
+}
+
 // probeTable is a table with one chain, and in it at most one rule.
 func probeTable(family uint8, kind string, rule ...expression) ruleTable {
 	rules := func() [][]expression {
@@ -153,7 +167,7 @@ func probeTable(family uint8, kind string, rule ...expression) ruleTable {
 	}
 	return ruleTable{
 		name: "probe", family: family,
-		chains: []ruleChain{{"probe", kind, unix.NF_INET_POST_ROUTING, srcNAT, rules}},
+		chains: []ruleChain{{name: "probe", kind: kind, hook: unix.NF_INET_POST_ROUTING, priority: srcNAT, rules: rules}},
 	}
 }
 

@@ -51,6 +51,11 @@ func (o *observer) observe(scope plan.State, seen *plan.State) error {
 			return err
 		}
 	}
+	for _, want := range scope.Spreads {
+		if err := o.spread(want, seen); err != nil {
+			return err
+		}
+	}
 	if !scope.Rules.Empty() {
 		rules, err := observeRules(scope.Rules)
 		if err != nil {

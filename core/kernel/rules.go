@@ -22,13 +22,21 @@ func observeRules(scope plan.Rules) (plan.Rules, error) {
 	if err := validateRules(scope); err != nil {
 		return plan.Rules{}, err
 	}
-	var seen plan.Rules
-	err := withRuleset(func(c *rtnl) error {
+	own, err := observeOwn(scope.Own)
+	if err != nil {
+		return plan.Rules{}, err
+	}
+	seen := plan.Rules{Own: own}
+	if scope.Own = nil; scope.Empty() {
+		return seen, nil
+	}
+	err = withRuleset(func(c *rtnl) error {
 		state, err := readRuleset(c, tablesFor(scope), setsOf(scope), scope.Base)
 		if err != nil {
 			return err
 		}
 		seen = decodeRules(scope, state.elements)
+		seen.Own = own
 		seen.Base = scope.Base && state.whole()
 		seen.NoNAT = seen.Base && scope.NoNAT
 		return nil
@@ -40,6 +48,11 @@ func observeRules(scope plan.Rules) (plan.Rules, error) {
 // calling thread. Adding what is there and removing what is not succeeds.
 func applyRules(step plan.SetRules) error {
 	if err := errors.Join(validateRules(step.Add), validateRules(step.Remove)); err != nil {
+		return err
+	}
+	add, remove := step.Add.Own, step.Remove.Own
+	step.Add.Own, step.Remove.Own = nil, nil
+	if err := applyOwn(add, remove); err != nil || step.Add.Empty() && step.Remove.Empty() {
 		return err
 	}
 	return withRuleset(func(c *rtnl) error {

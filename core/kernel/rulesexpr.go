@@ -31,6 +31,7 @@ const (
 	exprImmediate = "immediate"
 	exprMasq      = "masq"
 	exprNotrack   = "notrack"
+	exprForward   = "fwd"
 )
 
 // Verdicts (linux/netfilter.h).
@@ -133,6 +134,14 @@ func lookupWith(set string, more ...attribute) expression {
 		nameAttr(unix.NFTA_LOOKUP_SET, set),
 		numberAttr(unix.NFTA_LOOKUP_SREG, unix.NFT_REG_1),
 	}, more...)}
+}
+
+// immediate loads a constant.
+func immediate(v []byte) expression {
+	return expression{exprImmediate, []attribute{
+		numberAttr(unix.NFTA_IMMEDIATE_DREG, unix.NFT_REG_1),
+		dataAttr(unix.NFTA_IMMEDIATE_DATA, v),
+	}}
 }
 
 func verdictOf(code uint32) expression {

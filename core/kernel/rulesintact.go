@@ -9,7 +9,7 @@ func sameChain(want ruleChain, answer []byte) bool {
 		switch {
 		case kind == unix.NFTA_CHAIN_TYPE && text(v) == want.kind,
 			kind == unix.NFTA_CHAIN_POLICY && bigEndian(v) == verdictAccept,
-			kind == unix.NFTA_CHAIN_HOOK && sameAttributes(want.attachment(), v):
+			kind == unix.NFTA_CHAIN_HOOK && sameAttributes(want.attached(), v):
 			matches++
 		}
 	}
@@ -18,10 +18,24 @@ func sameChain(want ruleChain, answer []byte) bool {
 
 // attachment tells where a chain is attached.
 func (c ruleChain) attachment() []attribute {
-	return []attribute{
+	list := []attribute{
 		numberAttr(unix.NFTA_HOOK_HOOKNUM, c.hook),
 		numberAttr(unix.NFTA_HOOK_PRIORITY, uint32(c.priority)),
 	}
+	if c.device != "" {
+		list = append(list, nameAttr(unix.NFTA_HOOK_DEV, c.device))
+	}
+	return list
+}
+
+// attached is attachment as the kernel tells it: a netdev alone, and in a list of one.
+func (c ruleChain) attached() []attribute {
+	list := c.attachment()
+	if c.device != "" {
+		const devices, deviceName = 4, 1 // NFTA_HOOK_DEVS, NFTA_DEVICE_NAME
+		list = append(list, listAttr(devices, nameAttr(deviceName, c.device)))
+	}
+	return list
 }
 
 // rulesIntact compares all rules of a table, in their order, chain by chain.

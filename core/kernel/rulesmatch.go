@@ -17,6 +17,7 @@ func rule(parts ...[]expression) []expression { return slices.Concat(parts...) }
 
 // ICMPv6 types (RFC 2710, 3810, 4861).
 const (
+	listenerQuery        = 130
 	listenerReport       = 131
 	listenerDone         = 132
 	routerSolicitation   = 133

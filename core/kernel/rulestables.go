@@ -28,6 +28,7 @@ type ruleChain struct {
 	name, kind string
 	hook       uint32
 	priority   int32
+	device     string // of a chain in family netdev
 	rules      func() [][]expression
 }
 
@@ -79,10 +80,10 @@ func bridgeTable() ruleTable {
 			{name: setReports, key: icmp6Type, constant: reportTypes()},
 		},
 		chains: []ruleChain{
-			{"prerouting", chainFilter, unix.NF_INET_PRE_ROUTING, bridgeDstNAT, preroutingRules},
-			{"forward", chainFilter, unix.NF_INET_FORWARD, bridgeFilter, forwardRules},
-			{"input", chainFilter, unix.NF_INET_LOCAL_IN, bridgeFirst, inputRules},
-			{"output", chainFilter, unix.NF_INET_LOCAL_OUT, bridgeFirst, outputRules},
+			{name: "prerouting", kind: chainFilter, hook: unix.NF_INET_PRE_ROUTING, priority: bridgeDstNAT, rules: preroutingRules},
+			{name: "forward", kind: chainFilter, hook: unix.NF_INET_FORWARD, priority: bridgeFilter, rules: forwardRules},
+			{name: "input", kind: chainFilter, hook: unix.NF_INET_LOCAL_IN, priority: bridgeFirst, rules: inputRules},
+			{name: "output", kind: chainFilter, hook: unix.NF_INET_LOCAL_OUT, priority: bridgeFirst, rules: outputRules},
 		},
 	}
 }
@@ -158,7 +159,7 @@ func natTable() ruleTable {
 	return ruleTable{
 		name: tableName, family: unix.NFPROTO_INET,
 		sets:   []ruleSet{{name: setMasquerade4, key: ifName}, {name: setMasquerade6, key: ifName}},
-		chains: []ruleChain{{"postrouting", chainNAT, unix.NF_INET_POST_ROUTING, srcNAT, postroutingRules}},
+		chains: []ruleChain{{name: "postrouting", kind: chainNAT, hook: unix.NF_INET_POST_ROUTING, priority: srcNAT, rules: postroutingRules}},
 	}
 }
 

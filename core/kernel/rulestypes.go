@@ -16,9 +16,11 @@ const (
 	devGroup  dataType = 35
 	ifName    dataType = 41
 	port16    dataType = 13 // inet_service: a number of two bytes, as a VLAN's is
+	ifIndex   dataType = 20
 
 	ifNameEtherAddr = ifName<<concatenated | etherAddr
 	ifNameVLAN      = ifName<<concatenated | port16
+	etherAddrVLAN   = etherAddr<<concatenated | port16
 	concatenated    = 6 // bits of each part
 )
 
@@ -33,12 +35,14 @@ func (t dataType) size() int {
 		return etherLen
 	case icmp6Type:
 		return 1
-	case devGroup:
+	case devGroup, ifIndex:
 		return 4
 	case ifName:
 		return nameLen
 	case ifNameVLAN:
 		return nameLen + paddedVLAN
+	case etherAddrVLAN:
+		return paddedMAC + paddedVLAN
 	case ifNameEtherAddr:
 		return nameLen + paddedMAC
 	}
@@ -85,7 +89,12 @@ func (s ruleSet) byteOrder() []byte {
 	case s.constant == nil:
 		return nil
 	}
-	return binary.NativeEndian.AppendUint32([]byte{kind, 4}, order)
+	note := binary.NativeEndian.AppendUint32([]byte{kind, 4}, order)
+	if s.value == ifIndex {
+		const ofValues = 1 // NFTNL_UDATA_SET_DATABYTEORDER
+		note = binary.NativeEndian.AppendUint32(append(note, ofValues, 4), host)
+	}
+	return note
 }
 
 // element is a key of a set, with a value if the set is a map.

@@ -66,7 +66,7 @@ func (a *applier) teamStep(i int, s plan.Step) error {
 	case plan.AnnounceMACs:
 		return a.outside(func() error { announceMACs(s); return nil })
 	}
-	return a.endpointStep(i, s)
+	return a.spreadStep(i, s)
 }
 
 func downHeader() nl.IfInfomsg {

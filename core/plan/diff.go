@@ -42,6 +42,8 @@ func Diff(desired, observed State) []Step {
 	d.awaitTrunks()
 	d.comings(coming)
 	d.lateMembers()
+	d.spreads()
+	d.spreadsGone()
 	d.bondsGone()
 	for _, name := range sorted(observed.Bridges) {
 		if _, keep := desired.Bridges[name]; !keep {
@@ -72,10 +74,13 @@ type differ struct {
 func (d *differ) add(s Step) { d.steps = append(d.steps, s) }
 
 // rulesFirst adds rules before the ports they bind exist, so that no frame of a
-// new port passes unguarded.
+// new port passes unguarded. Own addresses of ports that go do so at once.
 func (d *differ) rulesFirst(want, have Rules) {
-	if add := want.minus(have); !add.Empty() {
-		d.add(SetRules{Add: add, Remove: have.replacedBy(add)})
+	add := want.minus(have)
+	remove := have.replacedBy(add)
+	add.Own, remove.Own = d.ownChanges(want.Own, have.Own)
+	if !add.Empty() || !remove.Empty() {
+		d.add(SetRules{Add: add, Remove: remove})
 	}
 }
 

@@ -60,6 +60,9 @@ func (r Rules) elements(verb string) []string {
 	for _, at := range sortedInlets(r.Closed) {
 		lines = append(lines, fmt.Sprintf("%s element bridge patchbay closed { %s . %d }", verb, at.Netdev, at.VLAN))
 	}
+	for _, own := range sortedOwn(r.Own) {
+		lines = append(lines, fmt.Sprintf("%s element netdev %s", verb, own.words()))
+	}
 	return lines
 }
 

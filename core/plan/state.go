@@ -14,7 +14,8 @@ type State struct {
 	Bonds   map[string]Bond
 	Ports   map[string]Port // by netdev name
 	Rules   Rules
-	Forward Families // IP forwarding of the host, never switched off by us
+	Spreads map[string]Spread // by team
+	Forward Families          // IP forwarding of the host, never switched off by us
 	// Hosts is what the host has on its netdevs, by their names, as far as we move it. A
 	// netdev that is to have nothing of it is in here with nothing.
 	Hosts map[string]Addressing
@@ -135,6 +136,9 @@ type Rules struct {
 	// Closed holds uplinks with the VLANs that no frame may name there: those of untagged
 	// traffic, which a tag from outside would lead into.
 	Closed map[Inlet]bool
+	// Own holds what does not come in by a team a second time. In a scope one without an
+	// address stands for all of its team.
+	Own map[Own]bool
 }
 
 // Inlet is a VLAN on a netdev.
@@ -145,13 +149,14 @@ type Inlet struct {
 
 // Empty reports whether the state names nothing at all.
 func (s State) Empty() bool {
-	return len(s.Bridges) == 0 && len(s.Bonds) == 0 && len(s.Ports) == 0 && len(s.Hosts) == 0 && s.Rules.Empty() && s.Forward == Families{}
+	return len(s.Bridges) == 0 && len(s.Bonds) == 0 && len(s.Ports) == 0 && len(s.Hosts) == 0 &&
+		len(s.Spreads) == 0 && s.Rules.Empty() && s.Forward == Families{}
 }
 
 // Empty reports whether there is no rule.
 func (r Rules) Empty() bool {
 	return !r.Base && len(r.Masquerade) == 0 && len(r.Quiet) == 0 && len(r.Router) == 0 && len(r.Host) == 0 && len(r.Guard) == 0 &&
-		len(r.Apart) == 0 && len(r.ApartIn) == 0 && len(r.Closed) == 0
+		len(r.Apart) == 0 && len(r.ApartIn) == 0 && len(r.Closed) == 0 && len(r.Own) == 0
 }
 
 // Union names everything that a or b names; where both do, a's object stands,
@@ -163,6 +168,7 @@ func Union(a, b State) State {
 		Bonds:   mergeBonds(a.Bonds, b.Bonds),
 		Ports:   merge(a.Ports, b.Ports),
 		Hosts:   mergeHosts(a.Hosts, b.Hosts),
+		Spreads: merge(a.Spreads, b.Spreads),
 		Forward: Families{a.Forward.IPv4 || b.Forward.IPv4, a.Forward.IPv6 || b.Forward.IPv6},
 		Rules: Rules{
 			Base:       a.Rules.Base || b.Rules.Base,
@@ -175,6 +181,7 @@ func Union(a, b State) State {
 			Apart:      merge(a.Rules.Apart, b.Rules.Apart),
 			ApartIn:    merge(a.Rules.ApartIn, b.Rules.ApartIn),
 			Closed:     merge(a.Rules.Closed, b.Rules.Closed),
+			Own:        merge(a.Rules.Own, b.Rules.Own),
 		},
 	}
 	for name, p := range u.Ports {
