@@ -90,10 +90,10 @@ func portAlias(p vswitch.Port) string {
 	return vswitch.Alias("port", p.Switch, fmt.Sprintf("%s network=%s id=%s", p.Owner.Kind, p.Owner.Network, p.Owner.ID))
 }
 
-// portRules are the rules of one port: none, but where the kernel cannot lock it, and of
-// one that does not hear all others.
-func portRules(p vswitch.Port, caps kernel.Capabilities) plan.Rules {
-	var rules plan.Rules
+// portRules are the rules of one port: none, but where the kernel cannot lock it, of one
+// that does not hear all others, and of one whose frames come back to the uplink.
+func portRules(p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilities) plan.Rules {
+	rules := plan.Rules{Own: ownOf(p, r, caps)}
 	if !p.MACSpoofing && !caps.PortLocked {
 		rules.Guard = map[string]vswitch.MAC{p.Netdev: p.MAC}
 	}
@@ -108,7 +108,7 @@ func portRules(p vswitch.Port, caps kernel.Capabilities) plan.Rules {
 func attachedState(p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilities) plan.State {
 	return plan.Union(plan.State{
 		Ports: map[string]plan.Port{p.Netdev: portState(p, r, caps)},
-		Rules: portRules(p, caps),
+		Rules: portRules(p, r, caps),
 	}, entryState(p, r, caps))
 }
 
@@ -145,7 +145,7 @@ func hostRules(records []store.SwitchRecord, caps kernel.Capabilities) plan.Rule
 		}
 		if r.HostPort() {
 			rules.Host[r.HostMAC] = true
-			for netdev, mac := range portRules(hostPort(r), caps).Guard {
+			for netdev, mac := range portRules(hostPort(r), r, caps).Guard {
 				rules.Guard[netdev] = mac
 			}
 		}

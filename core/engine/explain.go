@@ -196,7 +196,15 @@ func explainPort(p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilities)
 			Why: fmt.Sprintf("The port is on segment %s. At the root its address is known to be behind the segment's trunk.", vswitch.SegmentName(r.Name, p.Segment)),
 		})
 	}
-	if c := commands(plan.State{Rules: portRules(p, caps)}); len(c) > 0 {
+	if own := ownOf(p, r, caps); len(own) > 0 {
+		x.Parts = append(x.Parts, Part{
+			What: "own address at team " + r.Uplink, Commands: commands(plan.State{Rules: plan.Rules{Own: own}}),
+			Why: "The physical switches send what the port sends for all back by the team's other members. By its address that is known, and dropped.",
+		})
+	}
+	rules := portRules(p, r, caps)
+	rules.Own = nil
+	if c := commands(plan.State{Rules: rules}); len(c) > 0 {
 		x.Parts = append(x.Parts, Part{What: "guard", Why: "This kernel cannot lock a port to its address; nftables drops what comes from another one.", Commands: c})
 	}
 	return x

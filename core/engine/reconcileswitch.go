@@ -139,6 +139,11 @@ func (r *reconciler) lookAtSwitch(ctx context.Context, name string) (d switchDri
 			return d, err
 		}
 	}
+	if len(d.steps) == 0 && d.record.Spread {
+		if d.steps, err = r.lostOwn(ctx, d.record, d.caps); err != nil {
+			return d, err
+		}
+	}
 	if !d.unmade {
 		d.words = driftWords(d.steps, observed)
 	}

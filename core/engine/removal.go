@@ -132,11 +132,11 @@ func (r *reservation) recall(tx *store.Tx, id string) error {
 		return err
 	}
 	r.port, r.known = p, true
-	// Of its switch only the name matters now.
+	// Of its switch no more matters now than where the port is known.
 	r.record.Name = p.Switch
 	realised, found, err := tx.Realised(p.Switch)
 	r.segments = realised.Segments
-	r.record.InternalVLAN = realised.InternalVLAN
+	r.record.InternalVLAN, r.record.Uplink, r.record.Spread = realised.InternalVLAN, realised.Uplink, realised.Spread
 	if r.caps = realisedCapabilities(realised); found || err != nil {
 		return err
 	}

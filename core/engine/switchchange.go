@@ -240,7 +240,7 @@ func rulesOf(tx *store.Tx, caps kernel.Capabilities, records []store.SwitchRecor
 	}
 	guests, err := tx.Ports()
 	for _, p := range guests {
-		of := portRules(p, caps)
+		of := portRules(p, store.SwitchRecord{}, caps) // own addresses are their switch's
 		maps.Copy(rules.Guard, of.Guard)
 		maps.Copy(rules.Apart, of.Apart)
 	}

@@ -209,7 +209,7 @@ func (e *Engine) newTeam(ctx context.Context, t vswitch.Team, other []vswitch.Te
 	if err := feasible(t); err != nil {
 		return r, nil, err
 	}
-	if err := e.canBond(ctx); err != nil {
+	if err := errors.Join(e.canBond(ctx), e.canSpread(ctx, t)); err != nil {
 		return r, nil, err
 	}
 	if err := e.teamNameFree(ctx, t.Name); err != nil {
@@ -263,12 +263,28 @@ func (e *Engine) changeTeam(ctx context.Context, c teamChange, warnings []string
 	if err != nil {
 		return TeamStatus{}, err
 	}
-	if err := e.foreseeing(c).carryOut(ctx, &transaction{caps: caps, teams: []teamChange{c}}); err != nil {
+	t := &transaction{caps: caps, teams: []teamChange{c}}
+	if err := e.takeAlong(t, *c.new); err != nil {
+		return TeamStatus{}, err
+	}
+	if err := e.foreseeing(c).carryOut(ctx, t); err != nil {
 		return TeamStatus{}, err
 	}
 	status, err := e.teamStatus(ctx, *c.new)
 	status.Warnings = warnings
 	return status, err
+}
+
+// takeAlong has the switch on a team change with it, if it has to do with how the team's
+// members share the traffic. The caller holds its lock.
+func (e *Engine) takeAlong(t *transaction, r store.TeamRecord) error {
+	s, err := e.standing(r.Name)
+	for _, on := range s.on {
+		if next := on; on.Spread || r.Mode == vswitch.TeamActiveActive {
+			t.changes = append(t.changes, change{old: &on, new: &next})
+		}
+	}
+	return err
 }
 
 // SetTeam changes a team in place. Members that come are there before any goes. Another
@@ -284,7 +300,7 @@ func (e *Engine) SetTeam(ctx context.Context, name string, c TeamChange) (TeamSt
 		if err := t.Validate(); err != nil {
 			return TeamStatus{}, err
 		}
-		if err := feasible(t); err != nil {
+		if err := errors.Join(feasible(t), e.canSpread(ctx, t)); err != nil {
 			return TeamStatus{}, err
 		}
 		if err := e.settleTeam(ctx, old); err != nil {

@@ -228,7 +228,7 @@ func (e *Engine) placeTeams(ctx context.Context, t *transaction, desired, had *p
 		desired.Ports = make(map[string]plan.Port)
 	}
 	freeMembers(netdevs, *desired, *had)
-	return nil
+	return e.placeSpread(ctx, t, teams, desired, had)
 }
 
 // freeMembers sees to NICs that were to be members and are not any more: a process that

@@ -204,6 +204,11 @@ func (t *transaction) put(tx *store.Tx, c change) (err error) {
 	if err := t.chooseVLAN(tx, c.new); err != nil {
 		return err
 	}
+	teams, err := t.outcomeTeams(tx)
+	if err != nil {
+		return err
+	}
+	c.new.Spread = spreads(teams, c.new.Uplink)
 	if err := leaseHostMAC(tx, c.new); err != nil {
 		return err
 	}
@@ -276,6 +281,9 @@ func (e *Engine) shift(ctx context.Context, t *transaction) error {
 		return err
 	}
 	if err := e.joinGuests(ctx, t); err != nil {
+		return err
+	}
+	if err := errors.Join(e.ownGuests(ctx, t), e.queryGuests(ctx, t, w.steps)); err != nil {
 		return err
 	}
 	return e.resizeGuests(ctx, t)

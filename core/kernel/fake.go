@@ -19,17 +19,18 @@ import (
 // takes its veth pairs along, an interface that goes down its routes), and
 // prints itself. It can fail or die at the n-th step.
 type Fake struct {
-	mu     sync.Mutex
-	host   *fakeNetns
-	netns  map[string]*fakeNetns // by path
-	caps   Capabilities
-	rules  plan.Rules
-	onward plan.Families // IP forwarding
-	around Host          // what Host finds
-	lacp   vswitch.MAC   // the partner of every group
-	heard  map[heard]string
-	fault  fakeFault
-	log    []string
+	mu      sync.Mutex
+	host    *fakeNetns
+	netns   map[string]*fakeNetns // by path
+	caps    Capabilities
+	rules   plan.Rules
+	onward  plan.Families // IP forwarding
+	around  Host          // what Host finds
+	lacp    vswitch.MAC   // the partner of every group
+	heard   map[heard]string
+	fault   fakeFault
+	log     []string
+	spreads map[string]*fakeSpread // by team
 
 	born     NetnsID // namespaces made so far
 	watches  int     // calls of Watch so far

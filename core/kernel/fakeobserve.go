@@ -24,6 +24,7 @@ func (f *Fake) observe(scope plan.State) plan.State {
 		Forward: plan.Families{IPv4: scope.Forward.IPv4 && f.onward.IPv4, IPv6: scope.Forward.IPv6 && f.onward.IPv6},
 	}
 	seen.Rules.NoNAT = seen.Rules.Base && scope.Rules.NoNAT
+	f.observeSpreads(scope, &seen)
 	for name, want := range scope.Bridges {
 		if link := f.host.links[name]; link != nil && link.Kind == "bridge" {
 			b := link.options

@@ -13,12 +13,16 @@ import (
 // goes whatever value it has by now, what is added takes the place of another
 // value.
 func (f *Fake) setRules(s plan.SetRules) error {
+	if err := f.mayHold(s.Add); err != nil {
+		return err
+	}
+	if err := f.setOwn(s.Add.Own, s.Remove.Own); err != nil {
+		return err
+	}
+	s.Add.Own, s.Remove.Own = nil, nil
 	if s.Remove.Base {
 		f.rules = plan.Rules{}
 		return nil
-	}
-	if err := f.mayHold(s.Add); err != nil {
-		return err
 	}
 	if len(s.Add.Masquerade) > 0 && f.withoutNAT(s.Add) {
 		return fmt.Errorf("nftables table inet patchbay is not there: %w", syscall.ENOENT)

@@ -37,6 +37,7 @@ func (f *Fake) String() string {
 		f.netns[path].draw(&b, "netns "+path)
 	}
 	f.drawRules(&b)
+	f.drawSpreads(&b)
 	if f.onward != (plan.Families{}) {
 		b.WriteString("sysctl\n")
 		line(&b, f.onward.IPv4, "net.ipv4.ip_forward = 1")

@@ -64,7 +64,7 @@ func (f *Fake) carryOutForTeam(step plan.Step) error {
 		}
 		return nil
 	}
-	return f.carryOutAtEndpoint(step)
+	return f.carryOutAtSpread(step)
 }
 
 func (l *fakeLink) isMember() bool { return l.master != nil && l.master.Kind == "bond" }
@@ -181,6 +181,7 @@ func (l *fakeLink) leaveBond() {
 
 // elect lets every bond look at its members' links, as its monitor does.
 func (f *Fake) elect() {
+	f.loseChains()
 	for _, bond := range f.host.links {
 		if bond.Kind != "bond" {
 			continue

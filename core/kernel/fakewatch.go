@@ -23,6 +23,7 @@ type fakeNotice struct {
 type fakeScene struct {
 	netdevs map[string]fakeNotice
 	rules   string
+	spreads map[string]string // by team
 }
 
 // Watch is Kernel's. Events come in the call that causes them.
@@ -82,6 +83,10 @@ func (f *Fake) scene() fakeScene {
 	var b strings.Builder
 	f.drawRules(&b)
 	s.rules = b.String()
+	s.spreads = make(map[string]string)
+	for team, spread := range f.spreads {
+		s.spreads[team] = fmt.Sprint(*spread)
+	}
 	return s
 }
 
@@ -142,6 +147,11 @@ func (f *Fake) tellSince(before fakeScene) {
 	}
 	if before.rules != after.rules {
 		f.tellAll(Event{Change: RulesChanged})
+	}
+	for team, was := range before.spreads {
+		if now, there := after.spreads[team]; !there || now != was {
+			f.tellAll(Event{Change: SpreadChanged, Netdev: team, Ours: true})
+		}
 	}
 }
 

@@ -31,6 +31,9 @@ const (
 	AddressChanged    Change = "address"
 	RouteChanged      Change = "route"
 	RulesChanged      Change = "rules" // elements or rules of our tables, or the tables
+	// SpreadChanged is of an active/active team's table: something was altered in it, or
+	// taken out of it. Netdev is the team.
+	SpreadChanged Change = "spread"
 	// Lost says that more happened than could be told: everything may have changed.
 	Lost Change = "lost"
 )

@@ -15,6 +15,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"github.com/patchbay-net/patchbay/core/plan"
 	"github.com/patchbay-net/patchbay/core/vswitch"
 )
 
@@ -301,9 +302,14 @@ func (w *watcher) rules(m syscall.NetlinkMessage) {
 		return
 	}
 	for kind, v := range nftAttributes(m.Data) {
-		if kind == tableAttribute && text(v) == tableName {
-			w.tell(Event{Change: RulesChanged})
-			return
+		if kind != tableAttribute {
+			continue
 		}
+		if text(v) == tableName {
+			w.tell(Event{Change: RulesChanged})
+		} else if team, ok := strings.CutPrefix(text(v), plan.SpreadTable("")); ok && m.Header.Type&0xff != unix.NFT_MSG_NEWSETELEM {
+			w.tell(Event{Change: SpreadChanged, Netdev: team, Ours: true}) // what is added is a port's, and comes by the hundred
+		}
+		return
 	}
 }

@@ -76,6 +76,7 @@ func (r *Realised) encode() []byte {
 	p.vlanSet(r.Carried)
 	p.vlanSet(r.Apart)
 	p.integer(r.InternalVLAN)
+	p.flag(r.Spread)
 	return p
 }
 
@@ -100,6 +101,7 @@ func (r *Realised) decode(body []byte) error {
 	r.Segments = u.integer()
 	r.FiltersVLANs, r.Carried, r.Apart = u.flag(), u.vlanSet(), u.vlanSet()
 	r.InternalVLAN = u.integer()
+	r.Spread = u.flag()
 	return u.err()
 }
 

@@ -28,8 +28,10 @@ type SwitchRecord struct {
 	UplinkMTU int `json:"uplinkMTU,omitempty"`
 	// InternalVLAN is the VLAN that the switch's untagged traffic is in, which nobody
 	// outside sees; 0 stands for 4094. See UntaggedVLAN.
-	InternalVLAN int       `json:"internalVLAN,omitempty"`
-	Created      time.Time `json:"created"`
+	InternalVLAN int `json:"internalVLAN,omitempty"`
+	// Spread says that the uplink is an active/active team.
+	Spread  bool      `json:"spread,omitempty"`
+	Created time.Time `json:"created"`
 }
 
 // UntaggedVLAN is the VLAN of the switch's untagged traffic.
