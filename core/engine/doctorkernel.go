@@ -57,6 +57,11 @@ func (x examination) features() []feature {
 			symbols: "CONFIG_NF_TABLES_INET, CONFIG_NFT_NAT and CONFIG_NFT_MASQ", modules: []string{"nft_chain_nat", "nft_masq"},
 			uses: func(r store.SwitchRecord) bool { return !r.Masquerade.IsZero() },
 		},
+		{
+			has: x.caps.MemberRules, check: "member-rules", what: "nftables rules at the members of a team", without: "teams of mode active-active are refused; active-standby needs none",
+			symbols: memberRulesSymbols, modules: []string{"nf_tables", "nft_fwd_netdev"},
+			uses: func(r store.SwitchRecord) bool { return r.Spread },
+		},
 	}
 }
 

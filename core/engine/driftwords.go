@@ -56,6 +56,10 @@ func stepWords(step plan.Step, observed plan.State, made map[string]bool) []stri
 		return said("there were nftables rules too many")
 	case plan.SetForwarding:
 		return said("IP forwarding was off")
+	case plan.MakeSpread:
+		return said("the nftables table of team %s was gone, or not whole", s.Spread.Team)
+	case plan.SetDesignated:
+		return designationWords(s.Spread, observed.Spreads[s.Spread.Team])
 	case plan.CreateBond:
 		made[s.Bond.Name] = true
 		return said("team %s was gone", s.Bond.Name)
@@ -64,6 +68,15 @@ func stepWords(step plan.Step, observed plan.State, made map[string]bool) []stri
 		return words
 	}
 	return endpointWords(step, made)
+}
+
+// designationWords tell of a designated member that lost its link, and of sets that
+// somebody has changed.
+func designationWords(want, have plan.Spread) []string {
+	if want.Designated == have.Designated {
+		return []string{fmt.Sprintf("team %s heard what is for all by other members than %s", want.Team, orNone(want.Designated))}
+	}
+	return []string{fmt.Sprintf("team %s heard what is for all by %s instead of %s", want.Team, orNone(have.Designated), orNone(want.Designated))}
 }
 
 func bondWords(step plan.Step, observed plan.State, made map[string]bool) []string {

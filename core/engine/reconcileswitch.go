@@ -134,13 +134,8 @@ func (r *reconciler) lookAtSwitch(ctx context.Context, name string) (d switchDri
 		return d, err
 	}
 	d.steps = plan.Diff(desired, observed)
-	if len(d.steps) == 0 && d.segments > 0 {
-		if d.steps, err = r.lostEntries(ctx, d.record, d.caps); err != nil {
-			return d, err
-		}
-	}
-	if len(d.steps) == 0 && d.record.Spread {
-		if d.steps, err = r.lostOwn(ctx, d.record, d.caps); err != nil {
+	if len(d.steps) == 0 && (d.segments > 0 || d.record.Spread) {
+		if d.steps, err = r.lostOfGuests(ctx, d.record, d.caps); err != nil {
 			return d, err
 		}
 	}

@@ -201,6 +201,17 @@ func (e *Engine) ownTogether(ctx context.Context, r store.SwitchRecord, caps ker
 	return e.kernel.Apply(ctx, []plan.Step{plan.SetRules{Add: plan.Rules{Own: own}}})
 }
 
+// lostOfGuests is the plan that gives attached guests back what the switch has for them
+// outside of their ports.
+func (e *Engine) lostOfGuests(ctx context.Context, r store.SwitchRecord, caps kernel.Capabilities) ([]plan.Step, error) {
+	steps, err := e.lostEntries(ctx, r, caps)
+	if err != nil || !r.Spread {
+		return steps, err
+	}
+	own, err := e.lostOwn(ctx, r, caps)
+	return append(steps, own...), err
+}
+
 // lostOwn is the plan that puts the own addresses of attached guests right. Ports that
 // come and go meanwhile are none of it.
 func (e *Engine) lostOwn(ctx context.Context, r store.SwitchRecord, caps kernel.Capabilities) (steps []plan.Step, err error) {
@@ -266,7 +277,27 @@ func (e *Engine) query(ctx context.Context, r store.SwitchRecord, source vswitch
 	return e.kernel.Apply(ctx, []plan.Step{q})
 }
 
-// Redesignate lets another member of an active/active team hear what is for all, if the
+// designated sees to it that the designated member of a switch's team has a link. Links
+// come and go: unlike other changes it is made as often as that.
+func (r *reconciler) designated(ctx context.Context, name string) {
+	record, err := r.record(name)
+	if err != nil || !record.Spread {
+		return // the switch was deleted, or its own repair tells what is wrong
+	}
+	team, err := r.teamRecord(record.Uplink)
+	if err != nil {
+		return
+	}
+	from, to, err := r.redesignate(ctx, record, team)
+	switch {
+	case err != nil:
+		r.log.Warn("another member cannot be designated", "team", team.Name, "err", err)
+	case from != to:
+		r.log.Info("another member hears what is for all", "team", team.Name, "from", from, "to", to)
+	}
+}
+
+// redesignate lets another member of an active/active team hear what is for all, if the
 // one that does has lost its link, and reports whether it did. It takes no lock and needs
 // none: whatever else goes on ends with a member that has a link.
 func (e *Engine) redesignate(ctx context.Context, r store.SwitchRecord, t store.TeamRecord) (from, to string, err error) {

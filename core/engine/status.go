@@ -66,6 +66,9 @@ func (e *Engine) judgeTeams(ctx context.Context, s *Status) (err error) {
 		if s.Daemon == nil && t.Switch != "" && !t.Mode.Grouped() {
 			s.Problems = append(s.Problems, unannounced(t))
 		}
+		if t.Mode == vswitch.TeamActiveActive && !s.Capabilities.MemberRules {
+			s.Problems = append(s.Problems, problem(fault("", object, missing("mode active-active", memberRulesSymbols, fmt.Sprintf("run `patchbay team set %s --mode active-standby`, or boot a kernel that has it", t.Name)))))
+		}
 		if !s.Capabilities.Bonding {
 			s.Problems = append(s.Problems, problem(fault("", object, missing("teams of NICs", "CONFIG_BONDING", "boot a kernel that has it"))))
 		}
@@ -156,7 +159,7 @@ func (e *Engine) judgeSwitches(ctx context.Context, s *Status, records []store.S
 		}
 		steps := plan.Diff(desired, observed)
 		if len(steps) == 0 {
-			if steps, err = e.lostEntries(ctx, r, s.Capabilities); err != nil {
+			if steps, err = e.lostOfGuests(ctx, r, s.Capabilities); err != nil {
 				return fault("status", "switch "+r.Name, err)
 			}
 		}
