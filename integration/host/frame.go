@@ -118,3 +118,29 @@ func (t *Tap) await(within time.Duration, match func([]byte) bool) (bool, error)
 		}
 	}
 }
+
+// Each calls fn with the payload, up to the first zero byte, of every frame of the
+// experimental EtherType that comes, with a tag or without, until stop is closed.
+func (t *Tap) Each(stop <-chan struct{}, fn func(payload string)) error {
+	const stride = 50 * time.Millisecond
+	for {
+		select {
+		case <-stop:
+			return nil
+		default:
+		}
+		_, err := t.await(stride, func(b []byte) bool {
+			if len(b) > 18 && binary.BigEndian.Uint16(b[12:]) == unix.ETH_P_8021Q {
+				b = b[4:]
+			}
+			if len(b) > 14 && binary.BigEndian.Uint16(b[12:]) == etherTypeExperimental {
+				payload, _, _ := bytes.Cut(b[14:], []byte{0})
+				fn(string(payload))
+			}
+			return false
+		})
+		if err != nil {
+			return err
+		}
+	}
+}

@@ -184,3 +184,18 @@ func linkUp(h *netlink.Handle, name string) error {
 	}
 	return h.LinkSetUp(l)
 }
+
+// LinkEvents tells of every change of a netdev in the namespace until end is called.
+func (n *Netns) LinkEvents() (events <-chan netlink.LinkUpdate, end func(), err error) {
+	updates, done := make(chan netlink.LinkUpdate, 64), make(chan struct{})
+	ns := netns.NsHandle(n.file.Fd())
+	err = netlink.LinkSubscribeWithOptions(updates, done, netlink.LinkSubscribeOptions{Namespace: &ns})
+	if err != nil {
+		return nil, nil, fmt.Errorf("watch netdevs: %w", err)
+	}
+	return updates, func() {
+		close(done)
+		for range updates { // until the socket is closed
+		}
+	}, nil
+}
