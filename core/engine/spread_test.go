@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -282,5 +283,48 @@ func TestDesignatedMemberIsKept(t *testing.T) {
 		if got := l.kernel.String(); got != want {
 			t.Errorf("set %q: got\n%s\nwant\n%s", set, got, want)
 		}
+	}
+}
+
+// Of all modes and hashes that bonding has and Patchbay has words for, those that are
+// accepted keep a flow on one member, and each of the others is refused with a reason.
+func TestNothingReorders(t *testing.T) {
+	ctx := context.Background()
+	safe := []string{
+		"mode active-backup ", "mode balance-xor miimon 100 xmit_hash_policy vlan+srcmac ",
+		"mode balance-xor miimon 100 xmit_hash_policy layer2 ", "mode balance-xor miimon 100 xmit_hash_policy layer2+3 ",
+		"mode balance-xor miimon 100 xmit_hash_policy layer3+4 ", "mode 802.3ad ",
+	}
+	modes := []string{
+		"", "active-standby", "active-active", "static", "lacp",
+		"balance-rr", "active-backup", "balance-xor", "broadcast", "802.3ad", "balance-tlb", "balance-alb", "0", "5",
+	}
+	hashes := []string{
+		"", "transport-ports", "ip-addresses", "mac-addresses",
+		"layer2", "layer2+3", "layer3+4", "encap2+3", "encap3+4", "vlan+srcmac", "dynamic",
+	}
+	accepted := 0
+	for _, mode := range modes {
+		for _, hash := range hashes {
+			l := teamLab(t)
+			team := teamOf("nic1", "nic2")
+			team.Mode, team.Hash = vswitch.TeamMode(mode), vswitch.TeamHash(hash)
+			_, err := l.AddTeam(ctx, team)
+			if err == nil {
+				accepted++
+				if drawn := l.kernel.String(); !slices.ContainsFunc(safe, func(words string) bool { return strings.Contains(drawn, words) }) {
+					t.Errorf("mode %q hash %q is accepted as\n%s", mode, hash, drawn)
+				}
+				continue
+			}
+			kind := vswitch.KindOf(err)
+			reason := strings.Contains(err.Error(), "mode") || strings.Contains(err.Error(), "hash")
+			if kind != vswitch.TeamOption && kind != vswitch.Invalid || !reason || strings.Contains(l.kernel.String(), "team0") {
+				t.Errorf("mode %q hash %q: %s: %v", mode, hash, kind, err)
+			}
+		}
+	}
+	if want := 3 + 2*4; accepted != want { // standby twice, active-active once, two groups with four hashes
+		t.Errorf("%d are accepted, want %d", accepted, want)
 	}
 }
