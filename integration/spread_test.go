@@ -1,6 +1,7 @@
 package integration_test
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"net"
@@ -195,8 +196,8 @@ func (s *twoSwitches) floods() (all []burst) {
 }
 
 // check sends bursts and compares what everybody hears with what they should, frame by
-// frame. It returns the differences.
-func (s *twoSwitches) check(phase string, bursts []burst) (wrong []string) {
+// frame, which it waits for that long. It returns the differences.
+func (s *twoSwitches) check(phase string, within time.Duration, bursts []burst) (wrong []string) {
 	s.t.Helper()
 	before := make(map[string]map[string]int)
 	want := make(map[string]map[string]int)
@@ -212,7 +213,8 @@ func (s *twoSwitches) check(phase string, bursts []burst) (wrong []string) {
 		}
 		ok(s.t, s.points[b.from].send(what, b.to, b.vlan, bursting))
 	}
-	deadline := time.After(patience)
+	all, cancel := context.WithTimeout(context.Background(), within)
+	defer cancel()
 	for name, p := range s.points {
 		for whole := false; !whole; {
 			got := p.counted()
@@ -225,7 +227,7 @@ func (s *twoSwitches) check(phase string, bursts []burst) (wrong []string) {
 			}
 			select {
 			case <-p.more:
-			case <-deadline:
+			case <-all.Done():
 				whole = true
 			}
 		}
@@ -267,7 +269,7 @@ func differences(name string, want, before, got map[string]int) (wrong []string)
 
 func (s *twoSwitches) wantExact(phase string, bursts []burst) {
 	s.t.Helper()
-	wrong := s.check(phase, bursts)
+	wrong := s.check(phase, patience, bursts)
 	if len(wrong) > 0 {
 		s.t.Errorf("%d differences:\n%s\n%s", len(wrong), strings.Join(wrong[:min(len(wrong), 40)], "\n"), s.run(s.Netns, "nft", "list", "table", "netdev", "patchbay-team0"))
 		return
@@ -291,7 +293,7 @@ func TestEveryFrameOnce(t *testing.T) {
 	// It is the rules that do it.
 	s.stopDaemon()
 	s.run(s.Netns, "nft", "delete", "table", "netdev", "patchbay-team0")
-	wrong := s.check("without rules", s.floods())
+	wrong := s.check("without rules", patience, s.floods())
 	if !slices.ContainsFunc(wrong, func(w string) bool { return strings.Contains(w, "heard twice") }) ||
 		!slices.ContainsFunc(wrong, func(w string) bool { return strings.HasPrefix(w, "u0") && strings.Contains(w, "by u0") }) {
 		t.Errorf("without rules no frame is heard twice, and none comes back: %q", wrong)
@@ -372,7 +374,7 @@ func TestSwitchesApart(t *testing.T) {
 	s.guests()
 	s.script(s.physical, "link set jA down")
 	local := slices.DeleteFunc(slices.Collect(maps.Keys(s.points)), func(name string) bool { return name == "hA" || name == "hB" })
-	wrong := slices.DeleteFunc(s.check("apart", s.floods()), func(w string) bool {
+	wrong := slices.DeleteFunc(s.check("apart", 10*silence, s.floods()), func(w string) bool {
 		lost := strings.HasSuffix(w, " lost")
 		beyond := strings.HasPrefix(w, "hA:") || strings.HasPrefix(w, "hB:") || strings.Contains(w, "by hB")
 		return lost && beyond // by the other switch there is no way

@@ -54,7 +54,7 @@ func comesInRules() [][]expression {
 		// ether saddr . vlan id @own_vlan drop
 		rule(ownInVLAN(), countedDrop()),
 		// ether type != vlan ether saddr @own drop
-		rule([]expression{load(ether(etherType, 2)), notEqual(tagged())}, inSet(load(ether(etherSrc, etherLen)), setOwn), countedDrop()),
+		rule([]expression{load(ether(etherType, 2)), notEqual(taggedType())}, inSet(load(ether(etherSrc, etherLen)), setOwn), countedDrop()),
 		rule(inSet(load(ether(etherSrc, etherLen)), setOwnAny), countedDrop()),
 		rule(manycast(), inSet(meta(unix.NFT_META_IIFNAME), setMute), countedDrop()),
 	}
@@ -92,7 +92,7 @@ func protocol(etherType uint16) []expression {
 func ownInVLAN() []expression {
 	const tci = etherType + 2
 	return []expression{
-		load(ether(etherType, 2)), equal(tagged()),
+		load(ether(etherType, 2)), equal(taggedType()),
 		load(ether(etherSrc, etherLen)), // fills two words of register 1; the VLAN follows in the third
 		loadTo(unix.NFT_REG32_02, ether(tci, 2)),
 		maskedIn(unix.NFT_REG32_02, []byte{0x0f, 0xff}, []byte{0, 0}),
@@ -109,7 +109,7 @@ func manycast() []expression {
 	}
 }
 
-func tagged() []byte { return binary.BigEndian.AppendUint16(nil, unix.ETH_P_8021Q) }
+func taggedType() []byte { return binary.BigEndian.AppendUint16(nil, unix.ETH_P_8021Q) }
 
 // steeredTypes are what a physical switch that listens learns from: queries too, since it
 // sends all groups to where a router is.
