@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/patchbay-net/patchbay/integration/guest"
 	"github.com/patchbay-net/patchbay/integration/host"
 )
 
@@ -46,8 +47,6 @@ type point struct {
 func newTwoSwitches(t *testing.T) *twoSwitches {
 	t.Helper()
 	h := newHost(t)
-	h.needs("bonding (CONFIG_BONDING)", "ip", "link", "add", "bondprobe", "type", "bond")
-	h.needs("VLAN filtering (CONFIG_BRIDGE_VLAN_FILTERING)", "ip", "link", "add", "probe", "type", "bridge", "vlan_filtering", "1")
 	s := &twoSwitches{testHost: h, hosts: make(map[string]*host.Netns), points: make(map[string]*point), vlans: make(map[string][]int), bare: make(map[string]int)}
 	var err error
 	s.physical, err = h.Neighbour("physical")
@@ -280,6 +279,7 @@ func (s *twoSwitches) wantExact(phase string, bursts []burst) {
 // TestEveryFrameOnce counts every frame on two physical switches, joined: broadcast and
 // multicast of everybody in every VLAN, before and after a member was lost and came back.
 func TestEveryFrameOnce(t *testing.T) {
+	guest.Needs(t, guest.Bonding, guest.VLANs, guest.Netdev)
 	s := newTwoSwitches(t)
 	s.startDaemon()
 	s.guests()
@@ -370,6 +370,7 @@ func (s *twoSwitches) designated() string {
 // TestSwitchesApart takes the cable between the physical switches away: what was one
 // network is two, and still nothing is heard twice, comes back, or goes round.
 func TestSwitchesApart(t *testing.T) {
+	guest.Needs(t, guest.Bonding, guest.VLANs, guest.Netdev)
 	s := newTwoSwitches(t)
 	s.guests()
 	s.script(s.physical, "link set jA down")
@@ -390,6 +391,7 @@ func TestSwitchesApart(t *testing.T) {
 // a guest whose own way is the other member hears its group all the same, also when
 // another member is designated.
 func TestGroupsComeByTheDesignated(t *testing.T) {
+	guest.Needs(t, guest.Bonding, guest.VLANs, guest.Netdev)
 	s := newTwoSwitches(t)
 	s.startDaemon()
 	containers := []*host.Container{s.plug("u0", "", "192.0.2.10", 0), s.plug("u1", "", "192.0.2.11", 0)}
@@ -483,6 +485,7 @@ func (s *twoSwitches) reportedAt(port, not string) {
 // TestFlowsStayInOrder sends one big TCP stream, which stays on one member with every
 // segment in its order, and many, which spread over all members.
 func TestFlowsStayInOrder(t *testing.T) {
+	guest.Needs(t, guest.Bonding, guest.VLANs, guest.Netdev)
 	s := newTwoSwitches(t)
 	var guests []*host.Container
 	for i := range 6 {

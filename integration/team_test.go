@@ -51,7 +51,7 @@ const teamGuests = `{"cniVersion":"1.1.0","name":"net","plugins":[{"type":"patch
 
 // TestTeam takes a team under a switch through its life, with a connection on it.
 func TestTeam(t *testing.T) {
-	guest.Needs(t, guest.Bonding)
+	guest.Needs(t, guest.Bonding, guest.Netdev)
 	h, outside := teamed(t, 3)
 	h.patchbay("team", "add", "team0", "--members", "eth0,eth1", "--lab")
 	h.patchbay("switch", "add", "wan", "--uplink", "team0")

@@ -179,7 +179,6 @@ func (h *herald) look(ctx context.Context, name string) {
 	}
 	was, known := h.teams[name]
 	now := bearing{carriage(r.Team, state), state.Members}
-	now.Designated = was.Designated // until it is decided
 	if known && was.Equal(now.Carriage) {
 		return
 	}
@@ -188,6 +187,7 @@ func (h *herald) look(ctx context.Context, name string) {
 		h.log.Warn("a team's switch cannot be found", "team", name, "err", err)
 		return
 	}
+	h.designated(ctx, r, switchName)
 	f := plan.FailOver(was.Carriage, now.Carriage, h.guests(switchName))
 	now.Carriage = f.Now
 	h.teams[name] = now

@@ -200,7 +200,6 @@ func (r *reconciler) round(ctx context.Context) {
 		r.teamChanged(ctx, name, p)
 	}
 	for _, s := range t.switches {
-		r.designated(ctx, s)
 		r.switchChanged(ctx, s, p)
 	}
 	for _, id := range t.ports {

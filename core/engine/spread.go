@@ -277,23 +277,22 @@ func (e *Engine) query(ctx context.Context, r store.SwitchRecord, source vswitch
 	return e.kernel.Apply(ctx, []plan.Step{q})
 }
 
-// designated sees to it that the designated member of a switch's team has a link. Links
-// come and go: unlike other changes it is made as often as that.
-func (r *reconciler) designated(ctx context.Context, name string) {
-	record, err := r.record(name)
-	if err != nil || !record.Spread {
-		return // the switch was deleted, or its own repair tells what is wrong
-	}
-	team, err := r.teamRecord(record.Uplink)
-	if err != nil {
+// designated sees to it that the designated member of a team has a link. Links come and
+// go: unlike other changes it is made as often as that.
+func (h *herald) designated(ctx context.Context, t store.TeamRecord, switchName string) {
+	if t.Mode != vswitch.TeamActiveActive || switchName == "" {
 		return
 	}
-	from, to, err := r.redesignate(ctx, record, team)
+	from, to := "", ""
+	r, err := h.record(switchName)
+	if err == nil && r.Spread {
+		from, to, err = h.redesignate(ctx, r, t)
+	}
 	switch {
 	case err != nil:
-		r.log.Warn("another member cannot be designated", "team", team.Name, "err", err)
+		h.log.Warn("another member cannot be designated", "team", t.Name, "err", err)
 	case from != to:
-		r.log.Info("another member hears what is for all", "team", team.Name, "from", from, "to", to)
+		h.log.Info("another member hears what is for all", "team", t.Name, "from", from, "to", to)
 	}
 }
 

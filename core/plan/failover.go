@@ -22,13 +22,11 @@ type Carriage struct {
 	Members []string // in the order in which they joined
 	Up      []string // those of them that have a link, in that order
 	Active  string   // of an active/standby team
-	// Designated is the member by which an active/active team hears what is for many.
-	Designated string
 }
 
 // Equal reports whether nothing has moved between the two.
 func (c Carriage) Equal(other Carriage) bool {
-	return c.Mode == other.Mode && c.Active == other.Active && c.Designated == other.Designated &&
+	return c.Mode == other.Mode && c.Active == other.Active &&
 		slices.Equal(c.Members, other.Members) && slices.Equal(c.Up, other.Up)
 }
 
@@ -54,30 +52,16 @@ func srcMACHash(mac vswitch.MAC, vlan int) uint32 {
 // Failover is what has to be done when the members of a team share its traffic in
 // another way than before.
 type Failover struct {
-	// Now is how they share it, with the designated member decided.
 	Now Carriage
-	// Mute are the members by which an active/active team must not hear what is for
-	// many: all but the designated one, those without a link included.
-	Mute []string
 	// Announce are the guests whose home has changed, by member, each with the VLANs
 	// that have. The network outside sends to the old one until it hears of them.
 	Announce []AnnounceMACs
 }
 
-// FailOver decides what follows from a change of a team. A member that is designated
-// stays so as long as it has a link: each change loses frames.
+// FailOver decides what follows from a change of a team, but for the member that hears
+// what is for all, which the kernel knows best: see Designate.
 func FailOver(was, now Carriage, guests []Guest) Failover {
 	f := Failover{Now: now}
-	if now.Mode == vswitch.TeamActiveActive {
-		f.Now.Designated = was.Designated
-		if !slices.Contains(now.Up, was.Designated) {
-			f.Now.Designated = ""
-			if len(now.Up) > 0 {
-				f.Now.Designated = now.Up[0]
-			}
-		}
-		f.Mute = slices.DeleteFunc(slices.Clone(now.Members), func(m string) bool { return m == f.Now.Designated })
-	}
 	f.Announce = Announcements(now, guests, func(g Guest, vlan int) bool {
 		return was.Home(g.MAC, vlan) != now.Home(g.MAC, vlan)
 	})
