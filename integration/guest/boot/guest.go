@@ -153,7 +153,7 @@ func (g *guest) consoleTail() string {
 		return err.Error()
 	}
 	lines := strings.Split(strings.TrimSpace(strings.ReplaceAll(string(text), "\r", "")), "\n")
-	return strings.Join(lines[max(0, len(lines)-25):], "\n")
+	return strings.Join(lines[max(0, len(lines)-60):], "\n")
 }
 
 // keepTerminal returns what puts the terminal back to how it is now.

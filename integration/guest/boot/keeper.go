@@ -23,7 +23,7 @@ func IsKeeper() bool { return os.Args[0] == keeperName }
 // return.
 func Keep() {
 	if err := keep(os.Args[1], os.Args[2:]); err != nil {
-		fmt.Fprintln(os.Stderr, "guest:", err)
+		_, _ = fmt.Fprintln(os.NewFile(4, "stderr"), "guest:", err) // nobody else to tell
 		os.Exit(1)
 	}
 	os.Exit(0)
@@ -47,7 +47,10 @@ func keep(dir string, argv []string) error {
 		alone <- n == 0
 		_ = unix.Kill(-guest.Process.Pid, unix.SIGKILL) // gone already if it fails
 	}()
-	err := guest.Wait()
+	err := guest.Wait() // whose exit status tells nothing
+	if exited := new(exec.ExitError); errors.As(err, &exited) {
+		err = nil
+	}
 	_ = unix.Kill(-guest.Process.Pid, unix.SIGKILL) // what is left of it
 	select {
 	case abandoned := <-alone:
@@ -71,7 +74,7 @@ func (g *guest) kept() (*exec.Cmd, *os.File, error) {
 	}
 	c := exec.Command(g.Init)
 	c.Args = append([]string{keeperName, g.dir}, argv...)
-	c.ExtraFiles = []*os.File{r}
+	c.ExtraFiles = []*os.File{r, os.Stderr}
 	c.Env = append(os.Environ(), g.memory()...)
 	c.SysProcAttr = &unix.SysProcAttr{Setpgid: true} // ^C is for who booted it
 	return c, w, nil
