@@ -167,7 +167,25 @@ func (e *Engine) measure(ctx context.Context, a *application, req ApplyRequest) 
 	if a.noted, err = e.allRealised(a.changes, a.teams); err != nil {
 		return err
 	}
-	return errors.Join(refused...)
+	return errors.Join(append(refused, e.measureReturn(ctx, a))...)
+}
+
+// measureReturn warns of what the host finds at home where no other switch takes it.
+func (e *Engine) measureReturn(ctx context.Context, a *application) error {
+	for _, c := range a.changes {
+		if c.old == nil {
+			continue
+		}
+		if heir, _ := a.transaction().heir(c.old.Uplink); heir != "" {
+			continue
+		}
+		warnings, err := e.homecoming(ctx, c)
+		if err != nil {
+			return err
+		}
+		a.warnings = append(a.warnings, warnings...)
+	}
+	return nil
 }
 
 func (e *Engine) measurePool(ctx context.Context, a *application, want *vswitch.MACRange) error {

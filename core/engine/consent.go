@@ -63,6 +63,40 @@ func (e *Engine) consent(ctx context.Context, old *store.SwitchRecord, r store.S
 	return warnings, nil
 }
 
+// homecoming tells what is not as it was before the switch when that gives its uplink up
+// and the host goes back there.
+func (e *Engine) homecoming(ctx context.Context, c change) ([]string, error) {
+	if c.old == nil || c.old.Host == store.HostElsewhere || c.new != nil && c.new.Uplink != "" {
+		return nil, nil
+	}
+	r := *c.old
+	note, err := e.hosted(r.Name)
+	if err != nil {
+		return nil, err
+	}
+	has := plan.Addressing{Items: note.Items}
+	if r.Host == store.HostOnPort {
+		there, err := e.kernel.Addressing(ctx, vswitch.HostPortName(r.Name))
+		if err != nil && !errors.Is(err, vswitch.NotFound) {
+			return nil, err
+		}
+		has = there.With(has)
+	}
+	has.Items = slices.DeleteFunc(has.Items, func(i plan.Item) bool { return slices.Contains(r.Gateway, i.Prefix) })
+	_, err = e.kernel.Netdev(ctx, r.Uplink)
+	switch loss := loses(has); {
+	case err != nil && !errors.Is(err, vswitch.NotFound):
+		return nil, err
+	case err != nil && loss != "":
+		return []string{fmt.Sprintf("uplink %s is not on this host any more: the host has lost %s", r.Uplink, loss)}, nil
+	case err == nil && note.Origin != "" && note.Origin != r.Uplink && loss != "":
+		return []string{fmt.Sprintf("the host has %s on %s now, the last uplink of the switch; it was on %s before", loss, r.Uplink, note.Origin)}, nil
+	case err == nil && r.Host == store.HostKept && loss == "":
+		return []string{fmt.Sprintf("nothing is known of what the host had on %s: configure the NIC anew", r.Uplink)}, nil
+	}
+	return nil, nil
+}
+
 // loses names the addresses and default routes among what the host has.
 func loses(a plan.Addressing) string {
 	const shown = 6

@@ -117,13 +117,19 @@ func (e *Engine) notRenamed(ctx context.Context, r store.SwitchRecord) error {
 	return err
 }
 
-// hosted reads the note of a switch; an empty one if there is none.
+// hosted reads the note of a switch; an empty one if there is none. One that was taken
+// before the boot says so.
 func (e *Engine) hosted(name string) (note plan.HostNote, err error) {
 	err = e.store.View(func(tx *store.Tx) error {
 		body, found, err := tx.Hosted(name)
-		if err != nil || !found {
+		past := false
+		if err == nil && !found {
+			body, past, err = tx.KeptForHost(name)
+		}
+		if err != nil || !found && !past {
 			return err
 		}
+		note.Past = past
 		return json.Unmarshal(body, &note)
 	})
 	return note, err
@@ -131,14 +137,42 @@ func (e *Engine) hosted(name string) (note plan.HostNote, err error) {
 
 // note writes what has to be known of the host's things, or forgets it.
 func (e *Engine) note(name string, note plan.HostNote) error {
-	return e.store.Update(func(tx *store.Tx) error {
-		if note.Empty() {
-			return tx.DropHosted(name)
+	return e.store.Update(func(tx *store.Tx) error { return putNote(tx, name, note) })
+}
+
+func putNote(tx *store.Tx, name string, note plan.HostNote) error {
+	if note.Empty() {
+		return tx.DropHosted(name)
+	}
+	body, err := json.Marshal(note)
+	if err != nil {
+		return err
+	}
+	return tx.PutHosted(name, body)
+}
+
+// keep is note for what the switch keeps while the host has it nowhere: a reboot does not
+// take it away.
+func (e *Engine) keep(name string, note plan.HostNote) error {
+	kept := false
+	err := e.store.View(func(tx *store.Tx) (err error) {
+		_, kept, err = tx.KeptForHost(name)
+		return err
+	})
+	if err != nil || !kept && len(note.Items) == 0 {
+		return errors.Join(err, e.note(name, note))
+	}
+	return e.store.UpdateConfig(func(tx *store.Tx) error {
+		if err := putNote(tx, name, note); err != nil {
+			return err
 		}
-		body, err := json.Marshal(note)
+		if len(note.Items) == 0 {
+			return tx.DropKeptForHost(name)
+		}
+		body, err := json.Marshal(note.Lasting())
 		if err != nil {
 			return err
 		}
-		return tx.PutHosted(name, body)
+		return tx.KeepForHost(name, body)
 	})
 }

@@ -137,11 +137,11 @@ func (e *Engine) arrived(ctx context.Context, w *way) error {
 	}
 	for _, j := range w.journeys {
 		if !j.Heir.Empty() {
-			if err := e.note(j.heir, j.Heir); err != nil {
+			if err := e.keep(j.heir, j.Heir); err != nil {
 				return err
 			}
 		}
-		if err := e.note(j.name, j.After); err != nil {
+		if err := e.keep(j.name, j.After); err != nil {
 			return err
 		}
 	}

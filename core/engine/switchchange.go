@@ -60,11 +60,15 @@ func (e *Engine) setSwitch(ctx context.Context, name string, c SwitchChange) (Sw
 	if err != nil {
 		return SwitchStatus{}, err
 	}
+	home, err := e.homecoming(ctx, change{old: &old, new: &record})
+	if err != nil {
+		return SwitchStatus{}, err
+	}
 	if err := e.transact(ctx, caps, change{old: &old, new: &record}); err != nil {
 		return SwitchStatus{}, err
 	}
 	status, err := e.switchStatus(record)
-	status.Warnings = warnings
+	status.Warnings = append(warnings, home...)
 	return status, err
 }
 
@@ -165,29 +169,38 @@ func (e *Engine) DeleteSwitch(ctx context.Context, req DeleteSwitchRequest) (Del
 		return DeleteSwitchReport{}, fault("switch delete", object, err)
 	}
 	defer unlock()
-	return DeleteSwitchReport{}, fault("switch delete", object, e.deleteSwitch(ctx, req))
+	report, err := e.deleteSwitch(ctx, req)
+	return report, fault("switch delete", object, err)
 }
 
-func (e *Engine) deleteSwitch(ctx context.Context, req DeleteSwitchRequest) error {
+func (e *Engine) deleteSwitch(ctx context.Context, req DeleteSwitchRequest) (report DeleteSwitchReport, err error) {
 	r, err := e.record(req.Name)
 	if err != nil {
-		return err
+		return report, err
 	}
 	ports, err := e.portsOn(req.Name)
 	if err != nil {
-		return err
+		return report, err
 	}
 	if len(ports) > 0 && !req.Force {
-		return holders(req.Name, ports)
+		return report, holders(req.Name, ports)
+	}
+	warnings, err := e.homecoming(ctx, change{old: &r})
+	if err != nil {
+		return report, err
 	}
 	if _, err := e.remove(ctx, idsOf(ports), removal{goes: anyPort}); err != nil {
-		return err
+		return report, err
 	}
 	caps, err := e.capabilities(ctx)
 	if err != nil {
-		return err
+		return report, err
 	}
-	return e.transact(ctx, caps, change{old: &r})
+	if err := e.transact(ctx, caps, change{old: &r}); err != nil {
+		return report, err
+	}
+	report.Warnings = warnings
+	return report, nil
 }
 
 // holders is the error of a switch that still has ports.

@@ -417,6 +417,7 @@ func forgetSwitch(tx *store.Tx, name string) error {
 		tx.DeletePort(vswitch.HostPortSwitchEnd(name)),
 		tx.DropRealised(name),
 		tx.DropHosted(name), // of a NIC that is gone
+		tx.DropKeptForHost(name),
 		tx.DeleteSwitch(name),
 	)
 }

@@ -61,6 +61,7 @@ func (s *survey) address(b []byte) (plan.Item, bool) {
 		words = append(words, "nodad")
 	}
 	if v := valueOf(all, unix.IFA_CACHEINFO); len(v) >= 8 && number32(v[4:]) != forever {
+		i.Fleeting = true
 		words = append(words, fmt.Sprintf("valid_lft %d preferred_lft %d", number32(v[4:]), number32(v)))
 	}
 	clear(b[4:8])

@@ -78,6 +78,7 @@ func (s *survey) route(b []byte, all []part) (plan.Item, bool) {
 		i.Kind = plan.ItemResidue
 	}
 	expires := expiry(valueOf(all, unix.RTA_CACHEINFO))
+	i.Fleeting = expires > 0
 	all = without(all, unix.RTA_CACHEINFO)
 	i.Words = s.routeWords(b, all, i)
 	nl.NativeEndian().PutUint32(b[8:], flagsOf(b)&routeFlags)
@@ -91,6 +92,8 @@ func (s *survey) route(b []byte, all []part) (plan.Item, bool) {
 				hop[2] &= routeFlags
 				if number32(hop[4:]) == s.index {
 					clear(hop[4:8])
+				} else {
+					i.Fleeting = true
 				}
 			})
 		}

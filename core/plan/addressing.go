@@ -54,6 +54,9 @@ type Item struct {
 	// kernel made an IPv6 address up for privacy: both move as if somebody had set them.
 	Advertised bool `json:"advertised,omitempty"`
 	Temporary  bool `json:"temporary,omitempty"`
+	// Fleeting tells that an item does not outlive a reboot: it has a time to live, or
+	// names another netdev by its number.
+	Fleeting bool `json:"fleeting,omitempty"`
 	// Onlink tells that a route's gateway need be in no subnet.
 	Onlink bool `json:"onlink,omitempty"`
 	// Shared tells that another netdev has a route to the same, of the same metric: one

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"maps"
 	"net/netip"
 	"slices"
@@ -31,22 +32,6 @@ func (h Home) netdevs() []string {
 	}
 	return append([]string{h.Uplink}, h.Members...)
 }
-
-// HostNote is what has to be known to bring the host back to where it came from.
-type HostNote struct {
-	// Left are the netdevs that the host has left, with the settings that they had and
-	// are to have again.
-	Left map[string]map[string]string `json:"left,omitempty"`
-	// Port are the settings that the host port is to have, and Former those that it had
-	// before the host came.
-	Port   map[string]string `json:"port,omitempty"`
-	Former map[string]string `json:"former,omitempty"`
-	// Items are on their way, or kept for the host while it has no port on the switch.
-	Items []Item `json:"items,omitempty"`
-}
-
-// Empty reports that there is nothing to be known.
-func (n HostNote) Empty() bool { return len(n.Left) == 0 && len(n.Items) == 0 }
 
 // Passage is a switch on its way from one home of the host to another.
 type Passage struct {
@@ -108,7 +93,7 @@ func (p Passage) Plan(there map[string]Addressing) (j Journey, moves bool) {
 	}
 	if w.heir() {
 		j.inherited = true
-		j.Heir, after = HostNote{Left: after.Left, Port: after.Port, Items: after.Items}, HostNote{}
+		j.Heir, after = HostNote{Left: after.Left, Port: after.Port, Origin: after.Origin}, HostNote{}
 	}
 	j.After = after
 	return j, true
@@ -180,6 +165,7 @@ func (w *walk) renewed() bool {
 // pack collects what the host has on the sources, and on the port if that gets another
 // uplink, and completes the notes.
 func (w *walk) pack() {
+	w.before = w.before.since(w.there, w.netdevs)
 	for _, n := range w.netdevs {
 		if settings, noted := w.before.Left[n]; noted {
 			w.after = w.after.leaving(n, settings)
@@ -209,6 +195,7 @@ func (w *walk) pack() {
 		what = Addressing{Items: slices.DeleteFunc(slices.Clone(a.Items), w.own)}.With(what)
 	}
 	w.before.Items = what.Items
+	w.after.Origin = w.before.Origin
 	if w.to == "" {
 		w.after.Items, w.after.Port = what.Items, w.before.Port
 	}
@@ -242,18 +229,9 @@ func (w *walk) learn(netdev string, a Addressing) {
 	w.after = w.after.leaving(netdev, settings)
 	if len(w.before.Left) == 0 {
 		w.before.Port = transferable(a.Settings)
+		w.before.Origin = cmp.Or(w.before.Origin, netdev)
 	}
 	w.before = w.before.leaving(netdev, settings)
-}
-
-// leaving is the note with a netdev more that the host leaves.
-func (n HostNote) leaving(netdev string, settings map[string]string) HostNote {
-	n.Left = maps.Clone(n.Left)
-	if n.Left == nil {
-		n.Left = make(map[string]map[string]string)
-	}
-	n.Left[netdev] = settings
-	return n
 }
 
 // transferable are the settings that go along with the host: not how a netdev gets its

@@ -53,8 +53,8 @@ func TestPassage(t *testing.T) {
 			there:   map[string]plan.Addressing{"eth0": host},
 			want: `eth0: [addr_gen_mode=1 rp_filter=1], was 10.0.0.5/24 default
 pb-ext: 10.0.0.5/24 default [rp_filter=1]
-before: left eth0 [addr_gen_mode=0 rp_filter=1]; port [rp_filter=1]; 10.0.0.5/24 default
-after: left eth0 [addr_gen_mode=0 rp_filter=1]
+before: left eth0 [addr_gen_mode=0 rp_filter=1]; from eth0; port [rp_filter=1]; 10.0.0.5/24 default
+after: left eth0 [addr_gen_mode=0 rp_filter=1]; from eth0
 `,
 		},
 		{
@@ -95,8 +95,8 @@ after: nothing
 			passage: plan.Passage{Is: closed("eth0")},
 			there:   map[string]plan.Addressing{"eth0": host},
 			want: `eth0: [addr_gen_mode=1 rp_filter=1], was 10.0.0.5/24 default
-before: left eth0 [addr_gen_mode=0 rp_filter=1]; port [rp_filter=1]; 10.0.0.5/24 default
-after: left eth0 [addr_gen_mode=0 rp_filter=1]; port [rp_filter=1]; 10.0.0.5/24 default
+before: left eth0 [addr_gen_mode=0 rp_filter=1]; from eth0; port [rp_filter=1]; 10.0.0.5/24 default
+after: left eth0 [addr_gen_mode=0 rp_filter=1]; from eth0; port [rp_filter=1]; 10.0.0.5/24 default
 `,
 		},
 		{
@@ -178,6 +178,26 @@ after: left eth0 [addr_gen_mode=0 rp_filter=1]; port [rp_filter=1]; 10.0.0.5/24
 `,
 		},
 		{
+			name: "what was kept before the boot yields to what the host has configured since",
+			passage: plan.Passage{Is: closed("eth0"), Note: plan.HostNote{
+				Origin: "eth0", Left: left("eth0"), Port: settings("rp_filter=1"), Items: []plan.Item{gateway}, Past: true,
+			}},
+			there: map[string]plan.Addressing{"eth0": {Items: []plan.Item{address}, Settings: settings("rp_filter=2")}},
+			want: `eth0: [rp_filter=2], was 10.0.0.5/24
+before: left eth0 [rp_filter=2]; from eth0; port [rp_filter=2]; 10.0.0.5/24
+after: left eth0 [rp_filter=2]; from eth0; port [rp_filter=2]; 10.0.0.5/24
+`,
+		},
+		{
+			name:    "what was kept before the boot stays where nothing is configured",
+			passage: plan.Passage{Is: closed("eth0"), Note: plan.HostNote{Left: left("eth0"), Items: host.Items, Past: true}},
+			there:   map[string]plan.Addressing{"eth0": bare},
+			want: `eth0: [addr_gen_mode=1 rp_filter=1], was 10.0.0.5/24 default
+before: left eth0 [addr_gen_mode=0 rp_filter=1]; 10.0.0.5/24 default
+after: left eth0 [addr_gen_mode=0 rp_filter=1]; 10.0.0.5/24 default
+`,
+		},
+		{
 			name:    "from the members of a team",
 			passage: plan.Passage{Is: on("team0", "eth0", "eth1")},
 			there:   map[string]plan.Addressing{"eth0": {Items: []plan.Item{address}, Settings: settings(loose)}, "eth1": {Items: []plan.Item{route}, Settings: settings(loose)}, "team0": bare},
@@ -185,8 +205,8 @@ after: left eth0 [addr_gen_mode=0 rp_filter=1]; port [rp_filter=1]; 10.0.0.5/24
 eth1: [addr_gen_mode=1 rp_filter=1], was 10.0.0.5/24 default
 pb-ext: 10.0.0.5/24 default [rp_filter=1]
 team0: , was 10.0.0.5/24 default
-before: left eth0 [addr_gen_mode=0 rp_filter=1]; left eth1 [addr_gen_mode=0 rp_filter=1]; port [rp_filter=1]; 10.0.0.5/24 default
-after: left eth0 [addr_gen_mode=0 rp_filter=1]; left eth1 [addr_gen_mode=0 rp_filter=1]
+before: left eth0 [addr_gen_mode=0 rp_filter=1]; left eth1 [addr_gen_mode=0 rp_filter=1]; from eth0; port [rp_filter=1]; 10.0.0.5/24 default
+after: left eth0 [addr_gen_mode=0 rp_filter=1]; left eth1 [addr_gen_mode=0 rp_filter=1]; from eth0
 `,
 		},
 	}
@@ -263,6 +283,9 @@ func noteWords(n plan.HostNote) string {
 	for _, nic := range slices.Sorted(maps.Keys(n.Left)) {
 		add("left "+nic, nil, n.Left[nic])
 	}
+	if n.Origin != "" {
+		all = append(all, "from "+n.Origin)
+	}
 	add("port", nil, n.Port)
 	add("former", nil, n.Former)
 	add("", n.Items, nil)
@@ -283,4 +306,34 @@ func addressingWords(items []plan.Item, settings map[string]string) string {
 		all = append(all, "["+strings.Join(s, " ")+"]")
 	}
 	return strings.Join(all, " ")
+}
+
+// What has a time to live is not kept beyond a reboot, nor a route of its family.
+func TestHostNoteLasting(t *testing.T) {
+	kept4, leased4, leased6 := item("10.0.0.5/24"), item("10.0.0.6/24"), item("2001:db8::5/64")
+	leased4.Fleeting, leased6.Fleeting = true, true
+	way := func(key, dst string) plan.Item {
+		return plan.Item{Kind: plan.ItemRoute, Key: key, Prefix: netip.MustParsePrefix(dst)}
+	}
+	hops := way("several hops", "0.0.0.0/0")
+	hops.Fleeting = true
+	nexthop := plan.Item{Kind: plan.ItemNexthop, Key: "nexthop", Gateway: netip.MustParseAddr("10.0.0.1")}
+	rule := plan.Item{Kind: plan.ItemRule, Key: "rule"}
+	neighbour := plan.Item{Kind: plan.ItemNeighbour, Key: "found out", Passing: true}
+	for _, tt := range []struct {
+		name  string
+		items []plan.Item
+		want  string
+	}{
+		{"all stays", []plan.Item{kept4, nexthop, way("v4", "0.0.0.0/0"), rule}, "10.0.0.5/24 nexthop v4 rule"},
+		{"a lease of IPv4", []plan.Item{kept4, leased4, nexthop, way("v4", "0.0.0.0/0"), way("v6", "::/0")}, "10.0.0.5/24 v6"},
+		{"a lease of IPv6", []plan.Item{kept4, leased6, nexthop, way("v4", "0.0.0.0/0"), way("v6", "::/0")}, "10.0.0.5/24 nexthop v4"},
+		{"found out, and by another netdev", []plan.Item{neighbour, kept4, hops}, "10.0.0.5/24"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := addressingWords(plan.HostNote{Items: tt.items}.Lasting().Items, nil); got != tt.want {
+				t.Errorf("got %s, want %s", got, tt.want)
+			}
+		})
+	}
 }
