@@ -172,11 +172,16 @@ func (e *Engine) measure(ctx context.Context, a *application, req ApplyRequest) 
 
 // measureReturn warns of what the host finds at home where no other switch takes it.
 func (e *Engine) measureReturn(ctx context.Context, a *application) error {
+	t := a.transaction()
+	all, err := e.crews(t)
+	if err != nil {
+		return err
+	}
 	for _, c := range a.changes {
 		if c.old == nil {
 			continue
 		}
-		if heir, _ := a.transaction().heir(c.old.Uplink); heir != "" {
+		if heir, _ := t.heir(c.old.Uplink, all); heir != "" {
 			continue
 		}
 		warnings, err := e.homecoming(ctx, c)
@@ -336,7 +341,7 @@ var errPreview = errors.New("preview")
 // be and not written, the kernel is looked at and not touched.
 func (e *Engine) preview(ctx context.Context, a *application) (ConfigDiff, error) {
 	t := a.transaction()
-	if err := e.claim(ctx, t); err != nil {
+	if err := errors.Join(e.standOn(ctx, t), e.claim(ctx, t)); err != nil {
 		return ConfigDiff{}, err
 	}
 	e = e.actual()

@@ -20,7 +20,7 @@ func (e *Engine) measureTeams(ctx context.Context, a *application, req ApplyRequ
 	if len(req.Config.Teams)+len(existing) == 0 {
 		return nil
 	}
-	check := memberCheck{other: slices.Clone(req.Config.Teams), leaving: givingUp(a.existing, req)}
+	check := memberCheck{other: slices.Clone(req.Config.Teams), leaving: givingUp(a.existing, req), yes: a.yes}
 	if check.other == nil {
 		check.other = []vswitch.Team{}
 	}
@@ -50,7 +50,7 @@ func (e *Engine) measureTeams(ctx context.Context, a *application, req ApplyRequ
 func (e *Engine) measureTeam(ctx context.Context, a *application, t vswitch.Team, existing []store.TeamRecord, check memberCheck) error {
 	at := slices.IndexFunc(existing, func(r store.TeamRecord) bool { return r.Name == t.Name })
 	if at < 0 {
-		record, warnings, err := e.newTeam(ctx, t, check.other, check.leaving)
+		record, warnings, err := e.newTeam(ctx, t, check)
 		a.warnings = append(a.warnings, warnings...)
 		a.teams = append(a.teams, teamChange{new: &record})
 		return err

@@ -18,17 +18,9 @@ func (e *Engine) consent(ctx context.Context, old *store.SwitchRecord, r store.S
 	if r.Uplink == "" {
 		return nil, nil
 	}
-	nic, err := e.kernel.Netdev(ctx, r.Uplink)
+	taken, carries, err := e.livesOn(ctx, r.Uplink)
 	if err != nil {
 		return nil, err
-	}
-	has, err := e.kernel.Addressing(ctx, r.Uplink)
-	if err != nil {
-		return nil, err
-	}
-	taken := has
-	if !has.CarriesHost() {
-		taken = plan.Addressing{}
 	}
 	if old != nil && old.Host == store.HostOnPort && !r.HostPort() {
 		there, err := e.kernel.Addressing(ctx, vswitch.HostPortName(r.Name))
@@ -51,10 +43,31 @@ func (e *Engine) consent(ctx context.Context, old *store.SwitchRecord, r store.S
 		}
 		return append(warnings, fmt.Sprintf("the host has lost %s; it has it back when the switch is deleted or opened to the host", loss)), nil
 	}
-	for _, m := range managers(e.root, nic, vswitch.HostPortName(r.Name)) {
-		if m.active && !yes && has.CarriesHost() {
+	managed := carries
+	if len(managed) == 0 {
+		managed = []string{r.Uplink}
+	}
+	for _, name := range managed {
+		more, err := e.peace(ctx, name, vswitch.HostPortName(r.Name), yes || len(carries) == 0)
+		if err != nil {
+			return nil, err
+		}
+		warnings = append(warnings, more...)
+	}
+	return warnings, nil
+}
+
+// peace refuses to take what the host has on a NIC from a running program that manages it,
+// unless somebody said yes, and returns what is to be told.
+func (e *Engine) peace(ctx context.Context, name, to string, yes bool) (warnings []string, err error) {
+	nic, err := e.kernel.Netdev(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range managers(e.root, nic, to) {
+		if m.active && !yes {
 			return nil, &vswitch.Error{
-				Kind: vswitch.UplinkInUse, Err: fmt.Errorf("%s manages NIC %s and would take back what moves to the host port", m.name, nic.Name),
+				Kind: vswitch.UplinkInUse, Err: fmt.Errorf("%s manages NIC %s and would take back what moves to %s", m.name, nic.Name, to),
 				Hint: m.todo + "; or say --yes and see to it yourself",
 			}
 		}

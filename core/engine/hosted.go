@@ -18,6 +18,10 @@ import (
 // claim decides for each switch where what the host has on the NIC is to be. A host port
 // that takes it over has the NIC's address: neighbours need not learn another.
 func (e *Engine) claim(ctx context.Context, t *transaction) error {
+	all, err := e.crews(t)
+	if err != nil {
+		return err
+	}
 	for _, c := range t.changes {
 		if c.old != nil && c.old.Uplink != "" && (c.new == nil || c.new.Uplink == "") {
 			if err := e.notRenamed(ctx, *c.old); err != nil {
@@ -27,7 +31,7 @@ func (e *Engine) claim(ctx context.Context, t *transaction) error {
 		if c.new == nil {
 			continue
 		}
-		if err := t.inherit(c.new); err != nil {
+		if err := errors.Join(t.inherit(c.new, all), e.inheritTeam(ctx, t, c.new, all)); err != nil {
 			return err
 		}
 		if err := e.claimFor(ctx, c.old, c.new); err != nil {
@@ -39,21 +43,17 @@ func (e *Engine) claim(ctx context.Context, t *transaction) error {
 
 // inherit is for a switch that takes its NIC over from one that has what the host has
 // on it, and gives it up without another: the host goes from port to port.
-func (t *transaction) inherit(r *store.SwitchRecord) error {
+func (t *transaction) inherit(r *store.SwitchRecord, all crews) error {
 	for _, c := range t.changes {
-		if c.old == nil || c.old.Name == r.Name || r.Uplink == "" || c.old.Uplink != r.Uplink || c.new != nil && c.new.Uplink != "" {
+		if c.old == nil || c.old.Name == r.Name || !all.share(c.old.Uplink, r.Uplink) || c.new != nil && c.new.Uplink != "" {
 			continue
 		}
 		if c.old.Host == store.HostElsewhere {
 			continue
 		}
-		if !r.HostPort() {
-			return fault("", "switch "+r.Name, &vswitch.Error{
-				Kind: vswitch.UplinkInUse, Err: fmt.Errorf("it takes NIC %s, and what the host has on it, from switch %s and has no port for the host", r.Uplink, c.old.Name),
-				Hint: "leave host access on; take it away with `patchbay switch set` when the switch has the NIC",
-			})
+		if err := takesOver(r, "switch "+c.old.Name); err != nil {
+			return err
 		}
-		r.Host = store.HostOnPort
 	}
 	return nil
 }
@@ -81,11 +81,11 @@ func (e *Engine) place(ctx context.Context, old *store.SwitchRecord, r store.Swi
 	}
 	has := r.Host != store.HostElsewhere || old != nil && old.Host != store.HostElsewhere
 	if !has {
-		a, err := e.kernel.Addressing(ctx, r.Uplink)
+		_, carries, err := e.livesOn(ctx, r.Uplink)
 		if err != nil {
 			return store.HostElsewhere, err
 		}
-		has = a.CarriesHost()
+		has = len(carries) > 0
 	}
 	switch {
 	case !has:

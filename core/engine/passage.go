@@ -20,63 +20,138 @@ type journey struct {
 	name, heir string
 }
 
+// departure is what the host had on the netdevs of a journey before it, and what was noted
+// of it.
+type departure struct {
+	name    string
+	note    plan.HostNote
+	netdevs []string
+	there   map[string]plan.Addressing // those that exist
+}
+
 // placeHost adds to the states what the host has and where it shall be.
 func (e *Engine) placeHost(ctx context.Context, t *transaction, desired, had *plan.State) ([]journey, error) {
 	var all []journey
 	var plans []plan.Journey
-	for _, c := range t.changes {
-		p := t.passage(c)
-		if !p.Concerned() {
-			continue
-		}
-		var err error
-		if p.Note, err = e.hosted(p.Switch); err != nil {
-			return nil, err
-		}
+	if t.undo != nil {
+		return e.placeHostBack(t, desired, had)
+	}
+	crews, err := e.crews(t)
+	if err != nil {
+		return nil, err
+	}
+	passages, err := e.passages(t, crews)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range passages {
 		there, err := e.addressings(ctx, p.Netdevs())
 		if err != nil {
 			return nil, err
 		}
+		for _, n := range p.Netdevs() {
+			if _, exists := there[n]; !exists && crews.is[n] != nil {
+				there[n] = plan.Addressing{} // it is made before the host comes
+			}
+		}
 		if j, moves := p.Plan(there); moves {
 			all = append(all, journey{j, p.Switch, p.Heir})
 			plans = append(plans, j)
+			t.departed = append(t.departed, departure{p.Switch, p.Note, append(p.Netdevs(), p.HeirPort), there})
 		}
 	}
 	plan.JoinJourneys(plans, desired, had)
 	return all, nil
 }
 
+// placeHostBack is placeHost after a failure: all is to be as it was.
+func (e *Engine) placeHostBack(t *transaction, desired, had *plan.State) (all []journey, err error) {
+	var plans []plan.Journey
+	for _, d := range t.undo {
+		note, err := e.hosted(d.name)
+		if err != nil {
+			return nil, err
+		}
+		j := plan.Undo(d.netdevs, d.there, note)
+		j.After = d.note
+		all = append(all, journey{j, d.name, ""})
+		plans = append(plans, j)
+	}
+	plan.JoinJourneys(plans, desired, had)
+	return all, nil
+}
+
+// passages are those of a transaction that the host has to do with, with their notes.
+func (e *Engine) passages(t *transaction, all crews) (passages []plan.Passage, err error) {
+	for _, c := range t.changes {
+		p := plan.Passage{Switch: nameOf(c)}
+		if p.Note, err = e.hosted(p.Switch); err != nil {
+			return nil, err
+		}
+		if p = t.passage(c, p, all); !p.Concerned() {
+			continue
+		}
+		for i, h := range p.Was {
+			if p.Is.Uplink != "" || !all.goes(h.Uplink) {
+				continue
+			}
+			origin, err := e.origin(h.Uplink, p.Note)
+			if err != nil {
+				return nil, err
+			}
+			p.Was[i] = all.comesHome(h, origin)
+		}
+		passages = append(passages, p)
+	}
+	for _, c := range t.teams {
+		p := plan.Passage{Switch: teamNote(c.name())}
+		if p.Note, err = e.hosted(p.Switch); err != nil {
+			return nil, err
+		}
+		if p, concerned := t.teamPassage(c, p, all); concerned {
+			passages = append(passages, p)
+		}
+	}
+	return passages, nil
+}
+
 // passage is what a change means for the host.
-func (t *transaction) passage(c change) plan.Passage {
-	p := plan.Passage{Switch: nameOf(c)}
+func (t *transaction) passage(c change, p plan.Passage, all crews) plan.Passage {
 	for _, r := range t.from {
 		if r.Name == p.Switch && r.Uplink != "" {
-			p.Was = append(p.Was, home(r))
+			p.Was = append(p.Was, home(r, all.was))
 		}
 	}
 	if c.new != nil && c.new.Uplink != "" {
-		p.Is = home(*c.new)
-	} else if len(p.Was) > 0 {
-		p.Heir, p.HeirPort = t.heir(p.Was[0].Uplink)
+		p.Is = home(*c.new, all.is)
+		return p
+	}
+	if len(p.Was) > 0 {
+		p.Heir, p.HeirPort = t.heir(p.Was[0].Uplink, all)
 	}
 	return p
 }
 
 // home is a record as the planner of the host's way sees it.
-func home(r store.SwitchRecord) plan.Home {
-	h := plan.Home{Uplink: r.Uplink, Carries: r.Host != store.HostElsewhere, Gateway: r.Gateway}
+func home(r store.SwitchRecord, members map[string][]string) plan.Home {
+	h := plan.Home{Uplink: r.Uplink, Members: members[r.Uplink], Carries: r.Host != store.HostElsewhere, Gateway: r.Gateway}
 	if r.HostPort() {
 		h.Port = vswitch.HostPortName(r.Name)
 	}
 	return h
 }
 
-// heir is the switch that has a NIC after the transaction and a port for what the host
-// has on it.
-func (t *transaction) heir(nic string) (name, port string) {
+// heir is the switch that has a NIC of an uplink after the transaction and a port for what
+// the host has on it, or the team that has.
+func (t *transaction) heir(uplink string, all crews) (name, port string) {
 	for _, r := range t.news() {
-		if r.Uplink == nic && r.HostPort() {
+		if r.HostPort() && all.share(uplink, r.Uplink) {
 			return r.Name, vswitch.HostPortName(r.Name)
+		}
+	}
+	for _, r := range t.newTeams() {
+		if r.Name != uplink && all.share(uplink, r.Name) {
+			return teamNote(r.Name), r.Name
 		}
 	}
 	return "", ""
@@ -135,13 +210,31 @@ func (e *Engine) arrived(ctx context.Context, w *way) error {
 			Hint: "try again; if it stays so, the kernel does not take this back as it gives it",
 		}
 	}
-	for _, j := range w.journeys {
-		if !j.Heir.Empty() {
-			if err := e.keep(j.heir, j.Heir); err != nil {
+	return e.settleNotes(w.journeys)
+}
+
+// settleNotes notes what is left to know. A switch that takes over knows what the other
+// one did, whatever it found out itself on the way.
+func (e *Engine) settleNotes(journeys []journey) error {
+	notes := make(map[string]plan.HostNote)
+	for _, j := range journeys {
+		notes[j.name] = j.After
+	}
+	for _, j := range journeys {
+		if j.Heir.Empty() {
+			continue
+		}
+		own, travels := notes[j.heir]
+		if !travels {
+			var err error
+			if own, err = e.hosted(j.heir); err != nil {
 				return err
 			}
 		}
-		if err := e.keep(j.name, j.After); err != nil {
+		notes[j.heir] = j.Heir.With(own)
+	}
+	for name, note := range notes {
+		if err := e.keep(name, note); err != nil {
 			return err
 		}
 	}

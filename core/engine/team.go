@@ -85,7 +85,7 @@ func set[T any](field *T, to *T) {
 
 // AddTeam makes a team. One that exists and is defined in the same way is brought to
 // what it should be and returned; one that differs is a Conflict. What the host has on
-// a NIC has to be moved to a switch before the NIC can become a member.
+// a member moves to the port of the switch on the team, or to the team.
 // PowerShell twin: New-NetLbfoTeam.
 func (e *Engine) AddTeam(ctx context.Context, t vswitch.Team) (TeamStatus, error) {
 	object := "team " + t.Name
@@ -100,7 +100,7 @@ func (e *Engine) AddTeam(ctx context.Context, t vswitch.Team) (TeamStatus, error
 		if !errors.Is(err, vswitch.NotFound) {
 			return TeamStatus{}, err
 		}
-		record, warnings, err := e.newTeam(ctx, t, nil, nil)
+		record, warnings, err := e.newTeam(ctx, t, memberCheck{})
 		if err != nil {
 			return TeamStatus{}, err
 		}
@@ -202,9 +202,9 @@ func (e *Engine) readdTeam(ctx context.Context, t vswitch.Team, r store.TeamReco
 	return e.changeTeam(ctx, teamChange{new: &r}, nil)
 }
 
-// newTeam measures a definition against the host and completes the record. other are
-// teams, and leaving switches, that change in the same transaction: see completeTeam.
-func (e *Engine) newTeam(ctx context.Context, t vswitch.Team, other []vswitch.Team, leaving []store.SwitchRecord) (store.TeamRecord, []string, error) {
+// newTeam measures a definition against the host and completes the record: see
+// completeTeam.
+func (e *Engine) newTeam(ctx context.Context, t vswitch.Team, c memberCheck) (store.TeamRecord, []string, error) {
 	r := store.TeamRecord{Team: t.Normalized(), Created: e.now()}
 	if err := feasible(t); err != nil {
 		return r, nil, err
@@ -215,7 +215,7 @@ func (e *Engine) newTeam(ctx context.Context, t vswitch.Team, other []vswitch.Te
 	if err := e.teamNameFree(ctx, t.Name); err != nil {
 		return r, nil, err
 	}
-	warnings, err := e.completeTeam(ctx, &r, nil, memberCheck{other: other, leaving: leaving})
+	warnings, err := e.completeTeam(ctx, &r, nil, c)
 	return r, warnings, err
 }
 

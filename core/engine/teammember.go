@@ -21,6 +21,7 @@ type memberCheck struct {
 	leaving  []store.SwitchRecord // switches that give their uplinks up
 	switches []store.SwitchRecord
 	netdevs  []kernel.Netdev
+	yes      bool // the user consents to what is taken from the host
 }
 
 // completeTeam refuses members that cannot be, all of them at once, and decides what
@@ -44,6 +45,9 @@ func (e *Engine) completeTeam(ctx context.Context, r, old *store.TeamRecord, c m
 	if c.netdevs, err = e.kernel.Netdevs(ctx); err != nil {
 		return nil, err
 	}
+	if err := e.keepMAC(ctx, r); err != nil {
+		return nil, err
+	}
 	var refused []error
 	speeds := make(map[int]string)
 	r.Down = nil
@@ -56,9 +60,13 @@ func (e *Engine) completeTeam(ctx context.Context, r, old *store.TeamRecord, c m
 		if had && errors.Is(err, vswitch.NotFound) {
 			continue
 		}
+		var told []string
 		if err == nil && !had {
-			err = e.mayJoin(ctx, nic, c)
+			if err = e.mayJoin(nic, c); err == nil {
+				told, err = e.burden(ctx, nic, c)
+			}
 		}
+		warnings = append(warnings, told...)
 		if err != nil {
 			refused = append(refused, memberFault(m, err))
 			continue
@@ -72,7 +80,26 @@ func (e *Engine) completeTeam(ctx context.Context, r, old *store.TeamRecord, c m
 			speeds[nic.Speed] = m
 		}
 	}
-	return mixedSpeeds(speeds), errors.Join(refused...)
+	return append(warnings, mixedSpeeds(speeds)...), errors.Join(refused...)
+}
+
+// keepMAC gives a new team the address of the member that carries the host: neighbours
+// need not learn another.
+func (e *Engine) keepMAC(ctx context.Context, r *store.TeamRecord) error {
+	for _, m := range r.Members {
+		nic, err := e.kernel.Netdev(ctx, m)
+		if errors.Is(err, vswitch.NotFound) || !r.MAC.IsZero() {
+			continue
+		}
+		a, err2 := e.kernel.Addressing(ctx, m)
+		if err := errors.Join(err, err2); err != nil {
+			return err
+		}
+		if a.CarriesHost() {
+			r.MAC, r.MTU = nic.MAC, nic.MTU
+		}
+	}
+	return nil
 }
 
 // memberFault makes a NIC that is not there a team's problem.
@@ -100,7 +127,7 @@ func mixedSpeeds(speeds map[int]string) []string {
 }
 
 // mayJoin refuses a NIC that cannot be, or is not free to be, a member.
-func (e *Engine) mayJoin(ctx context.Context, nic kernel.Netdev, c memberCheck) error {
+func (e *Engine) mayJoin(nic kernel.Netdev, c memberCheck) error {
 	if reason := noMember(nic, c.team.Lab); reason != "" {
 		return &vswitch.Error{
 			Kind: vswitch.TeamMember, Err: fmt.Errorf("%s cannot be a member: %s", nic.Name, reason),
@@ -110,10 +137,7 @@ func (e *Engine) mayJoin(ctx context.Context, nic kernel.Netdev, c memberCheck) 
 	if err := c.free(nic); err != nil {
 		return err
 	}
-	if err := e.macFree(nic); err != nil {
-		return err
-	}
-	return e.unburdened(ctx, nic, c)
+	return e.macFree(nic)
 }
 
 // noMember says why a netdev can be no member at all; "" if it can.
@@ -166,14 +190,25 @@ func (c memberCheck) free(nic kernel.Netdev) error {
 	return nil
 }
 
-// unburdened refuses a NIC that the host has its addresses on: as a member it hears
-// nothing for itself.
-func (e *Engine) unburdened(ctx context.Context, nic kernel.Netdev, c memberCheck) error {
+// burden is what the host has on a NIC that becomes a member: it moves to the port of
+// the switch on the team, or to the team. It refuses what takes the host's way out, and
+// what a running network manager would take back.
+func (e *Engine) burden(ctx context.Context, nic kernel.Netdev, c memberCheck) ([]string, error) {
 	a, err := e.kernel.Addressing(ctx, nic.Name)
 	if err != nil || !a.CarriesHost() {
-		return err
+		return nil, err
 	}
-	return inUse(nic, "the host has addresses or routes on it", fmt.Sprintf(
-		"move them to a switch first with `patchbay switch add NAME --uplink %s`; make the team of the other NICs, give it to the switch with `patchbay switch set NAME --uplink %s`, then add %s to the team: connections live through all of it",
-		nic.Name, c.team.Name, nic.Name))
+	to := c.team.Name
+	for _, s := range c.switches {
+		switch {
+		case s.Uplink != c.team.Name:
+		case s.HostPort():
+			to = vswitch.HostPortName(s.Name)
+		case a.DefaultRoute() != nil && !c.yes:
+			return nil, inUse(nic, fmt.Sprintf("switch %s on the team is closed to the host, which would lose %s", s.Name, loses(a)),
+				fmt.Sprintf("open it with `patchbay switch set %s --host-access`, or apply a file with --yes", s.Name))
+		}
+	}
+	warnings, err := e.peace(ctx, nic.Name, to, c.yes)
+	return append(passing(a), warnings...), err
 }

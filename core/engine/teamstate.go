@@ -174,7 +174,10 @@ func (t *transaction) concludeTeams(tx *store.Tx) error {
 		if c.new != nil {
 			err = tx.PutRealisedTeam(store.RealisedTeam{TeamRecord: *c.new})
 		} else {
-			err = errors.Join(tx.DropRealisedTeam(c.old.Name), tx.DeleteTeam(c.old.Name))
+			err = errors.Join(
+				tx.DropRealisedTeam(c.old.Name), tx.DropHosted(teamNote(c.old.Name)),
+				tx.DropKeptForHost(teamNote(c.old.Name)), tx.DeleteTeam(c.old.Name),
+			)
 		}
 		if err != nil {
 			return err

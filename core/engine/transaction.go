@@ -37,6 +37,8 @@ type transaction struct {
 	segments         map[string]extent // by switch; nil for a mere look at what there is
 	// asked are VLANs for a port that is to come, on the transaction's only switch.
 	asked []vswitch.PortVLAN
+	// departed is what the host had before it moved, and undo what it is to have again.
+	departed, undo []departure
 	// unfiltered are the switches whose bridges have not filtered VLANs so far.
 	unfiltered map[string]bool
 }
@@ -48,6 +50,9 @@ func (e *Engine) transact(ctx context.Context, caps kernel.Capabilities, changes
 }
 
 func (e *Engine) carryOut(ctx context.Context, t *transaction) error {
+	if err := e.standOn(ctx, t); err != nil {
+		return err
+	}
 	if err := e.strangers(ctx, t); err != nil {
 		return err
 	}
@@ -157,7 +162,7 @@ func (t *transaction) news() (records []store.SwitchRecord) {
 
 // reverse is the transaction back.
 func (t *transaction) reverse() *transaction {
-	back := &transaction{caps: t.caps, from: t.news(), before: t.after, after: t.before, oldPool: t.newPool, newPool: t.oldPool, segments: make(map[string]extent), unfiltered: t.unfiltered}
+	back := &transaction{caps: t.caps, from: t.news(), before: t.after, after: t.before, oldPool: t.newPool, newPool: t.oldPool, segments: make(map[string]extent), unfiltered: t.unfiltered, undo: t.departed}
 	for name, x := range t.segments {
 		back.segments[name] = extent{had: max(x.had, x.want), want: x.want, carried: x.hadCarried, apart: x.hadApart, hadCarried: x.carried, hadApart: x.apart}
 	}

@@ -19,7 +19,7 @@ func Diff(desired, observed State) []Step {
 	d.rulesFirst(desired.Rules, observed.Rules)
 	d.bridges(desired.Bridges, observed.Bridges)
 	d.bonds()
-	coming := d.goings(moves(desired.Hosts, observed.Hosts))
+	coming := d.goings(moves(desired.Hosts, d.observed.Hosts))
 	for _, name := range sorted(observed.Ports) {
 		want, keep := desired.Ports[name]
 		switch have := observed.Ports[name]; {

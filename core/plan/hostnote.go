@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 )
@@ -52,6 +53,13 @@ func (n HostNote) since(there map[string]Addressing, netdevs []string) HostNote 
 		return n
 	}
 	return HostNote{Origin: n.Origin}
+}
+
+// With is n and what more knows besides.
+func (n HostNote) With(more HostNote) HostNote {
+	n.Left, n.Port, n.Former = merge(n.Left, more.Left), merge(n.Port, more.Port), merge(n.Former, more.Former)
+	n.Items, n.Origin = appendNew(n.Items, more.Items, Item.ID), cmp.Or(n.Origin, more.Origin)
+	return n
 }
 
 // leaving is the note with a netdev more that the host leaves.

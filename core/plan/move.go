@@ -66,11 +66,16 @@ func (d *differ) goings(all []move) (coming []move) {
 			coming = append(coming, m)
 			continue
 		}
-		d.host(m, func() {
+		nic := func() {
 			if want, there := d.desired.Ports[m.to]; there && want.Bridge == "" {
 				d.port(want, d.observed.Ports[m.to], true)
 			}
-		})
+		}
+		d.outOfBond(m.to)
+		if have, there := d.observed.Ports[m.to]; there && !have.Up {
+			nic() // nothing can be added to it while it is down
+		}
+		d.host(m, nic)
 		d.settings(m.to)
 	}
 	return coming

@@ -16,6 +16,9 @@ type Home struct {
 	// if it has none. Members are the netdevs below it that the host may have lived on.
 	Uplink  string
 	Members []string
+	// Team is the netdev of the team that the members are of and that goes with the
+	// home, which is the first of them then; "" otherwise.
+	Team string
 	// Port is the host port, or "" if the switch has none.
 	Port string
 	// Carries tells that what the host has on the uplink and its members belongs to the
@@ -30,7 +33,11 @@ func (h Home) netdevs() []string {
 	if h.Uplink == "" {
 		return nil
 	}
-	return append([]string{h.Uplink}, h.Members...)
+	all := append([]string{h.Uplink}, h.Members...)
+	if h.Team != "" {
+		all = append(all, h.Team)
+	}
+	return all
 }
 
 // Passage is a switch on its way from one home of the host to another.
@@ -45,6 +52,9 @@ type Passage struct {
 	Heir, HeirPort string
 	// Note is what was noted when the host came.
 	Note HostNote
+	// Restarts tells that the port may go down and come up again on the way, and lose what
+	// it has.
+	Restarts bool
 }
 
 // Journey is what a passage does to the host.
@@ -99,6 +109,25 @@ func (p Passage) Plan(there map[string]Addressing) (j Journey, moves bool) {
 	return j, true
 }
 
+// Undo is the journey back after one that failed: each of the netdevs is to have what was
+// there, and nothing of what was on its way, which note tells.
+func Undo(netdevs []string, there map[string]Addressing, note HostNote) Journey {
+	j := Journey{Desired: make(map[string]Addressing), Had: make(map[string]Addressing), Before: note}
+	all := Addressing{Items: note.Items}
+	for _, a := range there {
+		all = all.With(Addressing{Items: a.Items})
+	}
+	for _, netdev := range netdevs {
+		if netdev == "" {
+			continue
+		}
+		a := there[netdev]
+		a.Items = slices.DeleteFunc(slices.Clone(a.Items), func(i Item) bool { return i.Kind == ItemResidue })
+		j.Desired[netdev], j.Had[netdev] = a, Addressing{Items: all.Items}
+	}
+	return j
+}
+
 // walk is a passage while it is planned.
 type walk struct {
 	Passage
@@ -140,12 +169,16 @@ func (w *walk) route() bool {
 	case w.HeirPort != "":
 		w.to = w.HeirPort
 	default:
-		w.to = last.Uplink
-		if _, exists := w.there[w.to]; !exists {
-			w.to = "" // was unplugged: there is nobody to give it to
+		for _, n := range append([]string{last.Uplink}, last.Members...) {
+			if _, exists := w.there[n]; exists && w.to == "" {
+				w.to = n // if none is there all were unplugged: there is nobody to give it to
+			}
 		}
 	}
 	w.uplink, w.netdevs = place.Uplink, place.netdevs()
+	if w.Is.Uplink == "" && !w.heir() && w.to != "" {
+		w.uplink = w.to
+	}
 	w.sources = slices.Clone(w.netdevs)
 	if carried && w.port != "" {
 		w.sources = append(w.sources, w.port)
@@ -174,7 +207,7 @@ func (w *walk) pack() {
 	w.former()
 	what := Addressing{Items: w.before.Items}
 	sources := w.sources
-	if w.renewed() {
+	if w.renewed() || w.Restarts && w.to == w.port {
 		sources = append(slices.Clone(sources), w.port)
 	}
 	for _, source := range sources {

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -196,9 +197,36 @@ func (d *differ) bonds() {
 		case !sameBond(want, have):
 			have = d.emptied(want, have)
 			d.add(SetBond{Bond: want, Was: have.Options, Down: restarts(want.Options, have.Options)})
+			if restarts(want.Options, have.Options) {
+				d.forgets(name)
+			}
 		}
 		d.bonded(want, have)
 	}
+}
+
+// forgets is what the host loses with a bond that goes down: all but its IPv4 addresses
+// and rules. It is carried there again.
+func (d *differ) forgets(bond string) {
+	have, there := d.observed.Hosts[bond]
+	if !there {
+		return
+	}
+	hosts := maps.Clone(d.observed.Hosts)
+	have.Items = slices.DeleteFunc(slices.Clone(have.Items), func(i Item) bool {
+		return i.Kind != ItemRule && (i.Kind != ItemAddress || i.Prefix.Addr().Is6())
+	})
+	hosts[bond] = have
+	d.observed.Hosts = hosts
+}
+
+// outOfBond takes a NIC that the host goes to out of a bond that it is to leave.
+func (d *differ) outOfBond(nic string) {
+	bond := d.bondOf(nic)
+	if bond == "" || d.desired.Bonds[bond].at(nic) >= 0 {
+		return
+	}
+	d.leave(bond, Member{Name: nic, Released: Released{Up: true}})
 }
 
 // bonded brings a bond's members to what is wanted, as far as that can be now: what
