@@ -46,8 +46,8 @@ last. A field that is left out has its default, whatever the switch has now. Sev
 files and documents make one configuration. "patchbay export" writes such a file.
 
 Switches that the file does not mention stay and are listed, unless --prune deletes
-them. A switch with guests is deleted only with --force, which detaches them first;
-they do not come back if a later part fails.`,
+them. A switch with guests is deleted only with --force, which detaches them last; if
+any part fails they stay attached.`,
 		Example: `  patchbay apply -f examples/internal.yaml
   patchbay apply -f switches.yaml --prune --explain
   patchbay export | sed s/eth1/eth2/ | patchbay apply -f -`,

@@ -161,8 +161,8 @@ func (c *cli) switchDeleteCommand() *cobra.Command {
 		Aliases: []string{"rm"},
 		Short:   "Delete a switch",
 		Long: `Delete a switch with its host port; its uplink becomes an ordinary NIC again. A switch
-that guests are attached to is refused, naming them, unless --force detaches them
-first: they keep running and lose this network. Nothing is asked back.
+that guests are attached to is refused, naming them, unless --force detaches
+them: they keep running and lose this network. Nothing is asked back.
 
 Hyper-V twin: Remove-VMSwitch NAME [-Force].`,
 		Example: `  patchbay switch delete lab
@@ -180,6 +180,6 @@ Hyper-V twin: Remove-VMSwitch NAME [-Force].`,
 			return c.say(deletion{Deleted: req.Name, Warnings: report.Warnings}, "switch %s deleted", req.Name)
 		},
 	}
-	cmd.Flags().BoolVar(&req.Force, "force", false, "detach the guests that are on the switch first")
+	cmd.Flags().BoolVar(&req.Force, "force", false, "detach the guests that are on the switch")
 	return cmd
 }

@@ -17,7 +17,7 @@ import (
 
 // ApplyRequest says what the host is to be like. Switches that the configuration does
 // not mention stay, unless Prune deletes them; one that guests are attached to is
-// deleted only with Force, which detaches them first.
+// deleted only with Force, which detaches them.
 type ApplyRequest struct {
 	Config vswitch.Config `json:"config"`
 	Prune  bool           `json:"prune,omitempty"`
@@ -30,7 +30,7 @@ type ApplyRequest struct {
 // defines are made, changed in place or, with Prune, deleted, all of them or none.
 // What is as defined already is not touched, and what the kernel has lost is
 // repaired. Killed in the middle, the same Apply again finishes it. Guests that Force
-// detaches go before the transaction begins and do not come back with its undo.
+// detaches go last; where that fails, those who have gone are attached again.
 func (e *Engine) Apply(ctx context.Context, req ApplyRequest) (ConfigDiff, error) {
 	var d ConfigDiff
 	err := e.applying(ctx, req, func(e *Engine, a *application) (err error) {
@@ -40,10 +40,9 @@ func (e *Engine) Apply(ctx context.Context, req ApplyRequest) (ConfigDiff, error
 		if err := e.finish(ctx, a); err != nil {
 			return err
 		}
-		if _, err := e.remove(ctx, idsOf(a.detach), removal{goes: anyPort, blind: true}); err != nil {
-			return err
-		}
-		return e.carryOut(ctx, a.transaction())
+		t := a.transaction()
+		t.guests = a.detach
+		return e.carryOut(ctx, t)
 	})
 	return d, fault("apply", "", err)
 }

@@ -137,26 +137,20 @@ func TestRequestedAddresses(t *testing.T) {
 
 // Whatever step of an attach fails, nothing is left but the switch.
 func TestAttachUndoesItself(t *testing.T) {
-	steps := stepsOf(t, func(l *lab) { l.mustAdd(internal()) }, func(l *lab) error {
-		_, err := l.Attach(context.Background(), request(0))
-		return err
-	})
-	for n := 1; n <= steps; n++ {
-		t.Run(fmt.Sprint("step ", n), func(t *testing.T) {
-			l := newLab(t)
-			l.mustAdd(internal())
-			before := l.kernel.String()
-			broken := errors.New("broken")
-			l.kernel.FailAt(n, broken)
-			if _, err := l.Attach(context.Background(), request(0)); !errors.Is(err, broken) {
-				t.Fatalf("got %v", err)
-			}
-			if diff := cmp.Diff(before, l.kernel.String()); diff != "" {
-				t.Errorf("left:\n%s", diff)
-			}
-			l.wantNoGuests()
-		})
+	var before string
+	prepare := func(t *testing.T) *lab {
+		l := newLab(t)
+		l.mustAdd(internal())
+		before = l.kernel.String()
+		return l
 	}
+	verb := func(l *lab) error { _, err := l.Attach(context.Background(), request(0)); return err }
+	eachStepFails(t, prepare, verb, func(step int, l *lab) {
+		if diff := cmp.Diff(before, l.kernel.String()); diff != "" {
+			t.Errorf("step %d left:\n%s", step, diff)
+		}
+		l.wantNoGuests()
+	})
 }
 
 // stepsOf counts the kernel steps of a verb.

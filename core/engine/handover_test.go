@@ -2,7 +2,6 @@ package engine_test
 
 import (
 	"context"
-	"errors"
 	"strings"
 	"testing"
 
@@ -54,25 +53,23 @@ func TestAnotherSwitchTakesTheHostOver(t *testing.T) {
 }
 
 func TestFailedHandoverOfTheHostIsUndone(t *testing.T) {
-	broken := errors.New("broken")
 	for name, req := range handovers() {
 		t.Run(name, func(t *testing.T) {
-			for n := 1; ; n++ {
+			var pristine, before string
+			prepare := func(t *testing.T) *lab {
 				l := carrying(t)
-				pristine := l.kernel.String()
+				pristine = l.kernel.String()
 				l.mustAdd(lan(true))
-				before := l.picture()
-				l.kernel.FailAt(n, broken)
-				_, err := l.Apply(context.Background(), req)
-				l.kernel.FailAt(0, nil)
-				if err == nil {
-					return
-				}
-				if diff := cmp.Diff(before, l.picture()); diff != "" || !errors.Is(err, broken) {
-					t.Fatalf("step %d left, with error %v:\n%s", n, err, diff)
+				before = l.picture()
+				return l
+			}
+			verb := func(l *lab) error { _, err := l.Apply(context.Background(), req); return err }
+			eachStepFails(t, prepare, verb, func(step int, l *lab) {
+				if diff := cmp.Diff(before, l.picture()); diff != "" {
+					t.Fatalf("step %d left:\n%s", step, diff)
 				}
 				l.wantHostBackAfterDeletion(pristine)
-			}
+			})
 		})
 	}
 }

@@ -169,22 +169,21 @@ func hostSteps(t *testing.T, before, verb func(*lab) error) int {
 }
 
 func TestFailedMoveOfTheHostIsUndone(t *testing.T) {
-	broken := errors.New("broken")
 	for name, c := range hostVerbs() {
 		t.Run(name, func(t *testing.T) {
-			for n := 1; n <= hostSteps(t, c.before, c.verb); n++ {
+			var before string
+			prepare := func(t *testing.T) *lab {
 				l := carrying(t)
 				must(t, c.before(l))
-				before := l.picture()
-				l.kernel.FailAt(n, broken)
-				if err := c.verb(l); !errors.Is(err, broken) {
-					t.Fatalf("step %d: got %v", n, err)
-				}
+				before = l.picture()
+				return l
+			}
+			eachStepFails(t, prepare, c.verb, func(step int, l *lab) {
 				if diff := cmp.Diff(before, l.picture()); diff != "" {
-					t.Fatalf("step %d left:\n%s", n, diff)
+					t.Fatalf("step %d left:\n%s", step, diff)
 				}
 				l.wantHealthy()
-			}
+			})
 		})
 	}
 }

@@ -2,7 +2,6 @@ package engine_test
 
 import (
 	"context"
-	"errors"
 	"net/netip"
 	"strings"
 	"testing"
@@ -131,21 +130,21 @@ func reshapeSteps(t *testing.T, pair [2]string) int {
 }
 
 func TestFailedReshapeIsUndone(t *testing.T) {
-	broken := errors.New("broken")
 	for name, pair := range reshapings() {
 		t.Run(name, func(t *testing.T) {
-			for n := 1; n <= reshapeSteps(t, pair); n++ {
+			var before string
+			prepare := func(t *testing.T) *lab {
 				l := shaped(t, shapes()[pair[0]])
-				before := l.picture()
-				l.kernel.FailAt(n, broken)
-				if err := l.reshape(shapes()[pair[1]]); !errors.Is(err, broken) {
-					t.Fatalf("step %d: got %v", n, err)
-				}
+				before = l.picture()
+				return l
+			}
+			verb := func(l *lab) error { return l.reshape(shapes()[pair[1]]) }
+			eachStepFails(t, prepare, verb, func(step int, l *lab) {
 				if diff := cmp.Diff(before, l.picture()); diff != "" {
-					t.Errorf("step %d left:\n%s", n, diff)
+					t.Errorf("step %d left:\n%s", step, diff)
 				}
 				l.wantIntact()
-			}
+			})
 		})
 	}
 }

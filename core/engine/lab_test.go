@@ -105,6 +105,31 @@ func dies(verb func() error) (killed bool) {
 	return killed
 }
 
+// eachStepFails lets the verb fail at its first step, then at its second and so on, each
+// time in a lab of its own, until there are no more, and has looked at what it leaves.
+func eachStepFails(t *testing.T, prepare func(*testing.T) *lab, verb func(*lab) error, left func(step int, l *lab)) {
+	t.Helper()
+	for n := 1; ; n++ {
+		l := prepare(t)
+		before := l.kernel.Steps()
+		l.kernel.FailAt(n, errBroken)
+		err := verb(l)
+		l.kernel.FailAt(0, nil)
+		if err == nil && l.kernel.Steps()-before < n {
+			if n < 3 {
+				t.Errorf("the verb has only %d steps", n-1)
+			}
+			return
+		}
+		if !errors.Is(err, errBroken) {
+			t.Fatalf("step %d: got error %v", n, err)
+		}
+		if left(n, l); t.Failed() {
+			return
+		}
+	}
+}
+
 func netns(i int) string { return fmt.Sprintf("/run/netns/c%d", i) }
 
 func owner(i int) vswitch.Owner {

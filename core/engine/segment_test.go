@@ -335,28 +335,22 @@ func anyProd() vswitch.Switch { return vswitch.Switch{Name: "prod", Type: vswitc
 
 // Whatever step of an attach that grows the switch fails, the port is not there.
 func TestGrowingFails(t *testing.T) {
-	prepare := func(l *lab) {
+	prepare := func(t *testing.T) *lab {
+		l := newLab(t)
 		l.sizes = vswitch.SegmentSizes{Root: 2, Spoofing: 2, Further: 2}
 		l.open()
 		l.mustAttach(request(0))
 		l.mustAttach(request(1))
+		return l
 	}
 	verb := func(l *lab) error { _, err := l.Attach(context.Background(), request(2)); return err }
-	steps := stepsOf(t, prepare, verb)
-	for n := 1; n <= steps; n++ {
-		l := newLab(t)
-		prepare(l)
-		broken := errors.New("broken")
-		l.kernel.FailAt(n, broken)
-		if err := verb(l); !errors.Is(err, broken) {
-			t.Fatalf("step %d: got %v", n, err)
-		}
+	eachStepFails(t, prepare, verb, func(step int, l *lab) {
 		if _, found, err := l.Attached(context.Background(), owner(2)); found || err != nil {
-			t.Errorf("step %d: attached all the same, %v", n, err)
+			t.Errorf("step %d: attached all the same, %v", step, err)
 		}
 		must(t, verb(l))
 		l.wantWhole()
-	}
+	})
 }
 
 // A name that the segment needs and a stranger has is told before anything is touched.

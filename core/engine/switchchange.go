@@ -160,8 +160,8 @@ func (c SwitchChange) apply(s vswitch.Switch) vswitch.Switch {
 }
 
 // DeleteSwitch removes a switch. One with guests' ports is InUse, naming them,
-// unless Force detaches them first. Deleting what is not there is NotFound. What the
-// host had on the uplink goes back there. PowerShell twin: Remove-VMSwitch.
+// unless Force detaches them, which goes last and is undone should it fail. Deleting what
+// is not there is NotFound. What the host had on the uplink goes back there. PowerShell twin: Remove-VMSwitch.
 func (e *Engine) DeleteSwitch(ctx context.Context, req DeleteSwitchRequest) (DeleteSwitchReport, error) {
 	object := "switch " + req.Name
 	unlock, err := e.lockSwitches(req.Name)
@@ -189,14 +189,11 @@ func (e *Engine) deleteSwitch(ctx context.Context, req DeleteSwitchRequest) (rep
 	if err != nil {
 		return report, err
 	}
-	if _, err := e.remove(ctx, idsOf(ports), removal{goes: anyPort}); err != nil {
-		return report, err
-	}
 	caps, err := e.capabilities(ctx)
 	if err != nil {
 		return report, err
 	}
-	if err := e.transact(ctx, caps, change{old: &r}); err != nil {
+	if err := e.carryOut(ctx, &transaction{caps: caps, changes: []change{{old: &r}}, guests: ports}); err != nil {
 		return report, err
 	}
 	report.Warnings = warnings

@@ -39,6 +39,9 @@ type transaction struct {
 	asked []vswitch.PortVLAN
 	// departed is what the host had before it moved, and undo what it is to have again.
 	departed, undo []departure
+	// guests go with their switches: see eviction.go. evicted are those who have been taken
+	// out, and missed those of them who were there.
+	guests, evicted, missed []vswitch.Port
 	// unfiltered are the switches whose bridges have not filtered VLANs so far.
 	unfiltered map[string]bool
 }
@@ -66,6 +69,9 @@ func (e *Engine) carryOut(ctx context.Context, t *transaction) error {
 	err := e.store.UpdateConfig(t.intend)
 	if err == nil {
 		err = e.shift(ctx, t)
+	}
+	if err == nil {
+		err = e.evict(ctx, t)
 	}
 	if err == nil {
 		err = e.conclude(t)
@@ -338,7 +344,8 @@ func (e *Engine) desired(t *transaction) (desired plan.State, err error) {
 			return desired, err
 		}
 	}
-	for _, r := range t.news() {
+	lingering := t.lingering()
+	for _, r := range append(t.news(), lingering...) {
 		desired = plan.Union(desired, wholeState(r, t.caps, t.segments[r.Name]))
 	}
 	if desired.Ports == nil { // to be put to: see releaseUplinks
@@ -349,7 +356,7 @@ func (e *Engine) desired(t *transaction) (desired plan.State, err error) {
 		if err != nil {
 			return err
 		}
-		if desired.Rules, err = rulesOf(tx, t.caps, switches); err != nil || !desired.Rules.Base {
+		if desired.Rules, err = rulesOf(tx, t.caps, append(switches, lingering...)); err != nil || !desired.Rules.Base {
 			return err
 		}
 		for _, r := range t.news() {
@@ -367,6 +374,9 @@ func (e *Engine) conclude(t *transaction) error {
 		write = e.store.UpdateConfig
 	}
 	return write(func(tx *store.Tx) error {
+		if err := t.dismiss(tx); err != nil {
+			return err
+		}
 		for _, c := range t.changes {
 			if c.new == nil {
 				if err := forgetSwitch(tx, c.old.Name); err != nil {
@@ -384,10 +394,12 @@ func (e *Engine) conclude(t *transaction) error {
 // switch name all that may be there.
 func (e *Engine) revert(ctx context.Context, t *transaction) error {
 	back := t.reverse()
-	if err := e.shift(ctx, back); err != nil {
-		return err
+	err := e.shift(ctx, back)
+	away := e.readmit(ctx, t)
+	if err != nil {
+		return errors.Join(err, away)
 	}
-	err := e.store.UpdateConfig(func(tx *store.Tx) error {
+	err = e.store.UpdateConfig(func(tx *store.Tx) error {
 		for _, r := range back.news() {
 			if err := tx.PutSwitch(r); err != nil {
 				return err
@@ -395,10 +407,10 @@ func (e *Engine) revert(ctx context.Context, t *transaction) error {
 		}
 		return errors.Join(back.putPool(tx), back.intendTeams(tx), putResized(tx, back.after))
 	})
-	if err != nil {
-		return err
+	if err == nil {
+		err = e.conclude(back)
 	}
-	return e.conclude(back)
+	return errors.Join(away, err)
 }
 
 // noteRealised notes that the kernel has all of a switch and no more: from now on

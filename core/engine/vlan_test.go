@@ -2,7 +2,6 @@ package engine_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -320,24 +319,21 @@ func TestVLANsAcrossSegments(t *testing.T) {
 
 // TestVLANChangeFails holds that a change that fails leaves the port as it was.
 func TestVLANChangeFails(t *testing.T) {
-	l := newLab(t)
-	l.mustAdd(wan())
-	l.mustAttach(inVLAN(t, 0, "access 10"))
-	before := l.kernel.String()
-	for n := 1; ; n++ {
-		l.kernel.FailAt(n, errors.New("broken"))
-		err := l.setPortVLAN(0, "trunk 20-21 native 4094")
-		l.kernel.FailAt(0, nil)
-		if err == nil {
-			return
-		}
+	prepare := func(t *testing.T) *lab {
+		l := newLab(t)
+		l.mustAdd(wan())
+		l.mustAttach(inVLAN(t, 0, "access 10"))
+		return l
+	}
+	verb := func(l *lab) error { return l.setPortVLAN(0, "trunk 20-21 native 4094") }
+	eachStepFails(t, prepare, verb, func(step int, l *lab) {
 		if _, err := l.GC(context.Background(), engine.GCRequest{}); err != nil {
 			t.Fatal(err)
 		}
 		l.wantHealthy()
 		l.wantVLANs(owner(0).PortID(), "pvid 10 untagged 10")
 		if t.Failed() {
-			t.Fatalf("failed at step %d:\n%s\nbefore\n%s", n, l.kernel, before)
+			t.Fatalf("failed at step %d:\n%s", step, l.kernel)
 		}
-	}
+	})
 }

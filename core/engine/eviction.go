@@ -1,0 +1,139 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/patchbay-net/patchbay/core/plan"
+	"github.com/patchbay-net/patchbay/core/store"
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+// This file is about guests who have to go because their switch does. They go last, when
+// all else of the transaction has succeeded, and what fails then brings them back: a
+// guest loses its network only by a verb that has done what it was asked for.
+
+// lingering are the switches that go and have guests, as they are until these have left:
+// closed, without what others may be taking over already.
+func (t *transaction) lingering() (records []store.SwitchRecord) {
+	for _, c := range t.changes {
+		if c.new != nil || !slices.ContainsFunc(t.guests, func(p vswitch.Port) bool { return p.Switch == c.old.Name }) {
+			continue
+		}
+		closed, no := *c.old, false
+		closed.Uplink, closed.HostAccess, closed.Host = "", &no, store.HostElsewhere
+		closed.Gateway, closed.Masquerade, closed.VLAN = nil, vswitch.Masquerade{}, 0
+		records = append(records, closed)
+	}
+	return records
+}
+
+// evict takes the transaction's guests out of the kernel, and then what is left of their
+// switches. The records stay until the transaction is concluded.
+func (e *Engine) evict(ctx context.Context, t *transaction) error {
+	if len(t.guests) == 0 {
+		return nil
+	}
+	netdevs, err := e.kernel.Netdevs(ctx)
+	if err != nil {
+		return err
+	}
+	there := make(map[string]bool, len(netdevs))
+	for _, n := range netdevs {
+		there[n.Name] = true
+	}
+	for together := range slices.Chunk(t.guests, removedTogether) {
+		if err := e.evictTogether(ctx, t, together, there); err != nil {
+			return err
+		}
+	}
+	left := plan.State{}
+	for _, r := range t.lingering() {
+		left = plan.Union(left, wholeState(r, t.caps, t.segments[r.Name]))
+		left.Rules = plan.Union(left, plan.State{Rules: hostRules([]store.SwitchRecord{r}, t.caps)}).Rules
+	}
+	t.guests = nil
+	desired, err := e.desired(t)
+	if err != nil {
+		return err
+	}
+	for _, p := range t.evicted {
+		delete(desired.Rules.Guard, p.Netdev)
+		delete(desired.Rules.Apart, p.Netdev)
+	}
+	return e.reach(ctx, plan.State{Rules: desired.Rules}, left)
+}
+
+// evictTogether notes which of the guests are there before it takes them out: those that
+// had ended before do not come back.
+func (e *Engine) evictTogether(ctx context.Context, t *transaction, guests []vswitch.Port, there map[string]bool) error {
+	ids := idsOf(guests)
+	unlock, err := e.store.LockPorts(ids)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	found, err := e.recall(ids)
+	if err != nil {
+		return err
+	}
+	found = slices.DeleteFunc(found, func(r reservation) bool { return !r.known || recordOf(t.olds(), r.port.Switch).Name == "" })
+	for _, r := range found {
+		t.evicted = append(t.evicted, r.port)
+		if there[r.port.Netdev] {
+			t.missed = append(t.missed, r.port)
+		}
+	}
+	return e.withdrawTogether(ctx, found)
+}
+
+// readmit brings the guests back whom a transaction has taken out before it failed. It
+// tells of those that it cannot reach: they have ended, or their namespace has no path any
+// more.
+func (e *Engine) readmit(ctx context.Context, t *transaction) error {
+	var errs []error
+	for _, p := range t.missed {
+		r := recordOf(t.olds(), p.Switch)
+		err := e.withGuest(p.ID, r, func(p vswitch.Port) error { return e.replug(ctx, p, r, t) })
+		if err != nil {
+			errs = append(errs, fault("", "port "+p.ID, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// replug makes again what is missing of a port, and leaves alone the owner's end of one
+// that has not gone.
+func (e *Engine) replug(ctx context.Context, p vswitch.Port, r store.SwitchRecord, t *transaction) error {
+	whole := attachedState(p, r, t.caps)
+	side := whole.Ports[p.Netdev]
+	side.Endpoint = nil
+	seen, err := e.kernel.Observe(ctx, plan.State{Ports: map[string]plan.Port{p.Netdev: side}})
+	if err != nil {
+		return err
+	}
+	if _, there := seen.Ports[p.Netdev]; there {
+		whole.Ports[p.Netdev] = side
+	} else if p.Adopted {
+		return nil
+	}
+	return e.reach(ctx, whole, plan.State{})
+}
+
+// dismiss drops the records of the guests that are gone.
+func (t *transaction) dismiss(tx *store.Tx) error {
+	for _, gone := range t.evicted {
+		p, err := tx.Port(gone.ID)
+		if errors.Is(err, vswitch.NotFound) || err == nil && recordOf(t.olds(), p.Switch).Name == "" {
+			continue // it has left by itself, and may have come back elsewhere
+		}
+		if err == nil {
+			err = tx.DeletePort(p.ID)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
