@@ -85,6 +85,7 @@ type reservation struct {
 	// segments is how many further segments the switch has.
 	segments int
 	carried  vswitch.VLANSet // the VLANs that its switch carries
+	netns    kernel.NetnsID  // the owner's namespace as it is now; 0 if nobody can tell
 }
 
 func (r reservation) attachment() Attachment {
@@ -145,6 +146,9 @@ func (e *Engine) realise(ctx context.Context, req AttachRequest, reason error) e
 // reserve writes the port with its leases: the intent, in one transaction.
 func (e *Engine) reserve(req AttachRequest) (reservation, error) {
 	var r reservation
+	if req.Netdev == "" {
+		r.netns, _ = e.kernel.NetnsID(req.Owner.Netns) // a path that leads nowhere is told later
+	}
 	err := e.store.Update(func(tx *store.Tx) (err error) {
 		realised, found, err := tx.Realised(req.Switch)
 		if err != nil {
@@ -184,10 +188,10 @@ func (e *Engine) resume(tx *store.Tx, req AttachRequest, r *reservation) error {
 	if r.port.Segment > r.segments {
 		return errNotRealised
 	}
-	if r.port.Owner.Netns == req.Owner.Netns {
+	if r.port.Owner.Netns == req.Owner.Netns && (r.netns == 0 || r.port.NetnsID == uint64(r.netns)) {
 		return nil
 	}
-	r.port.Owner.Netns = req.Owner.Netns
+	r.port.Owner.Netns, r.port.NetnsID = req.Owner.Netns, uint64(r.netns)
 	return tx.PutPort(r.port)
 }
 

@@ -210,13 +210,13 @@ type renewing struct {
 	do   func()
 }
 
-func (k renewing) CheckNetns(path string) error {
-	err := k.Fake.CheckNetns(path)
+func (k renewing) NetnsID(path string) (kernel.NetnsID, error) {
+	id, err := k.Fake.NetnsID(path)
 	if !*k.once {
 		*k.once = true
 		k.do()
 	}
-	return err
+	return id, err
 }
 
 func TestGCKeepsWhoCameBack(t *testing.T) {

@@ -79,7 +79,8 @@ func beyond(err, known error) error {
 
 // stale decides on one port. A runtime knows its own network's attachments.
 // Nobody knows all networks': there it takes two proofs, a namespace that is gone
-// and a netdev that went with it.
+// and a netdev that went with it. Where the path of the namespace leads to another one
+// by now, as that of a process whose number was given out again, it is gone too.
 func (e *Engine) stale(ctx context.Context, p vswitch.Port, network string) bool {
 	if p.Owner.Kind != vswitch.OwnerContainer || network != "" && p.Owner.Network != network {
 		return false
@@ -87,8 +88,14 @@ func (e *Engine) stale(ctx context.Context, p vswitch.Port, network string) bool
 	if network != "" {
 		return true
 	}
-	_, err := e.kernel.Netdev(ctx, p.Netdev)
-	return errors.Is(err, vswitch.NotFound) && errors.Is(e.kernel.CheckNetns(p.Owner.Netns), vswitch.NetnsNotFound)
+	if _, err := e.kernel.Netdev(ctx, p.Netdev); !errors.Is(err, vswitch.NotFound) {
+		return false
+	}
+	now, err := e.kernel.NetnsID(p.Owner.Netns)
+	if err != nil {
+		return errors.Is(err, vswitch.NetnsNotFound)
+	}
+	return p.NetnsID != 0 && kernel.NetnsID(p.NetnsID) != now
 }
 
 // orphan reports whether a netdev looks like a container's port on the network.

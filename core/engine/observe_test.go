@@ -3,10 +3,16 @@ package engine_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/patchbay-net/patchbay/core/engine"
 	"github.com/patchbay-net/patchbay/core/kernel"
@@ -141,6 +147,113 @@ func TestGCOfTheHost(t *testing.T) {
 	if len(report.Removed) != 1 || report.Removed[0].Owner.ID != "c0" {
 		t.Errorf("removed %+v", report.Removed)
 	}
+}
+
+// The path of a namespace that is gone leads to another one: the port goes, unless nobody
+// wrote down which namespace it was.
+func TestGCOfReplacedNamespaces(t *testing.T) {
+	l := newLab(t)
+	for i := range 3 {
+		l.mustAttach(request(i))
+	}
+	must(t, l.store().Update(func(tx *store.Tx) error { // as an earlier version wrote it
+		p, err := tx.Port(owner(1).PortID())
+		if err != nil || p.NetnsID == 0 {
+			return fmt.Errorf("identity %d, %w", p.NetnsID, err)
+		}
+		p.NetnsID = 0
+		return tx.PutPort(p)
+	}))
+	for i := range 2 {
+		l.kernel.RemoveNetns(netns(i))
+		l.kernel.AddNetns(netns(i))
+	}
+	l.kernel.RemoveNetdev(owner(2).PortID()) // its namespace is the same: its owner lives
+	report, err := l.GC(context.Background(), engine.GCRequest{})
+	if err != nil || len(report.Removed) != 1 || report.Removed[0].Owner.ID != "c0" {
+		t.Errorf("removed %+v, %v", report.Removed, err)
+	}
+	// What is attached again is where it is now.
+	for i := range 3 {
+		l.mustAttach(request(i))
+	}
+	report, err = l.GC(context.Background(), engine.GCRequest{})
+	if err != nil || len(report.Removed) > 0 {
+		t.Errorf("removed %+v, %v", report.Removed, err)
+	}
+	l.kernel.RemoveNetns(netns(1))
+	l.kernel.AddNetns(netns(1))
+	report, err = l.GC(context.Background(), engine.GCRequest{})
+	if err != nil || len(report.Removed) != 1 || report.Removed[0].Owner.ID != "c1" {
+		t.Errorf("removed %+v, %v", report.Removed, err)
+	}
+}
+
+// TestGCOfNamespacesMountedAnew is TestGCOfReplacedNamespaces on a real kernel.
+func TestGCOfNamespacesMountedAnew(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root: makes network namespaces")
+	}
+	ctx := context.Background()
+	runtime.LockOSThread() // the thread is in another namespace from now on and ends with the test
+	must(t, unix.Unshare(unix.CLONE_NEWNET))
+	e := engine.New(engine.Config{
+		Kernel: kernel.NewLinux(),
+		Store:  store.New(store.Config{Dirs: store.Dirs{State: t.TempDir(), Run: t.TempDir()}, MachineID: "machine"}),
+	})
+	_, err := e.AddSwitch(ctx, engine.AddSwitchRequest{Switch: vswitch.Switch{Name: "lab", Type: vswitch.Private}})
+	must(t, err)
+	var paths []string
+	for i := range 2 {
+		o := owner(i)
+		o.Netns = filepath.Join(t.TempDir(), "ns")
+		must(t, os.WriteFile(o.Netns, nil, 0o600))
+		paths = append(paths, o.Netns)
+		mountNewNetns(t, o.Netns)
+		_, err := e.Attach(ctx, engine.AttachRequest{Owner: o, Switch: "lab"})
+		must(t, err)
+	}
+	gc := func(want ...string) {
+		t.Helper()
+		report, err := e.GC(ctx, engine.GCRequest{})
+		must(t, err)
+		var removed []string
+		for _, p := range report.Removed {
+			removed = append(removed, p.Owner.ID)
+		}
+		if diff := cmp.Diff(want, removed); diff != "" {
+			t.Errorf("removed:\n%s", diff)
+		}
+	}
+	gc()
+	h, err := netlink.NewHandle()
+	must(t, err)
+	defer h.Close()
+	for i := range 2 { // both netdevs are gone, and one of the namespaces
+		pair, err := h.LinkByName(owner(i).PortID())
+		must(t, err)
+		must(t, h.LinkDel(pair))
+	}
+	must(t, unix.Unmount(paths[0], unix.MNT_DETACH))
+	mountNewNetns(t, paths[0])
+	gc("c0")
+	gc()
+}
+
+// mountNewNetns makes a network namespace that lives by a path.
+func mountNewNetns(t *testing.T, path string) {
+	t.Helper()
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		err := unix.Unshare(unix.CLONE_NEWNET)
+		if err == nil {
+			err = unix.Mount("/proc/thread-self/ns/net", path, "", unix.MS_BIND, "")
+		}
+		done <- err
+	}()
+	must(t, <-done)
+	t.Cleanup(func() { _ = unix.Unmount(path, unix.MNT_DETACH) })
 }
 
 // A netdev of ours that no record knows, as after the loss of the run directory.

@@ -186,7 +186,10 @@ func (r *reconciler) alive(p vswitch.Port) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	was, known := r.met[p.ID]
+	if p.NetnsID != 0 {
+		return kernel.NetnsID(p.NetnsID) == now, nil
+	}
+	was, known := r.met[p.ID] // a port of an earlier version
 	if !known && strings.HasPrefix(p.Owner.Netns, "/proc/") {
 		// A process may have got the number of one that has ended.
 		return false, &vswitch.Error{

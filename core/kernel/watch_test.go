@@ -209,6 +209,9 @@ func TestNetnsID(t *testing.T) {
 		return id
 	}
 	self := id("/proc/self/ns/net")
+	if cookie, err := netnsCookie(a); err != nil || NetnsID(cookie) != id(nsPath(a)) {
+		t.Errorf("an older kernel tells %d, %v", cookie, err)
+	}
 	if id(nsPath(a)) != id(fmt.Sprintf("/proc/self/fd/%d", a.Fd())) {
 		t.Error("one namespace, two numbers")
 	}

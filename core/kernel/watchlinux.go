@@ -19,33 +19,6 @@ import (
 	"github.com/patchbay-net/patchbay/core/vswitch"
 )
 
-// NetnsID identifies the namespace at path by its cookie, which no other namespace
-// has had since the boot (SO_NETNS_COOKIE, Linux 5.14), or on an older kernel by
-// its inode, which is unique among those alive.
-func (l *Linux) NetnsID(path string) (NetnsID, error) {
-	ns, err := openNetns(path)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = ns.Close() }() // read only
-	var id uint64
-	err = inNetns(ns, func() error {
-		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = unix.Close(fd) }()
-		id, err = unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
-		return err
-	})
-	if errors.Is(err, unix.ENOPROTOOPT) {
-		var s unix.Stat_t
-		err = unix.Fstat(int(ns.Fd()), &s)
-		id = s.Ino
-	}
-	return NetnsID(id), err
-}
-
 // watchBuffer is how much may happen while nobody reads: a burst of 1000 ADDs.
 // The kernel takes the memory only when it is needed.
 const watchBuffer = 8 << 20

@@ -49,6 +49,8 @@ func fill(v reflect.Value, n *int) {
 		v.SetBool(true)
 	case reflect.Uint8:
 		v.SetUint(uint64(*n%255 + 1))
+	case reflect.Uint64:
+		v.SetUint(uint64(*n) << 40)
 	case reflect.Uint16:
 		v.SetUint(uint64(*n + 60000))
 	case reflect.Int:

@@ -32,6 +32,7 @@ func (r *portRecord) encode() []byte {
 	p.integer(r.Segment)
 	p.vlan(r.VLAN)
 	p.flag(r.Isolated)
+	p.number(r.NetnsID)
 	return p
 }
 
@@ -65,5 +66,6 @@ func (r *portRecord) decode(body []byte) error {
 	r.Created = u.time()
 	r.Segment = u.integer()
 	r.VLAN, r.Isolated = u.vlan(), u.flag()
+	r.NetnsID = u.number()
 	return u.err()
 }

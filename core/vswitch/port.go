@@ -111,6 +111,9 @@ type Port struct {
 	// Segment is the switch's segment that the port is on; 0 is the root.
 	Segment int       `json:"segment,omitempty"`
 	Created time.Time `json:"created"`
+	// NetnsID tells the owner's network namespace from another one that takes its path
+	// later, on this boot; 0 if it is not known.
+	NetnsID uint64 `json:"netnsID,omitempty"`
 }
 
 // Alias is the mark (ifalias) that tells our netdevs from others', readable in
