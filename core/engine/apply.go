@@ -33,7 +33,7 @@ type ApplyRequest struct {
 // detaches go last; where that fails, those who have gone are attached again.
 func (e *Engine) Apply(ctx context.Context, req ApplyRequest) (ConfigDiff, error) {
 	var d ConfigDiff
-	err := e.applying(ctx, req, func(e *Engine, a *application) (err error) {
+	err := e.applying(ctx, req, e.lockFor, func(e *Engine, a *application) (err error) {
 		if d, err = e.preview(ctx, a); err != nil || !d.Differs() && a.noted {
 			return err
 		}
@@ -47,10 +47,12 @@ func (e *Engine) Apply(ctx context.Context, req ApplyRequest) (ConfigDiff, error
 	return d, fault("apply", "", err)
 }
 
-// DiffConfig tells what Apply would do, and changes nothing.
+// DiffConfig tells what Apply would do, and changes nothing: a store that can only be
+// read will do. It waits for verbs that are changing switches, and keeps none waiting
+// longer than it looks.
 func (e *Engine) DiffConfig(ctx context.Context, req ApplyRequest) (ConfigDiff, error) {
 	var d ConfigDiff
-	err := e.applying(ctx, req, func(e *Engine, a *application) (err error) {
+	err := e.applying(ctx, req, e.lookFor, func(e *Engine, a *application) (err error) {
 		d, err = e.preview(ctx, a)
 		return err
 	})
@@ -86,12 +88,12 @@ func (a *application) transaction() *transaction {
 	return t
 }
 
-// applying hands do what is to change, with every switch concerned locked.
-func (e *Engine) applying(ctx context.Context, req ApplyRequest, do func(*Engine, *application) error) error {
+// applying hands do what is to change, while what lock takes is held.
+func (e *Engine) applying(ctx context.Context, req ApplyRequest, lock func(vswitch.Config) ([]store.SwitchRecord, func(), error), do func(*Engine, *application) error) error {
 	if err := req.Config.Validate(); err != nil {
 		return err
 	}
-	existing, unlock, err := e.lockFor(req.Config)
+	existing, unlock, err := lock(req.Config)
 	if err != nil {
 		return err
 	}
@@ -105,6 +107,17 @@ func (e *Engine) applying(ctx context.Context, req ApplyRequest, do func(*Engine
 		return err
 	}
 	return do(looking, a)
+}
+
+// lookFor waits for those who are changing switches.
+func (e *Engine) lookFor(vswitch.Config) (existing []store.SwitchRecord, unlock func(), err error) {
+	if unlock, err = e.store.AwaitSwitch(allSwitches); err != nil {
+		return nil, nil, err
+	}
+	if existing, err = e.records(); err != nil {
+		unlock()
+	}
+	return existing, unlock, err
 }
 
 // lockFor locks the configuration's switches and those that exist.
@@ -333,9 +346,6 @@ func (e *Engine) allRealised(changes []change, teams []teamChange) (all bool, er
 	return all, err
 }
 
-// errPreview ends a transaction of the store that was only tried.
-var errPreview = errors.New("preview")
-
 // preview tells what the application changes: the records are completed as they would
 // be and not written, the kernel is looked at and not touched.
 func (e *Engine) preview(ctx context.Context, a *application) (ConfigDiff, error) {
@@ -344,16 +354,13 @@ func (e *Engine) preview(ctx context.Context, a *application) (ConfigDiff, error
 		return ConfigDiff{}, err
 	}
 	e = e.actual()
-	err := e.store.UpdateConfig(func(tx *store.Tx) error {
+	err := e.store.Preview(func(tx *store.Tx) error {
 		if err := t.collect(tx, e.sizes); err != nil {
 			return err
 		}
-		if err := t.intend(tx); err != nil {
-			return err
-		}
-		return errPreview
+		return t.intend(tx)
 	})
-	if !errors.Is(err, errPreview) {
+	if err != nil {
 		return ConfigDiff{}, err
 	}
 	w, err := e.way(ctx, t)

@@ -4,13 +4,18 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/patchbay-net/patchbay/core/engine"
 	"github.com/patchbay-net/patchbay/core/kernel"
+	"github.com/patchbay-net/patchbay/core/store"
 	"github.com/patchbay-net/patchbay/core/vswitch"
 )
 
@@ -139,6 +144,43 @@ func TestDiffConfigChangesNothing(t *testing.T) {
 			}
 			l.wantSame(tc[0])
 		})
+	}
+}
+
+// A store that can only be read is enough to tell what would change.
+func TestDiffConfigOfAReadOnlyStore(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root: mounts a file system read-only")
+	}
+	for _, known := range []bool{false, true} {
+		base := t.TempDir()
+		must(t, unix.Mount("tmpfs", base, "tmpfs", 0, "mode=0700"))
+		t.Cleanup(func() { _ = unix.Unmount(base, unix.MNT_DETACH) })
+		l := newLab(t)
+		l.dirs = store.Dirs{State: filepath.Join(base, "state"), Run: filepath.Join(base, "run")}
+		l.open()
+		req := configured(internal(), ext("lan", "nic0", 9000))
+		want := []string{"switch lan: add", "switch prod: add"}
+		if known {
+			l.mustApply(req)
+			l.mustAttach(engine.AttachRequest{Owner: owner(0), Switch: "prod"})
+			req.Config.Switches = req.Config.Switches[:1]
+			req.Config.Switches[0].MTU = 1400
+			want = []string{"switch prod: change"}
+		}
+		must(t, unix.Mount("", base, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""))
+		d, err := l.DiffConfig(context.Background(), req)
+		must(t, err)
+		var got []string
+		for _, c := range d.Changes {
+			got = append(got, c.Object+": "+string(c.Action))
+		}
+		slices.Sort(got)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("the store holds something: %v\n%s", known, diff)
+		}
+		_, err = l.Apply(context.Background(), req)
+		wantKind(t, err, vswitch.StoreUnavailable)
 	}
 }
 

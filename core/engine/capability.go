@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/patchbay-net/patchbay/core/kernel"
@@ -31,7 +32,11 @@ func (e *Engine) probe(ctx context.Context) (kernel.Capabilities, error) {
 	if err != nil {
 		return caps, err
 	}
-	return caps, e.store.Update(func(tx *store.Tx) error { return tx.PutFact(capabilitiesFact, caps) })
+	err = e.store.Update(func(tx *store.Tx) error { return tx.PutFact(capabilitiesFact, caps) })
+	if errors.Is(err, vswitch.StoreUnavailable) {
+		err = nil // what cannot be kept is found out again
+	}
+	return caps, err
 }
 
 // capabilitiesFor returns what the kernel can do if that is enough for the switch.

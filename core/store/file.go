@@ -57,6 +57,7 @@ type file struct {
 	path     string // where it is or will be
 	fresh    bool   // it is still under another name
 	writable bool
+	overlay  *overlay // what is written, in a transaction that keeps nothing of it
 	meta     fileMeta
 	fd       *os.File
 	pages    *pageFile // nil: fresh, nothing to check
@@ -181,7 +182,7 @@ func (f *file) writeMeta() error { return f.table(metaTable).store(metaKey, &f.m
 // version is the number of the file's last committed transaction, 0 for none.
 func (f *file) version() int {
 	switch {
-	case f == nil || f.fresh:
+	case f == nil || f.fresh || f.db == nil:
 		return 0
 	case f.writable:
 		return f.tx.ID() - 1

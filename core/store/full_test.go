@@ -109,6 +109,14 @@ func TestReadOnlyFileSystem(t *testing.T) {
 		}
 		wantEqual(t, len(checkConsistent(t, f.Store)), 1)
 		f.view(t, func(tx *Tx) error { _, err := tx.Switch("prod"); return err })
+		if err := f.Preview(func(tx *Tx) error { return attach(tx, "pb2", "prod") }); err != nil {
+			t.Fatal(err)
+		}
+		if unlock, err := f.AwaitSwitch(""); err != nil {
+			t.Fatal(err)
+		} else {
+			unlock()
+		}
 		for name, transact := range map[string]func(func(*Tx) error) error{"Update": f.Update, "UpdateConfig": f.UpdateConfig} {
 			err := transact(func(tx *Tx) error { return attach(tx, "pb2", "prod") })
 			wantKind(t, err, vswitch.StoreUnavailable)

@@ -56,7 +56,7 @@ func (s *Store) LockSwitch(name string, mode LockMode) (unlock func(), err error
 // file: bbolt would wait for its own lock by sleeping. Where a reader finds no lock
 // file, nobody has written since the boot; from then on flockFile has to do.
 func (s *Store) lockTransaction(m mode) (func(), error) {
-	if m != readOnly {
+	if m >= writeRun {
 		return s.lock(transactionLock, "", Exclusive)
 	}
 	fd, err := openFD(s.lockPath, syscall.O_RDONLY)
@@ -64,6 +64,16 @@ func (s *Store) lockTransaction(m mode) (func(), error) {
 		return func() {}, nil //nolint:nilerr // reading needs no lock to be correct
 	}
 	return holdRange(fd, s.lockPath, lockRange{offset: lockOffset(transactionLock, ""), kind: syscall.F_RDLCK})
+}
+
+// AwaitSwitch is LockSwitch, shared, for who only looks: where there is no lock file, or
+// none may be read, there is nobody to wait for.
+func (s *Store) AwaitSwitch(name string) (unlock func(), err error) {
+	fd, err := openFD(s.lockPath, syscall.O_RDONLY)
+	if err != nil {
+		return func() {}, nil //nolint:nilerr // reading needs no lock to be correct
+	}
+	return holdRange(fd, s.lockPath, lockRange{offset: lockOffset(switchLock, name), kind: syscall.F_RDLCK})
 }
 
 func (s *Store) lock(kind uint64, name string, mode LockMode) (func(), error) {

@@ -79,11 +79,16 @@ func (s *Store) Update(fn func(*Tx) error) error { return s.transact(writeRun, f
 // repeating the verb completes it.
 func (s *Store) UpdateConfig(fn func(*Tx) error) error { return s.transact(writeBoth, fn) }
 
+// Preview runs fn as UpdateConfig does and keeps nothing of what it wrote: fn alone reads
+// it. As with View nothing is created, and a read-only directory is no obstacle.
+func (s *Store) Preview(fn func(*Tx) error) error { return s.transact(preview, fn) }
+
 // mode is what a transaction may write.
 type mode int
 
 const (
 	readOnly mode = iota
+	preview
 	writeRun
 	writeBoth
 )

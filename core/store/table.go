@@ -74,6 +74,11 @@ func (t table) get(key string) (body []byte, found bool, err error) {
 	if t.file == nil {
 		return nil, false, nil
 	}
+	if o := t.file.overlay; o != nil {
+		if body, covers := o.rows[t.name][key]; covers || t.file.db == nil {
+			return body, body != nil, nil
+		}
+	}
 	defer t.file.recoverPage(&err)
 	b, err := t.bucket()
 	if err != nil {
@@ -91,6 +96,10 @@ func (t table) put(key string, body []byte) (err error) {
 	if err := t.checkWrite(key, false); err != nil {
 		return err
 	}
+	if t.file.overlay != nil {
+		t.file.overlay.put(t.name, key, body)
+		return nil
+	}
 	defer t.file.recoverPage(&err)
 	b, err := t.bucket()
 	if err != nil {
@@ -103,6 +112,10 @@ func (t table) put(key string, body []byte) (err error) {
 func (t table) remove(key string) (err error) {
 	if err := t.checkWrite(key, true); err != nil {
 		return err
+	}
+	if t.file.overlay != nil {
+		t.file.overlay.remove(t.name, key)
+		return nil
 	}
 	defer t.file.recoverPage(&err)
 	b, err := t.bucket()
@@ -120,8 +133,24 @@ var errStop = errors.New("stop")
 
 // walk visits in order the rows from key from on whose key begins with prefix.
 // visit must not write to the table.
-func (t table) walk(prefix, from string, visit func(row) error) (err error) {
-	if t.file == nil {
+func (t table) walk(prefix, from string, visit func(row) error) error {
+	beneath := func(visit func(row) error) error { return t.walkFile(prefix, from, visit) }
+	err := error(nil)
+	if t.file != nil && t.file.overlay != nil {
+		o := t.file.overlay
+		err = o.merged(t.name, o.from(t.name, prefix, from), beneath, visit)
+	} else {
+		err = beneath(visit)
+	}
+	if errors.Is(err, errStop) {
+		return nil
+	}
+	return err
+}
+
+// walkFile is walk of what is in the file, and tells of errStop.
+func (t table) walkFile(prefix, from string, visit func(row) error) (err error) {
+	if t.file == nil || t.file.overlay != nil && t.file.db == nil {
 		return nil
 	}
 	defer t.file.recoverPage(&err)
@@ -135,9 +164,7 @@ func (t table) walk(prefix, from string, visit func(row) error) (err error) {
 		if err != nil {
 			return err
 		}
-		if err := visit(row{key, body}); errors.Is(err, errStop) {
-			return nil
-		} else if err != nil {
+		if err := visit(row{key, body}); err != nil {
 			return err
 		}
 	}
@@ -159,10 +186,19 @@ func (t table) sequence() (n uint64, err error) {
 	if err := t.checkWrite("", false); err != nil {
 		return 0, err
 	}
+	o := t.file.overlay
+	if o != nil && t.file.db == nil {
+		o.sequences[t.name]++
+		return o.sequences[t.name], nil
+	}
 	defer t.file.recoverPage(&err)
 	b, err := t.bucket()
 	if err != nil {
 		return 0, err
+	}
+	if o != nil {
+		o.sequences[t.name]++
+		return b.Sequence() + o.sequences[t.name], nil
 	}
 	n, err = b.NextSequence()
 	return n, t.file.fault(err)
@@ -170,6 +206,9 @@ func (t table) sequence() (n uint64, err error) {
 
 // checkWrite refuses to write where one may not, and onto a damaged page.
 func (t table) checkWrite(key string, remove bool) error {
+	if t.file != nil && t.file.overlay != nil {
+		return nil
+	}
 	if t.file == nil || !t.file.writable {
 		return fmt.Errorf("store: table %s is not writable in this transaction", t.name)
 	}

@@ -27,7 +27,7 @@ func (tx *Tx) open() error {
 	if err != nil {
 		return err
 	}
-	tx.run, err = openFile(runKind(), tx.store.runPath(boot), tx.mode != readOnly)
+	tx.run, err = tx.openFile(runKind(), tx.store.runPath(boot), tx.mode >= writeRun)
 	if err != nil {
 		return err
 	}
@@ -37,10 +37,23 @@ func (tx *Tx) open() error {
 			return err
 		}
 	}
-	if tx.mode == writeBoth || tx.run != nil && tx.run.fresh {
+	if tx.mode == writeBoth || tx.mode == preview || tx.run != nil && tx.run.fresh {
 		return tx.openConfig()
 	}
 	return nil
+}
+
+// openFile is openFile with room for what a preview writes.
+func (tx *Tx) openFile(kind fileKind, path string, write bool) (*file, error) {
+	f, err := openFile(kind, path, write)
+	if err != nil || tx.mode != preview {
+		return f, err
+	}
+	if f == nil {
+		f = &file{kind: kind, path: path}
+	}
+	f.overlay = newOverlay()
+	return f, nil
 }
 
 // openConfig opens the configuration once. The transactions that release a port
@@ -50,7 +63,7 @@ func (tx *Tx) openConfig() (err error) {
 		return nil
 	}
 	path := filepath.Join(tx.store.dirs.State, "config.db")
-	tx.config, err = openFile(configKind(), path, tx.mode == writeBoth)
+	tx.config, err = tx.openFile(configKind(), path, tx.mode == writeBoth)
 	if err != nil {
 		return err
 	}
@@ -72,7 +85,7 @@ func (tx *Tx) configTable(name string) (table, error) {
 
 // commit writes the configuration, then the run file: see UpdateConfig.
 func (tx *Tx) commit() error {
-	if tx.mode == readOnly {
+	if tx.mode < writeRun {
 		return nil
 	}
 	fresh := tx.run.fresh
