@@ -105,6 +105,11 @@ func (f *file) openExisting() error {
 	if err := f.pages.checkTree(); err != nil {
 		return f.fault(err)
 	}
+	if f.writable {
+		if err := f.pages.checkUses(); err != nil {
+			return f.fault(err)
+		}
+	}
 	if err := f.begin(); err != nil {
 		return err
 	}
@@ -188,6 +193,12 @@ func (f *file) version() int {
 		return f.tx.ID() - 1
 	}
 	return f.tx.ID()
+}
+
+// fellBehind reports that the file has lost a commit which somebody knows to have
+// succeeded: one of its two headers is torn. That of a backup is older, but whole.
+func (f *file) fellBehind(known int) bool {
+	return f.pages != nil && f.pages.fellBack && f.version() < known
 }
 
 // commit makes the transaction's writes permanent and a fresh file visible.

@@ -46,6 +46,9 @@ type pageFile struct {
 	root     uint64
 	freelist uint64
 	pages    uint64   // the number of pages in use or free
+	used     uint64   // those of them that are claimed
+	fellBack bool     // the newest meta page, perhaps, is torn: this is the other one
+	leaves   []uint64 // of all buckets
 	claimed  []uint64 // one bit per page
 	checked  []uint64 // of the leaves, one bit per page
 	roots    map[string]uint64
@@ -96,7 +99,8 @@ func checkHeader(file *os.File, strict bool) (*pageFile, error) {
 	}
 	return &pageFile{
 		file: file, pageSize: size, root: m.root, freelist: m.freelist, pages: m.pages,
-		claimed: make([]uint64, m.pages/64+1), checked: make([]uint64, m.pages/64+1),
+		fellBack: errA != nil || errB != nil,
+		claimed:  make([]uint64, m.pages/64+1), checked: make([]uint64, m.pages/64+1),
 		roots: map[string]uint64{}, buffer: buffer,
 	}, nil
 }
@@ -144,9 +148,34 @@ func (p *pageFile) checkTree() error {
 			if p.roots[name] = root; root == 0 {
 				continue
 			}
-			if _, err := p.walk(root); err != nil {
+			leaves, err := p.walk(root)
+			if err != nil {
 				return err
 			}
+			p.leaves = append(p.leaves, leaves...)
+		}
+	}
+	return nil
+}
+
+// checkUses goes before a write: a page that is on the list of free ones and goes on
+// another one's leaf all the same would be written over. Pages that nobody has claimed yet
+// are such continuations, of entries that are longer than a page; there are hardly any.
+func (p *pageFile) checkUses() error {
+	const metas = 2
+	for _, leaf := range p.leaves {
+		if p.used+metas >= p.pages {
+			return nil
+		}
+		if p.isChecked(leaf) {
+			continue
+		}
+		page, err := p.read(leaf)
+		if err == nil && page.overflow > 0 {
+			_, err = p.checkLeaf(page)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil
@@ -233,6 +262,7 @@ func (p *pageFile) claim(id uint64) error {
 		return fmt.Errorf("page %d of %d is out of place or has two uses", id, p.pages)
 	}
 	p.claimed[word] |= bit
+	p.used++
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 type element struct {
 	flags      uint32
 	page       uint64 // branch: the page below
+	begin      int    // where its key is on the page
 	key, value []byte
 }
 
@@ -31,16 +32,24 @@ func (v pageView) element(i int) (e element, ok bool) {
 	if key == 0 || begin+key+value > uint64(len(v.data)) {
 		return e, false
 	}
+	e.begin = int(begin)
 	e.key, e.value = v.data[begin:begin+key], v.data[begin+key:begin+key+value]
 	return e, true
 }
 
-// checkElements demands that every entry lies within the page.
+// checkElements demands that every entry lies within the page, and that they follow each
+// other without a gap, the first right behind the list of them: then none is missing.
 func (v pageView) checkElements() error {
+	next := pageHeader + elementSize*v.count
 	for i := range v.count {
-		if _, ok := v.element(i); !ok {
+		e, ok := v.element(i)
+		if !ok {
 			return v.damaged("has an entry that does not lie on it")
 		}
+		if e.begin != next {
+			return v.damaged("has lost an entry")
+		}
+		next += len(e.key) + len(e.value)
 	}
 	return nil
 }
@@ -62,11 +71,11 @@ func (p *pageFile) checkLeaf(page pageView) (leafView, error) {
 		return v, err
 	}
 	p.checked[v.id/64] |= 1 << (v.id % 64)
+	if err := v.checkElements(); err != nil {
+		return v, err
+	}
 	for i := range v.count {
-		e, ok := v.element(i)
-		if !ok {
-			return v, v.damaged("has an entry that does not lie on it")
-		}
+		e, _ := v.element(i)
 		if e.flags != bucketFlag {
 			continue
 		}

@@ -86,7 +86,7 @@ func (t table) get(key string) (body []byte, found bool, err error) {
 	}
 	value := b.Get([]byte(key))
 	if value == nil {
-		return nil, false, nil
+		return nil, false, t.checkMiss(b, []byte(key))
 	}
 	body, err = t.open([]byte(key), value)
 	return body, err == nil, err
@@ -158,8 +158,14 @@ func (t table) walkFile(prefix, from string, visit func(row) error) (err error) 
 	if err != nil {
 		return err
 	}
+	if from != "" {
+		if err := t.checkMiss(b, []byte(from)); err != nil {
+			return err
+		}
+	}
 	c := b.Cursor()
-	for key, value := c.Seek([]byte(from)); key != nil && bytes.HasPrefix(key, []byte(prefix)); key, value = c.Next() {
+	key, value := c.Seek([]byte(from))
+	for ; key != nil && bytes.HasPrefix(key, []byte(prefix)); key, value = c.Next() {
 		body, err := t.open(key, value)
 		if err != nil {
 			return err
@@ -168,7 +174,10 @@ func (t table) walkFile(prefix, from string, visit func(row) error) (err error) 
 			return err
 		}
 	}
-	return nil
+	if key != nil { // the first that is not of the prefix: it may have been
+		_, err = t.open(key, value)
+	}
+	return err
 }
 
 // keys returns copies of the keys that begin with prefix, without it.
@@ -216,6 +225,40 @@ func (t table) checkWrite(key string, remove bool) error {
 		return nil
 	}
 	return t.file.fault(t.file.pages.checkPath(t.name, []byte(key), remove))
+}
+
+// checkMiss looks why a key is not there. A flipped bit in a key hides its record: not
+// from the search, which ends beside it all the same, but as one that was looked for. So
+// the entries on both sides must be sound, and in order, and none missing on their page.
+func (t table) checkMiss(b *bbolt.Bucket, key []byte) error {
+	if t.file.pages != nil {
+		if err := t.file.pages.checkPath(t.name, key, false); err != nil {
+			return t.file.fault(err)
+		}
+	}
+	c := b.Cursor()
+	var before, value []byte
+	if at, sealed := c.Seek(key); at == nil {
+		before, value = c.Last()
+	} else if bytes.Compare(at, key) < 0 {
+		return t.disordered()
+	} else if _, err := t.open(at, sealed); err != nil {
+		return err
+	} else {
+		before, value = c.Prev()
+	}
+	if before == nil {
+		return nil
+	}
+	if bytes.Compare(before, key) >= 0 {
+		return t.disordered()
+	}
+	_, err := t.open(before, value)
+	return err
+}
+
+func (t table) disordered() error {
+	return t.file.fault(fmt.Errorf("the entries in table %s are out of order", t.name))
 }
 
 func (t table) bucket() (*bbolt.Bucket, error) {

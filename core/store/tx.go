@@ -67,6 +67,9 @@ func (tx *Tx) openConfig() (err error) {
 	if err != nil {
 		return err
 	}
+	if tx.run != nil && tx.config != nil && tx.config.fellBehind(tx.run.meta.Config) {
+		return tx.config.fault(fmt.Errorf("its newest header is torn, and change %d is lost with it", tx.run.meta.Config))
+	}
 	tx.asked = true
 	if tx.mode == readOnly || tx.run.meta.Config == tx.config.version() {
 		return nil
