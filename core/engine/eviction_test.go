@@ -65,6 +65,9 @@ func TestFailedEvictionIsUndone(t *testing.T) {
 	unlocked.PortLocked = false
 	for name, verb := range evictions() {
 		for _, caps := range []kernel.Capabilities{allCapabilities(), unlocked} {
+			if !caps.PortLocked && name != "another takes the NIC" {
+				continue
+			}
 			t.Run(fmt.Sprintf("%s, ports locked %v", name, caps.PortLocked), func(t *testing.T) {
 				var before string
 				var ports []vswitch.Port
@@ -189,9 +192,9 @@ func (k *faltering) Apply(ctx context.Context, steps []plan.Step) error {
 	return nil
 }
 
-// TestFailedEvictionKeepsConnections lets the verbs fail at each step on a real kernel,
+// TestFailedEvictionKeepsConnectionsOnLinux lets the verbs fail at each step on a real kernel,
 // while two guests talk by TCP.
-func TestFailedEvictionKeepsConnections(t *testing.T) {
+func TestFailedEvictionKeepsConnectionsOnLinux(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root: makes network namespaces")
 	}

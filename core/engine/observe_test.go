@@ -189,8 +189,8 @@ func TestGCOfReplacedNamespaces(t *testing.T) {
 	}
 }
 
-// TestGCOfNamespacesMountedAnew is TestGCOfReplacedNamespaces on a real kernel.
-func TestGCOfNamespacesMountedAnew(t *testing.T) {
+// TestGCOfNamespacesMountedAnewOnLinux is TestGCOfReplacedNamespaces on a real kernel.
+func TestGCOfNamespacesMountedAnewOnLinux(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root: makes network namespaces")
 	}

@@ -307,7 +307,7 @@ func TestEveryFlip(t *testing.T) {
 
 // One bit flips in a store whose trees are deep: every port, listed or asked for by name,
 // with the addresses that it holds, is what it was, or the file is called corrupt.
-func TestFlipsHideNoRecord(t *testing.T) {
+func TestEveryFlipInADeepStore(t *testing.T) {
 	f := filled(t)
 	whole := readFile(t, f.runFile())
 	var want []vswitch.Port
