@@ -1,18 +1,16 @@
 // Command patchbay (bin/cni/patchbay) is Patchbay's CNI plugin: it attaches
 // containers to virtual switches as the CNI specification 0.3.1 to 1.1.0 asks.
-//
-// It translates and decides nothing: a configuration becomes an
-// engine.AttachRequest, an attachment becomes a CNI result.
 package main
 
 import (
+	"context"
 	"fmt"
+	"io"
 	"os"
-	"strings"
 
-	"github.com/containernetworking/cni/pkg/skel"
-	"github.com/containernetworking/cni/pkg/version"
+	"github.com/containernetworking/cni/pkg/types"
 
+	"github.com/patchbay-net/patchbay/cni/plugin"
 	"github.com/patchbay-net/patchbay/core/api"
 )
 
@@ -20,34 +18,35 @@ import (
 var buildVersion = "dev"
 
 func main() {
-	p := plugin{client: api.Open()}
-	err := skel.PluginMainFuncsWithError(skel.CNIFuncs{
-		Add: p.add, Del: p.del, Check: p.check, GC: p.gc, Status: p.status,
-	}, version.PluginSupports("0.3.1", "0.4.0", "1.0.0", "1.1.0"), "CNI plugin patchbay "+buildVersion)
-	if err == nil {
+	c := plugin.Call{
+		Command:     os.Getenv("CNI_COMMAND"),
+		ContainerID: os.Getenv("CNI_CONTAINERID"),
+		Netns:       os.Getenv("CNI_NETNS"),
+		IfName:      os.Getenv("CNI_IFNAME"),
+		Args:        os.Getenv("CNI_ARGS"),
+	}
+	if c.Command == "" {
+		fmt.Fprintf(os.Stderr, "CNI plugin patchbay %s: container runtimes start it, see docs/cni.md\n", buildVersion)
 		return
 	}
-	err.Msg = plain(err.Msg)
-	if err := err.Print(); err != nil {
-		fmt.Fprintln(os.Stderr, "patchbay:", err)
+	if c.Command != "VERSION" {
+		var err error
+		if c.Stdin, err = io.ReadAll(os.Stdin); err != nil {
+			fail("the configuration cannot be read: " + err.Error())
+		}
 	}
-	os.Exit(1)
+	a := plugin.Serve(context.Background(), api.Open(), c)
+	if _, err := os.Stdout.Write(a.Out); err != nil {
+		fmt.Fprintln(os.Stderr, "patchbay: the answer cannot be written:", err)
+		os.Exit(1)
+	}
+	if a.Failed {
+		os.Exit(1)
+	}
 }
 
-// plugin serves CNI's verbs with a client.
-type plugin struct{ client *api.Client }
-
-// plain takes Go's types out of the library's own messages, which it gives about
-// what it reads before we do.
-func plain(msg string) string {
-	before, after, cut := strings.Cut(msg, "json: cannot unmarshal ")
-	value, target, into := strings.Cut(after, " into Go ")
-	if !cut || !into {
-		return msg
-	}
-	if field, inside := strings.CutPrefix(target, "struct field "); inside {
-		path, _, _ := strings.Cut(field, " of type ")
-		return before + path[strings.LastIndex(path, ".")+1:] + ": here is " + found(value)
-	}
-	return before + "here is " + found(value) + ", expected is an object"
+// fail tells the runtime that not even the question could be read.
+func fail(msg string) {
+	_ = types.NewError(types.ErrIOFailure, msg, "").Print() // there is no other way to say it
+	os.Exit(1)
 }

@@ -1,26 +1,24 @@
-package main
+package plugin
 
 import (
 	"context"
 	"strings"
 
 	"github.com/containernetworking/cni/pkg/invoke"
-	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
 
 	"github.com/patchbay-net/patchbay/core/engine"
 )
 
 // status tells whether an ADD can succeed now.
-func (p plugin) status(args *skel.CmdArgs) error {
-	c, err := parse(args.StdinData)
+func (p plugin) status(ctx context.Context, args Call) error {
+	c, err := parse(args.Stdin)
 	if err != nil {
 		return cniError(err)
 	}
 	if c.IPAM.Type == ownIPAM && len(c.IPAM.Ranges)+len(c.Runtime.IPRanges) == 0 && !c.Capabilities["ipRanges"] {
 		return notAvailable(noRanges())
 	}
-	ctx := context.Background()
 	s, err := p.client.Status(ctx)
 	if err != nil {
 		return notAvailable(err)
@@ -31,7 +29,7 @@ func (p plugin) status(args *skel.CmdArgs) error {
 	if err := p.client.CanAttach(ctx, c.Switch, c.define); err != nil {
 		return notAvailable(err)
 	}
-	return c.IPAM.call(ctx, invoke.DelegateStatus, args.StdinData)
+	return c.IPAM.call(ctx, invoke.DelegateStatus, args.Stdin)
 }
 
 // notAvailable is STATUS's code with an error's words.

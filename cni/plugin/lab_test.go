@@ -1,4 +1,4 @@
-package main
+package plugin
 
 import (
 	"context"
@@ -8,11 +8,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
-	"github.com/patchbay-net/patchbay/core/api"
 	"github.com/patchbay-net/patchbay/core/engine"
 	"github.com/patchbay-net/patchbay/core/kernel"
 	"github.com/patchbay-net/patchbay/core/store"
@@ -43,9 +41,9 @@ func newLab(t *testing.T) *lab {
 			Capabilities: kernel.Capabilities{PortLocked: true, BridgeRules: true, NAT: true},
 		}),
 	}
-	l.plugin = plugin{client: &api.Client{Verbs: engine.New(engine.Config{
+	l.plugin = plugin{client: engine.New(engine.Config{
 		Kernel: l.kernel, Store: store.New(store.Config{Dirs: l.dirs, BootID: "boot", MachineID: "machine"}),
-	})}}
+	})}
 	t.Setenv("CNI_PATH", l.path)
 	for _, verb := range []string{"DEL", "CHECK", "GC", "STATUS"} {
 		l.answers(verb, "", 0)
@@ -95,8 +93,8 @@ const (
 	other = `,"ipam":{"type":"other"}`
 )
 
-func args(conf string) *skel.CmdArgs {
-	return &skel.CmdArgs{ContainerID: "c", IfName: "eth0", Netns: netns, StdinData: []byte(conf)}
+func args(conf string) Call {
+	return Call{ContainerID: "c", IfName: "eth0", Netns: netns, Stdin: []byte(conf)}
 }
 
 // attached is an ADD that must succeed.
@@ -110,8 +108,8 @@ func (l *lab) attached(conf string) *types100.Result {
 }
 
 // tryAttach is ADD but for the printing.
-func (l *lab) tryAttach(a *skel.CmdArgs) (*types100.Result, error) {
-	c, err := parse(a.StdinData)
+func (l *lab) tryAttach(a Call) (*types100.Result, error) {
+	c, err := parse(a.Stdin)
 	if err != nil {
 		return nil, err
 	}

@@ -1,4 +1,4 @@
-package main
+package plugin
 
 import (
 	"context"
@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/containernetworking/cni/pkg/invoke"
-	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
@@ -16,8 +15,8 @@ import (
 
 // check compares the attachment with what it should be: the steps that are
 // missing are the message.
-func (p plugin) check(args *skel.CmdArgs) error {
-	c, err := parse(args.StdinData)
+func (p plugin) check(ctx context.Context, args Call) error {
+	c, err := parse(args.Stdin)
 	if err != nil {
 		return cniError(err)
 	}
@@ -28,8 +27,7 @@ func (p plugin) check(args *skel.CmdArgs) error {
 	if prev == nil {
 		return types.NewError(types.ErrInvalidNetworkConfig, "CHECK needs a prevResult", "")
 	}
-	ctx := context.Background()
-	if err := c.IPAM.call(ctx, invoke.DelegateCheck, args.StdinData); err != nil {
+	if err := c.IPAM.call(ctx, invoke.DelegateCheck, args.Stdin); err != nil {
 		return err
 	}
 	owner := ownerOf(c.Name, args)

@@ -1,4 +1,4 @@
-package main
+package plugin
 
 import (
 	"context"
@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/containernetworking/cni/pkg/invoke"
-	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
 
 	"github.com/patchbay-net/patchbay/core/engine"
@@ -47,19 +46,18 @@ func parseRemains(data []byte) remains {
 // and succeeds on what is not there, or never can have been. Another IPAM hears of
 // it before the netdev goes, since a DHCP lease is released through it; neither
 // failure stops the other.
-func (p plugin) del(args *skel.CmdArgs) error {
-	r := parseRemains(args.StdinData)
+func (p plugin) del(ctx context.Context, args Call) error {
+	r := parseRemains(args.Stdin)
 	owner := ownerOf(r.Name, args)
 	if owner.Validate() != nil {
 		return nil
 	}
-	ctx := context.Background()
-	return joined(r.IPAM.call(ctx, invoke.DelegateDel, args.StdinData), p.client.Detach(ctx, owner))
+	return joined(r.IPAM.call(ctx, invoke.DelegateDel, args.Stdin), p.client.Detach(ctx, owner))
 }
 
 // gc detaches what the runtime does not list any more, and goes on after errors.
-func (p plugin) gc(args *skel.CmdArgs) error {
-	r := parseRemains(args.StdinData)
+func (p plugin) gc(ctx context.Context, args Call) error {
+	r := parseRemains(args.Stdin)
 	if len(r.valid) == 0 {
 		// Without a list nothing can be told from what is still in use. libcni sends
 		// none if its caller gave none, after a DEL for everything it knows of.
@@ -73,9 +71,8 @@ func (p plugin) gc(args *skel.CmdArgs) error {
 	if req.Valid, err = parseValid(r.valid); err != nil {
 		return err
 	}
-	ctx := context.Background()
 	_, err = p.client.GC(ctx, req)
-	return joined(err, r.IPAM.call(ctx, invoke.DelegateGC, args.StdinData))
+	return joined(err, r.IPAM.call(ctx, invoke.DelegateGC, args.Stdin))
 }
 
 // parseValid reads the list of what to keep. Of an entry that names nothing one

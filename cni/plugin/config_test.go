@@ -1,4 +1,4 @@
-package main
+package plugin
 
 import (
 	"errors"
@@ -10,7 +10,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/google/go-cmp/cmp"
@@ -153,19 +152,6 @@ func TestInvalidTexts(t *testing.T) {
 	}
 }
 
-// The library's own messages, about what it reads first, are put in plain words.
-func TestPlain(t *testing.T) {
-	for in, want := range map[string]string{
-		"unmarshall network config: json: cannot unmarshal number into Go struct field .name of type string":                 "unmarshall network config: name: here is a number",
-		"unmarshall network config: json: cannot unmarshal array into Go value of type struct { Name string \"json:name\" }": "unmarshall network config: here is an array, expected is an object",
-		"anything else": "anything else",
-	} {
-		if got := plain(in); got != want {
-			t.Errorf("%q becomes %q, want %q", in, got, want)
-		}
-	}
-}
-
 func wantCode(t *testing.T, err error, code uint, says ...string) {
 	t.Helper()
 	var e *types.Error
@@ -222,7 +208,7 @@ func TestRequestedAddresses(t *testing.T) {
 
 // Whatever goes wrong has a code of the specification or of ours, never 999.
 func TestEveryKindHasACode(t *testing.T) {
-	source, err := os.ReadFile("../core/vswitch/error.go")
+	source, err := os.ReadFile("../../core/vswitch/error.go")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -290,7 +276,7 @@ func drive(t *testing.T, c *config, envArgs string) {
 	if err != nil || prev == nil {
 		prev = &types100.Result{}
 	}
-	req, err := c.request(&skel.CmdArgs{ContainerID: "c", IfName: "eth0", Netns: netns, Args: envArgs}, prev)
+	req, err := c.request(Call{ContainerID: "c", IfName: "eth0", Netns: netns, Args: envArgs}, prev)
 	if err != nil {
 		if e := asCNI(err); e.Code == types.ErrInternal || e.Code == types.ErrUnknown || e.Msg == "" {
 			t.Fatalf("an error without code or words: %+v", e)

@@ -1,4 +1,4 @@
-package main
+package plugin
 
 import (
 	"strings"
@@ -37,7 +37,7 @@ func TestDelOfWhatAddRefuses(t *testing.T) {
 				t.Fatal("ADD takes it")
 			}
 			l.attached(on(own))
-			l.must(l.del(args(conf)))
+			l.must(l.del(t.Context(), args(conf)))
 			if p, found := l.port(); found {
 				t.Errorf("port after DEL: %+v", p)
 			}
@@ -51,11 +51,11 @@ func TestGCOfWhatAddRefuses(t *testing.T) {
 			l := newLab(t)
 			l.attached(on(own))
 			keep := strings.TrimSuffix(conf, "}") + `,"cni.dev/valid-attachments":[{"containerID":"c","ifname":"eth0"}]}`
-			l.must(l.gc(args(keep)))
+			l.must(l.gc(t.Context(), args(keep)))
 			if _, found := l.port(); !found {
 				t.Error("GC removed what is valid")
 			}
-			l.must(l.gc(args(strings.TrimSuffix(conf, "}") + `,"cni.dev/valid-attachments":[]}`)))
+			l.must(l.gc(t.Context(), args(strings.TrimSuffix(conf, "}")+`,"cni.dev/valid-attachments":[]}`)))
 			if p, found := l.port(); found {
 				t.Errorf("port after GC: %+v", p)
 			}
@@ -81,7 +81,7 @@ func TestDelOfTheImpossible(t *testing.T) {
 			if calls := l.calls(); calls != "" {
 				t.Errorf("the other plugin was called for %s", calls)
 			}
-			l.must(l.del(a))
+			l.must(l.del(t.Context(), a))
 		})
 	}
 }
@@ -97,7 +97,7 @@ func TestDelWithAnotherIPAM(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			l := newLab(t)
 			first := l.attached(on(c.add))
-			l.must(l.del(args(on(c.del))))
+			l.must(l.del(t.Context(), args(on(c.del))))
 			if calls := l.calls(); calls != c.calls {
 				t.Errorf("the other plugin was called for %q, want %q", calls, c.calls)
 			}
@@ -133,7 +133,7 @@ func TestGCList(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			l := newLab(t)
 			l.attached(on(own))
-			err := l.gc(args(on(own + c.list)))
+			err := l.gc(t.Context(), args(on(own+c.list)))
 			if c.code == 0 {
 				l.must(err)
 			} else {
@@ -146,5 +146,5 @@ func TestGCList(t *testing.T) {
 	}
 	l := newLab(t)
 	nameless := `{"cniVersion":"1.1.0","Name":"net","cni.dev/valid-attachments":[]}`
-	wantCode(t, l.gc(args(nameless)), types.ErrInvalidNetworkConfig, "name")
+	wantCode(t, l.gc(t.Context(), args(nameless)), types.ErrInvalidNetworkConfig, "name")
 }

@@ -1,4 +1,4 @@
-package main
+package plugin
 
 import (
 	"context"
@@ -25,7 +25,7 @@ func TestStatus(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLab(t)
-			err := l.status(args(c.conf))
+			err := l.status(t.Context(), args(c.conf))
 			if c.says == "" {
 				l.must(err)
 				return
@@ -49,7 +49,7 @@ func TestStatusWithABrokenStore(t *testing.T) {
 			}
 		}
 	}
-	wantCode(t, l.status(args(on(own))), codeNotAvailable, l.dirs.Run)
+	wantCode(t, l.status(t.Context(), args(on(own))), codeNotAvailable, l.dirs.Run)
 }
 
 func TestStatusWithAFullPool(t *testing.T) {
@@ -59,7 +59,7 @@ func TestStatusWithAFullPool(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.attached(on(own))
-	wantCode(t, l.status(args(on(own))), codeNotAvailable, "MAC pool", "patchbay mac pool set")
+	wantCode(t, l.status(t.Context(), args(on(own))), codeNotAvailable, "MAC pool", "patchbay mac pool set")
 }
 
 // What a user should merely know of does not make STATUS's answer.

@@ -1,6 +1,7 @@
-package main
+package plugin
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"testing"
@@ -156,7 +157,7 @@ func TestOwnNetns(t *testing.T) {
 	l := newLab(t)
 	a := args(on(own))
 	a.Netns = "/proc/thread-self/ns/net"
-	wantCode(t, l.add(a), types.ErrInvalidNetNS, "CNI_NETNS")
+	wantCode(t, l.add(t.Context(), a, &bytes.Buffer{}), types.ErrInvalidNetNS, "CNI_NETNS")
 	if _, found := l.port(); found {
 		t.Error("a port was made")
 	}

@@ -1,4 +1,4 @@
-package main
+package plugin
 
 import (
 	"encoding/json"
@@ -45,7 +45,7 @@ func TestCheckComparesThePreviousResult(t *testing.T) {
 			l := newLab(t)
 			r := l.attached(on(c.more + own))
 			c.change(r)
-			err := l.check(args(on(c.more + own + prevResult(t, r))))
+			err := l.check(t.Context(), args(on(c.more+own+prevResult(t, r))))
 			if c.says == "" {
 				l.must(err)
 				return
@@ -59,9 +59,9 @@ func TestCheckTellsOfDamage(t *testing.T) {
 	l := newLab(t)
 	r := l.attached(on(own))
 	l.kernel.SetNetdevDown(netns, "eth0")
-	wantCode(t, l.check(args(on(own+prevResult(t, r)))), codeDrift, "eth0")
-	wantCode(t, l.check(args(on(own))), 7, "prevResult")
+	wantCode(t, l.check(t.Context(), args(on(own+prevResult(t, r)))), codeDrift, "eth0")
+	wantCode(t, l.check(t.Context(), args(on(own))), 7, "prevResult")
 	for _, list := range []string{"interfaces", "ips", "routes", "Interfaces", "IPS"} {
-		wantCode(t, l.check(args(on(own+`,"prevResult":{"cniVersion":"1.1.0","`+list+`":[null]}`))), 6, list+"[0]")
+		wantCode(t, l.check(t.Context(), args(on(own+`,"prevResult":{"cniVersion":"1.1.0","`+list+`":[null]}`))), 6, list+"[0]")
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package plugin
 
 import (
 	"context"
@@ -83,14 +83,14 @@ func TestLeaseOfAnAddBesideThisOne(t *testing.T) {
 	l.attached(on(other))
 	l.calls()
 	a := args(on(other))
-	c, err := parse(a.StdinData)
+	c, err := parse(a.Stdin)
 	l.must(err)
-	l.must(l.giveBack(context.Background(), c, a.StdinData, ownerOf("net", a)))
+	l.must(l.giveBack(context.Background(), c, a.Stdin, ownerOf("net", a)))
 	if calls := l.calls(); calls != "" {
 		t.Errorf("the other plugin was called for %q", calls)
 	}
 	a.ContainerID = "failed"
-	l.must(l.giveBack(context.Background(), c, a.StdinData, ownerOf("net", a)))
+	l.must(l.giveBack(context.Background(), c, a.Stdin, ownerOf("net", a)))
 	if calls := l.calls(); calls != "DEL" {
 		t.Errorf("the other plugin was called for %q, want DEL", calls)
 	}
@@ -101,7 +101,7 @@ func TestMissingPlugin(t *testing.T) {
 	_, err := l.tryAttach(args(on(`,"ipam":{"type":"absent"}`)))
 	wantCode(t, err, codeNotAvailable, "absent", "CNI_PATH")
 	l.attached(on(own))
-	wantCode(t, l.del(args(on(`,"ipam":{"type":"absent"}`))), codeNotAvailable, "absent")
+	wantCode(t, l.del(t.Context(), args(on(`,"ipam":{"type":"absent"}`))), codeNotAvailable, "absent")
 	if _, found := l.port(); found {
 		t.Error("the port is still there because another plugin is not")
 	}
@@ -117,12 +117,12 @@ func TestVerbsReachTheOtherPlugin(t *testing.T) {
 		verb string
 		do   func() error
 	}{
-		{"STATUS", func() error { return l.status(args(on(other))) }},
-		{"CHECK", func() error { return l.check(args(on(other + prev))) }},
+		{"STATUS", func() error { return l.status(t.Context(), args(on(other))) }},
+		{"CHECK", func() error { return l.check(t.Context(), args(on(other+prev))) }},
 		{"GC", func() error {
-			return l.gc(args(on(other + `,"cni.dev/valid-attachments":[{"containerID":"c","ifname":"eth0"}]`)))
+			return l.gc(t.Context(), args(on(other+`,"cni.dev/valid-attachments":[{"containerID":"c","ifname":"eth0"}]`)))
 		}},
-		{"DEL", func() error { return l.del(args(on(other))) }},
+		{"DEL", func() error { return l.del(t.Context(), args(on(other))) }},
 	} {
 		t.Run(c.verb, func(t *testing.T) {
 			l.must(c.do())
@@ -136,7 +136,7 @@ func TestVerbsReachTheOtherPlugin(t *testing.T) {
 	}
 	l.attached(on(own)) // is as before with our own
 	l.calls()
-	l.must(l.check(args(on(own + prevResult(t, l.attached(on(own)))))))
+	l.must(l.check(t.Context(), args(on(own+prevResult(t, l.attached(on(own)))))))
 	if calls := l.calls(); calls != "" {
 		t.Errorf("with our own IPAM the other plugin was called for %q", calls)
 	}

@@ -1,11 +1,11 @@
-package main
+package plugin
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
 
-	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
@@ -14,23 +14,19 @@ import (
 )
 
 // add attaches a container and prints the result.
-func (p plugin) add(args *skel.CmdArgs) error {
-	c, err := parse(args.StdinData)
+func (p plugin) add(ctx context.Context, args Call, out *bytes.Buffer) error {
+	c, err := parse(args.Stdin)
 	if err != nil {
 		return cniError(err)
 	}
 	if ownNetns(args.Netns) {
 		return types.NewError(types.ErrInvalidNetNS, "CNI_NETNS is the plugin's own network namespace", "")
 	}
-	args.NetnsOverride = "1" // the library need not look again when all is done and printed
-	result, err := p.attach(context.Background(), c, args)
+	result, err := p.attach(ctx, c, args)
 	if err != nil {
 		return cniError(err)
 	}
-	if err := types.PrintResult(result, c.CNIVersion); err != nil {
-		return types.NewError(types.ErrIOFailure, "the result cannot be printed: "+err.Error(), "")
-	}
-	return nil
+	return printed(out, result, c.CNIVersion)
 }
 
 // ownNetns reports whether the path is the namespace that the plugin runs in.
@@ -43,7 +39,7 @@ func sameFile(a, b string) bool {
 	return err1 == nil && err2 == nil && os.SameFile(first, second)
 }
 
-func (p plugin) attach(ctx context.Context, c *config, args *skel.CmdArgs) (*types100.Result, error) {
+func (p plugin) attach(ctx context.Context, c *config, args Call) (*types100.Result, error) {
 	prev, err := c.previous()
 	if err != nil {
 		return nil, err
@@ -52,14 +48,14 @@ func (p plugin) attach(ctx context.Context, c *config, args *skel.CmdArgs) (*typ
 	if err != nil {
 		return nil, err
 	}
-	lease, err := p.addresses(ctx, c, args.StdinData, &req)
+	lease, err := p.addresses(ctx, c, args.Stdin, &req)
 	if err != nil {
 		return nil, err
 	}
 	a, err := p.client.Attach(ctx, req)
 	if err != nil {
 		if lease != nil {
-			err = joined(err, p.giveBack(ctx, c, args.StdinData, req.Owner))
+			err = joined(err, p.giveBack(ctx, c, args.Stdin, req.Owner))
 		}
 		return nil, err
 	}
@@ -80,7 +76,7 @@ func (c *config) dns(given ...*types100.Result) types.DNS {
 }
 
 // request turns a configuration into what the engine is asked for.
-func (c *config) request(args *skel.CmdArgs, prev *types100.Result) (engine.AttachRequest, error) {
+func (c *config) request(args Call, prev *types100.Result) (engine.AttachRequest, error) {
 	w, err := c.wishes(args.Args)
 	if err != nil {
 		return engine.AttachRequest{}, err
@@ -108,7 +104,7 @@ func (c *config) request(args *skel.CmdArgs, prev *types100.Result) (engine.Atta
 	return req, err
 }
 
-func ownerOf(network string, args *skel.CmdArgs) vswitch.Owner {
+func ownerOf(network string, args Call) vswitch.Owner {
 	return vswitch.Owner{
 		Kind: vswitch.OwnerContainer, Network: network, ID: args.ContainerID, Endpoint: args.IfName, Netns: args.Netns,
 	}
