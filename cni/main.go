@@ -1,15 +1,22 @@
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
+
 // Command patchbay (bin/cni/patchbay) is Patchbay's CNI plugin: it attaches
 // containers to virtual switches as the CNI specification 0.3.1 to 1.1.0 asks.
+//
+// It lives for milliseconds, most of which the Go runtime needs to start. So the runtime
+// is not to read /proc/self/mountinfo, which has a line or more for each container of the
+// host, to find out how many processors the plugin may use.
 package main
 
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
 
 	"github.com/containernetworking/cni/pkg/types"
 
+	"github.com/patchbay-net/patchbay/cni/handover"
 	"github.com/patchbay-net/patchbay/cni/plugin"
 	"github.com/patchbay-net/patchbay/core/api"
 )
@@ -17,25 +24,22 @@ import (
 // buildVersion is set by the linker.
 var buildVersion = "dev"
 
+// main comes when patchbayd has not carried out the call: see package handover.
 func main() {
-	c := plugin.Call{
-		Command:     os.Getenv("CNI_COMMAND"),
-		ContainerID: os.Getenv("CNI_CONTAINERID"),
-		Netns:       os.Getenv("CNI_NETNS"),
-		IfName:      os.Getenv("CNI_IFNAME"),
-		Args:        os.Getenv("CNI_ARGS"),
-	}
-	if c.Command == "" {
+	left := handover.Left
+	if left.Call.Command == "" {
 		fmt.Fprintf(os.Stderr, "CNI plugin patchbay %s: container runtimes start it, see docs/cni.md\n", buildVersion)
 		return
 	}
-	if c.Command != "VERSION" {
-		var err error
-		if c.Stdin, err = io.ReadAll(os.Stdin); err != nil {
-			fail("the configuration cannot be read: " + err.Error())
-		}
+	if left.Err != nil {
+		_ = types.NewError(types.ErrIOFailure, "the configuration cannot be read: "+left.Err.Error(), "").Print() // nor could this be said
+		os.Exit(1)
 	}
-	a := plugin.Serve(context.Background(), api.Open(), c)
+	client := api.Open()
+	if left.Alone {
+		client = api.OpenAlone()
+	}
+	a := plugin.Serve(context.Background(), client, left.Call)
 	if _, err := os.Stdout.Write(a.Out); err != nil {
 		fmt.Fprintln(os.Stderr, "patchbay: the answer cannot be written:", err)
 		os.Exit(1)
@@ -43,10 +47,4 @@ func main() {
 	if a.Failed {
 		os.Exit(1)
 	}
-}
-
-// fail tells the runtime that not even the question could be read.
-func fail(msg string) {
-	_ = types.NewError(types.ErrIOFailure, msg, "").Print() // there is no other way to say it
-	os.Exit(1)
 }

@@ -7,7 +7,9 @@ import (
 	"os"
 	"sync"
 
+	"github.com/patchbay-net/patchbay/cni/plugin"
 	"github.com/patchbay-net/patchbay/core/api"
+	"github.com/patchbay-net/patchbay/core/wire"
 )
 
 // daemon is patchbayd's life.
@@ -32,11 +34,11 @@ func (d daemon) run(ctx context.Context) (err error) {
 		return err
 	}
 	if own {
-		defer func() { _ = os.Remove(api.SocketPath(d.dirs.Run)) }() // gone is as good
+		defer func() { _ = os.Remove(wire.SocketPath(d.dirs.Run)) }() // gone is as good
 	}
 	verbs, behind := api.OpenResident(d.dirs)
 	defer func() { err = errors.Join(err, behind.Close()) }()
-	server, err := api.NewServer(verbs, d.dirs, d.log)
+	server, err := api.NewServer(api.ServerConfig{Verbs: verbs, Plugin: plugin.ServeResident, Dirs: d.dirs, Log: d.log})
 	if err != nil {
 		return err
 	}
@@ -63,6 +65,6 @@ func (d daemon) run(ctx context.Context) (err error) {
 }
 
 func (d daemon) ready(n notifier) {
-	d.log.Info("patchbayd ready", "version", version, "pid", os.Getpid(), "socket", api.SocketPath(d.dirs.Run))
+	d.log.Info("patchbayd ready", "version", version, "pid", os.Getpid(), "socket", wire.SocketPath(d.dirs.Run))
 	n.tell("READY=1\nSTATUS=keeping this host's switches", d.log)
 }

@@ -7,8 +7,8 @@ import (
 	"os"
 	"strconv"
 
-	"github.com/patchbay-net/patchbay/core/api"
 	"github.com/patchbay-net/patchbay/core/vswitch"
+	"github.com/patchbay-net/patchbay/core/wire"
 )
 
 // firstFD is the first descriptor of socket activation (SD_LISTEN_FDS_START).
@@ -20,7 +20,7 @@ func (d daemon) listener() (l *net.UnixListener, own bool, err error) {
 		l, err = inherited(d.getenv("LISTEN_FDS"))
 		return l, false, err
 	}
-	l, err = listen(api.SocketPath(d.dirs.Run))
+	l, err = listen(wire.SocketPath(d.dirs.Run))
 	return l, true, err
 }
 

@@ -11,10 +11,11 @@ import (
 
 	"github.com/patchbay-net/patchbay/core/engine"
 	"github.com/patchbay-net/patchbay/core/vswitch"
+	"github.com/patchbay-net/patchbay/core/wire"
 )
 
 // add attaches a container and prints the result.
-func (p plugin) add(ctx context.Context, args Call, out *bytes.Buffer) error {
+func (p plugin) add(ctx context.Context, args wire.Call, out *bytes.Buffer) error {
 	c, err := parse(args.Stdin)
 	if err != nil {
 		return cniError(err)
@@ -39,7 +40,7 @@ func sameFile(a, b string) bool {
 	return err1 == nil && err2 == nil && os.SameFile(first, second)
 }
 
-func (p plugin) attach(ctx context.Context, c *config, args Call) (*types100.Result, error) {
+func (p plugin) attach(ctx context.Context, c *config, args wire.Call) (*types100.Result, error) {
 	prev, err := c.previous()
 	if err != nil {
 		return nil, err
@@ -76,7 +77,7 @@ func (c *config) dns(given ...*types100.Result) types.DNS {
 }
 
 // request turns a configuration into what the engine is asked for.
-func (c *config) request(args Call, prev *types100.Result) (engine.AttachRequest, error) {
+func (c *config) request(args wire.Call, prev *types100.Result) (engine.AttachRequest, error) {
 	w, err := c.wishes(args.Args)
 	if err != nil {
 		return engine.AttachRequest{}, err
@@ -104,7 +105,7 @@ func (c *config) request(args Call, prev *types100.Result) (engine.AttachRequest
 	return req, err
 }
 
-func ownerOf(network string, args Call) vswitch.Owner {
+func ownerOf(network string, args wire.Call) vswitch.Owner {
 	return vswitch.Owner{
 		Kind: vswitch.OwnerContainer, Network: network, ID: args.ContainerID, Endpoint: args.IfName, Netns: args.Netns,
 	}

@@ -11,11 +11,12 @@ import (
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
 	"github.com/patchbay-net/patchbay/core/vswitch"
+	"github.com/patchbay-net/patchbay/core/wire"
 )
 
 // check compares the attachment with what it should be: the steps that are
 // missing are the message.
-func (p plugin) check(ctx context.Context, args Call) error {
+func (p plugin) check(ctx context.Context, args wire.Call) error {
 	c, err := parse(args.Stdin)
 	if err != nil {
 		return cniError(err)

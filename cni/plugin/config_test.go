@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/patchbay-net/patchbay/core/vswitch"
+	"github.com/patchbay-net/patchbay/core/wire"
 )
 
 // conf completes a configuration with what every one has.
@@ -276,7 +277,7 @@ func drive(t *testing.T, c *config, envArgs string) {
 	if err != nil || prev == nil {
 		prev = &types100.Result{}
 	}
-	req, err := c.request(Call{ContainerID: "c", IfName: "eth0", Netns: netns, Args: envArgs}, prev)
+	req, err := c.request(wire.Call{ContainerID: "c", IfName: "eth0", Netns: netns, Args: envArgs}, prev)
 	if err != nil {
 		if e := asCNI(err); e.Code == types.ErrInternal || e.Code == types.ErrUnknown || e.Msg == "" {
 			t.Fatalf("an error without code or words: %+v", e)

@@ -13,36 +13,30 @@ import (
 	"github.com/containernetworking/cni/pkg/version"
 
 	"github.com/patchbay-net/patchbay/core/api"
+	"github.com/patchbay-net/patchbay/core/wire"
 )
-
-// Call is one start of the plugin: what a runtime puts into its environment, and
-// writes to its standard input.
-type Call struct {
-	Command     string // CNI_COMMAND
-	ContainerID string // CNI_CONTAINERID
-	Netns       string // CNI_NETNS
-	IfName      string // CNI_IFNAME
-	Args        string // CNI_ARGS
-	Stdin       []byte
-}
-
-// Answer is what the runtime gets: standard output, and whether the call failed. A
-// failed one has the specification's error there.
-type Answer struct {
-	Out    []byte
-	Failed bool
-}
 
 // Serve carries out a call with these verbs. It does not write anything itself, and
 // it may be repeated as the specification wants of each verb.
-func Serve(ctx context.Context, verbs api.Verbs, c Call) Answer {
+func Serve(ctx context.Context, verbs api.Verbs, c wire.Call) wire.Answer {
 	var out bytes.Buffer
 	err := plugin{client: verbs}.serve(ctx, c, &out)
 	if err == nil {
-		return Answer{Out: out.Bytes()}
+		return wire.Answer{Out: out.Bytes()}
 	}
 	text, _ := json.MarshalIndent(err, "", "    ") // of two strings and a number
-	return Answer{Out: text, Failed: true}
+	return wire.Answer{Out: text, Failed: true}
+}
+
+// ServeResident is Serve in a process that stays, and serves the calls of others. Where
+// done is false it has done nothing, and the call is for the plugin's own process: one
+// with a path that means something else to every process, or with another IPAM plugin,
+// which inherits the environment of the process that starts it.
+func ServeResident(ctx context.Context, verbs api.Verbs, c wire.Call) (a wire.Answer, done bool) {
+	if rest := parseRemains(c.Stdin); wire.OwnPath(c.Netns) || rest.IPAM.delegated() {
+		return a, false
+	}
+	return Serve(ctx, verbs, c), true
 }
 
 // plugin serves CNI's verbs with ours.
@@ -57,12 +51,12 @@ func supported() version.PluginInfo {
 type command struct {
 	needs []string // of the environment
 	since string   // the version that brought it
-	do    func(plugin, context.Context, Call, *bytes.Buffer) error
+	do    func(plugin, context.Context, wire.Call, *bytes.Buffer) error
 }
 
 func commands() map[string]command {
-	quiet := func(do func(plugin, context.Context, Call) error) func(plugin, context.Context, Call, *bytes.Buffer) error {
-		return func(p plugin, ctx context.Context, c Call, _ *bytes.Buffer) error { return do(p, ctx, c) }
+	quiet := func(do func(plugin, context.Context, wire.Call) error) func(plugin, context.Context, wire.Call, *bytes.Buffer) error {
+		return func(p plugin, ctx context.Context, c wire.Call, _ *bytes.Buffer) error { return do(p, ctx, c) }
 	}
 	return map[string]command{
 		"ADD":    {needs: []string{"CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"}, do: plugin.add},
@@ -76,7 +70,7 @@ func commands() map[string]command {
 // serve is Serve but for the form of an error. It asks of the environment and of the
 // configuration what the library's package skel asks, whose regular expressions and
 // second readings of the configuration take a millisecond of a plugin's start.
-func (p plugin) serve(ctx context.Context, c Call, out *bytes.Buffer) *types.Error {
+func (p plugin) serve(ctx context.Context, c wire.Call, out *bytes.Buffer) *types.Error {
 	if c.Command == "VERSION" {
 		if err := supported().Encode(out); err != nil {
 			return types.NewError(types.ErrIOFailure, err.Error(), "")
@@ -98,7 +92,7 @@ func (p plugin) serve(ctx context.Context, c Call, out *bytes.Buffer) *types.Err
 }
 
 // accepts looks at what the specification has a plugin look at first.
-func (cmd command) accepts(c Call) error {
+func (cmd command) accepts(c wire.Call) error {
 	if err := cmd.acceptsEnvironment(c); err != nil {
 		return err
 	}
@@ -141,7 +135,7 @@ func (cmd command) acceptsVersion(name, configured string) error {
 	return nil
 }
 
-func (cmd command) acceptsEnvironment(c Call) error {
+func (cmd command) acceptsEnvironment(c wire.Call) error {
 	given := map[string]string{"CNI_CONTAINERID": c.ContainerID, "CNI_NETNS": c.Netns, "CNI_IFNAME": c.IfName}
 	var missing []string
 	for _, name := range cmd.needs {

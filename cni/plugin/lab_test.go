@@ -15,6 +15,7 @@ import (
 	"github.com/patchbay-net/patchbay/core/kernel"
 	"github.com/patchbay-net/patchbay/core/store"
 	"github.com/patchbay-net/patchbay/core/vswitch"
+	"github.com/patchbay-net/patchbay/core/wire"
 )
 
 // lab is the plugin on a fake kernel with a real store, and with another IPAM
@@ -93,8 +94,8 @@ const (
 	other = `,"ipam":{"type":"other"}`
 )
 
-func args(conf string) Call {
-	return Call{ContainerID: "c", IfName: "eth0", Netns: netns, Stdin: []byte(conf)}
+func args(conf string) wire.Call {
+	return wire.Call{ContainerID: "c", IfName: "eth0", Netns: netns, Stdin: []byte(conf)}
 }
 
 // attached is an ADD that must succeed.
@@ -108,7 +109,7 @@ func (l *lab) attached(conf string) *types100.Result {
 }
 
 // tryAttach is ADD but for the printing.
-func (l *lab) tryAttach(a Call) (*types100.Result, error) {
+func (l *lab) tryAttach(a wire.Call) (*types100.Result, error) {
 	c, err := parse(a.Stdin)
 	if err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 
 	"github.com/patchbay-net/patchbay/core/engine"
 	"github.com/patchbay-net/patchbay/core/vswitch"
+	"github.com/patchbay-net/patchbay/core/wire"
 )
 
 // validAttachments is the key with which a runtime tells GC what to keep.
@@ -46,7 +47,7 @@ func parseRemains(data []byte) remains {
 // and succeeds on what is not there, or never can have been. Another IPAM hears of
 // it before the netdev goes, since a DHCP lease is released through it; neither
 // failure stops the other.
-func (p plugin) del(ctx context.Context, args Call) error {
+func (p plugin) del(ctx context.Context, args wire.Call) error {
 	r := parseRemains(args.Stdin)
 	owner := ownerOf(r.Name, args)
 	if owner.Validate() != nil {
@@ -56,7 +57,7 @@ func (p plugin) del(ctx context.Context, args Call) error {
 }
 
 // gc detaches what the runtime does not list any more, and goes on after errors.
-func (p plugin) gc(ctx context.Context, args Call) error {
+func (p plugin) gc(ctx context.Context, args wire.Call) error {
 	r := parseRemains(args.Stdin)
 	if len(r.valid) == 0 {
 		// Without a list nothing can be told from what is still in use. libcni sends

@@ -8,10 +8,11 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 
 	"github.com/patchbay-net/patchbay/core/engine"
+	"github.com/patchbay-net/patchbay/core/wire"
 )
 
 // status tells whether an ADD can succeed now.
-func (p plugin) status(ctx context.Context, args Call) error {
+func (p plugin) status(ctx context.Context, args wire.Call) error {
 	c, err := parse(args.Stdin)
 	if err != nil {
 		return cniError(err)

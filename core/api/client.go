@@ -3,23 +3,17 @@ package api
 import (
 	"io"
 	"os"
-	"path/filepath"
 	"sync"
 
 	"github.com/patchbay-net/patchbay/core/engine"
 	"github.com/patchbay-net/patchbay/core/kernel"
 	"github.com/patchbay-net/patchbay/core/store"
+	"github.com/patchbay-net/patchbay/core/wire"
 )
 
-// Where the store and patchbayd's socket live can be moved, for tests and for
-// several hosts on one machine, each in a network namespace of its own.
-const (
-	StateDirEnv = "PATCHBAY_STATE_DIR" // instead of /var/lib/patchbay
-	RunDirEnv   = "PATCHBAY_RUN_DIR"   // instead of /run/patchbay
-	// HostRootEnv is where the host's own files are, for a Patchbay that runs in a
-	// container: those by which network managers tell what they manage.
-	HostRootEnv = "PATCHBAY_HOST_ROOT"
-)
+// HostRootEnv names where the host's own files are, for a Patchbay that runs in a
+// container: those by which network managers tell what they manage.
+const HostRootEnv = "PATCHBAY_HOST_ROOT"
 
 // Client is a face's way to the verbs.
 type Client struct{ Verbs }
@@ -30,10 +24,13 @@ type Client struct{ Verbs }
 func Open() *Client {
 	dirs := Dirs()
 	return &Client{&remote{
-		socket: SocketPath(dirs.Run), dirs: dirs, build: build,
+		socket: wire.SocketPath(dirs.Run), dirs: dirs, build: wire.Build,
 		local: sync.OnceValue(func() Verbs { return OpenEngine(dirs) }),
 	}}
 }
+
+// OpenAlone is Open for who knows that patchbayd does not answer.
+func OpenAlone() *Client { return &Client{OpenEngine(Dirs())} }
 
 // OpenEngine returns the engine of this host in the caller's own process.
 func OpenEngine(dirs store.Dirs) *engine.Engine { return openEngine(dirs, kernel.NewLinux()) }
@@ -57,18 +54,9 @@ func openEngine(dirs store.Dirs, k kernel.Kernel) *engine.Engine {
 
 // Dirs are the directories that the environment names, or else the default ones.
 func Dirs() Directories {
-	dirs := store.DefaultDirs()
-	if d := os.Getenv(StateDirEnv); d != "" {
-		dirs.State = d
-	}
-	if d := os.Getenv(RunDirEnv); d != "" {
-		dirs.Run = d
-	}
-	return dirs
+	state, run := wire.Dirs()
+	return store.Dirs{State: state, Run: run}
 }
-
-// SocketPath is where patchbayd listens.
-func SocketPath(runDir string) string { return filepath.Join(runDir, "patchbayd.sock") }
 
 // Directories are where the store and the socket live.
 type Directories = store.Dirs

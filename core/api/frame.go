@@ -1,35 +1,16 @@
 package api
 
 import (
-	"encoding/binary"
 	"encoding/json"
-	"fmt"
-	"io"
-)
 
-// What travels: the length of the rest in four bytes, big endian, and that many
-// bytes of JSON.
-const (
-	frameHeader = 4
-	// maxRequest bounds what patchbayd reads before it knows what it is for. A
-	// request that is larger is carried out by the client itself.
-	maxRequest = 1 << 20
-	// maxAnswer bounds what a client believes: 5000 ports are 3 MB.
-	maxAnswer = 64 << 20
-)
-
-// A frame of patchbayd's is preceded by what it is.
-const (
-	taken    byte = 1 // no frame: the request is worked on, and that may last
-	refused  byte = 2 // a refusal: nobody has done anything
-	answered byte = 3 // an answer
+	"github.com/patchbay-net/patchbay/core/wire"
 )
 
 // request is what a client sends.
 type request struct {
 	Protocol int               `json:"protocol"`
 	Build    string            `json:"build"`
-	Place    place             `json:"place"`
+	Place    wire.Place        `json:"place"`
 	Verb     string            `json:"verb"`
 	Args     []json.RawMessage `json:"args"`
 }
@@ -59,36 +40,9 @@ func frame(kind byte, v any, limit int) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(body) > limit {
-		return nil, fmt.Errorf("%d bytes are more than the %d of a frame", len(body), limit)
-	}
-	out := make([]byte, 0, 1+frameHeader+len(body))
+	out := make([]byte, 0, 1+wire.FrameHeader+len(body))
 	if kind != 0 {
 		out = append(out, kind)
 	}
-	return append(binary.BigEndian.AppendUint32(out, uint32(len(body))), body...), nil
-}
-
-// readFrame reads one frame. Memory is taken as bytes come, not as they are
-// promised.
-func readFrame(r io.Reader, limit int) ([]byte, error) {
-	var header [frameHeader]byte
-	if _, err := io.ReadFull(r, header[:]); err != nil {
-		return nil, err
-	}
-	size := int(binary.BigEndian.Uint32(header[:]))
-	if size > limit {
-		return nil, fmt.Errorf("a frame of %d bytes, the limit is %d", size, limit)
-	}
-	const chunk = 64 << 10
-	if size <= chunk {
-		body := make([]byte, size)
-		_, err := io.ReadFull(r, body)
-		return body, err
-	}
-	body, err := io.ReadAll(io.LimitReader(r, int64(size)))
-	if err == nil && len(body) < size {
-		err = io.ErrUnexpectedEOF
-	}
-	return body, err
+	return wire.AppendFrame(out, body, limit)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/patchbay-net/patchbay/core/kernel"
 	"github.com/patchbay-net/patchbay/core/store"
 	"github.com/patchbay-net/patchbay/core/vswitch"
+	"github.com/patchbay-net/patchbay/core/wire"
 )
 
 // lab is a server with an engine on a fake kernel, and a client of it whose own
@@ -65,7 +66,7 @@ func newLab(t *testing.T) *lab {
 		Kernel: l.kernel, Store: store.New(store.Config{Dirs: dirs, BootID: "boot", MachineID: "machine", Now: now}), Now: now,
 	})
 	l.client = &remote{
-		socket: filepath.Join(dirs.Run, "s"), dirs: dirs, build: build,
+		socket: filepath.Join(dirs.Run, "s"), dirs: dirs, build: wire.Build,
 		local: func() Verbs { l.locals++; return l.engine },
 	}
 	l.serve(l.engine)
@@ -83,7 +84,7 @@ func (l *lab) serveAs(otherwise func(*Server)) {
 func (l *lab) serve(v Verbs, otherwise ...func(*Server)) {
 	l.t.Helper()
 	var err error
-	l.server, err = NewServer(v, l.client.dirs, slog.New(slog.NewTextHandler(l.log, nil)))
+	l.server, err = NewServer(ServerConfig{Verbs: v, Dirs: l.client.dirs, Log: slog.New(slog.NewTextHandler(l.log, nil))})
 	if err != nil {
 		l.t.Fatal(err)
 	}

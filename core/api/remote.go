@@ -10,6 +10,7 @@ import (
 	"github.com/patchbay-net/patchbay/core/engine"
 	"github.com/patchbay-net/patchbay/core/store"
 	"github.com/patchbay-net/patchbay/core/vswitch"
+	"github.com/patchbay-net/patchbay/core/wire"
 )
 
 // remote has patchbayd carry verbs out, and carries them out itself where it does
@@ -34,7 +35,7 @@ func ask[R any](ctx context.Context, c *remote, name string, a args, local func(
 	if err == nil {
 		return read[R](name, reply)
 	}
-	if errors.Is(err, errDied) && ctx.Err() != nil {
+	if errors.Is(err, wire.ErrDied) && ctx.Err() != nil {
 		var none R
 		return none, &vswitch.Error{
 			Kind: vswitch.KernelFailed, Op: name, Err: fmt.Errorf("interrupted: %w", context.Cause(ctx)),
@@ -51,7 +52,7 @@ func askToDelete[R any](ctx context.Context, c *remote, name string, a args, loc
 	if err == nil {
 		return read[R](name, reply)
 	}
-	died := errors.Is(err, errDied)
+	died := errors.Is(err, wire.ErrDied)
 	result, err := local(c.local())
 	if died && errors.Is(err, vswitch.NotFound) {
 		return result, nil
@@ -75,7 +76,7 @@ func read[R any](name string, reply answer) (result R, err error) {
 // Attach is engine.Engine's.
 func (c *remote) Attach(ctx context.Context, req engine.AttachRequest) (engine.Attachment, error) {
 	local := func(v Verbs) (engine.Attachment, error) { return v.Attach(ctx, req) }
-	if ownPath(req.Owner.Netns) {
+	if wire.OwnPath(req.Owner.Netns) {
 		return local(c.local())
 	}
 	return ask(ctx, c, nameAttach, args{req}, local)
@@ -106,7 +107,7 @@ func (c *remote) CanAttach(ctx context.Context, name string, define *vswitch.Swi
 // Check is engine.Engine's; steps that come from patchbayd are words.
 func (c *remote) Check(ctx context.Context, owner vswitch.Owner) (engine.Check, error) {
 	local := func(v Verbs) (engine.Check, error) { return v.Check(ctx, owner) }
-	if ownPath(owner.Netns) {
+	if wire.OwnPath(owner.Netns) {
 		return local(c.local())
 	}
 	return ask(ctx, c, nameCheck, args{owner}, local)

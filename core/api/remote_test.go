@@ -15,6 +15,7 @@ import (
 
 	"github.com/patchbay-net/patchbay/core/engine"
 	"github.com/patchbay-net/patchbay/core/vswitch"
+	"github.com/patchbay-net/patchbay/core/wire"
 )
 
 // outcome is what a face gets of a verb.
@@ -189,9 +190,9 @@ func (l *lab) hangUp(takes bool) {
 			if err != nil {
 				return
 			}
-			_, _ = readFrame(c, maxRequest)
+			_, _ = wire.ReadFrame(c, wire.MaxRequest)
 			if takes {
-				_, _ = c.Write([]byte{taken, answered, 0, 0, 1, 0, '{'})
+				_, _ = c.Write([]byte{wire.Taken, wire.Answered, 0, 0, 1, 0, '{'})
 			}
 			_ = c.Close()
 		}

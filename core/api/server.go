@@ -15,27 +15,43 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/patchbay-net/patchbay/core/store"
 	"github.com/patchbay-net/patchbay/core/vswitch"
+	"github.com/patchbay-net/patchbay/core/wire"
 )
 
 // Server carries out verbs for clients on a unix socket, for root alone.
 type Server struct {
 	verbs  Verbs
 	served map[string]verb
-	place  place
+	plugin Plugin
+	place  wire.Place
 	build  string
 	log    *slog.Logger
 	slots  chan struct{}
 }
 
+// ServerConfig is what a server needs.
+type ServerConfig struct {
+	Verbs  Verbs
+	Plugin Plugin // nil: calls of the CNI plugin are left to it
+	Dirs   Directories
+	Log    *slog.Logger
+}
+
+// Plugin carries out a call of the CNI plugin with these verbs. Where done is false it
+// has done nothing, and the call is for the plugin's own process.
+type Plugin func(ctx context.Context, v Verbs, c wire.Call) (a wire.Answer, done bool)
+
 // NewServer returns a server of the host that the calling thread is on.
-func NewServer(v Verbs, dirs store.Dirs, log *slog.Logger) (*Server, error) {
-	p, err := here(dirs)
+func NewServer(c ServerConfig) (*Server, error) {
+	p, err := wire.Here(c.Dirs.State, c.Dirs.Run)
 	if err != nil {
 		return nil, err
 	}
-	return &Server{verbs: v, served: served(), place: p, build: build, log: log, slots: make(chan struct{}, maxConnections)}, nil
+	return &Server{
+		verbs: c.Verbs, served: served(), plugin: c.Plugin, place: p, build: wire.Build,
+		log: c.Log, slots: make(chan struct{}, maxConnections),
+	}, nil
 }
 
 const (
@@ -104,7 +120,7 @@ func (s *Server) serve(ctx context.Context, c *net.UnixConn) error {
 	}
 	said := make(chan struct{})
 	late := time.AfterFunc(lateness, func() {
-		_, _ = c.Write([]byte{taken}) // if that fails, the client is gone
+		_, _ = c.Write([]byte{wire.Taken}) // if that fails, the client is gone
 		close(said)
 	})
 	start := time.Now()
@@ -112,6 +128,9 @@ func (s *Server) serve(ctx context.Context, c *net.UnixConn) error {
 	s.tell(run, err, time.Since(start))
 	if !late.Stop() {
 		<-said
+	}
+	if err == errNotOurs { //nolint:errorlint // the plugin's call returns it bare
+		return s.refuse(c, err)
 	}
 	return s.reply(c, result, err)
 }
@@ -133,15 +152,15 @@ func readRequest(ctx context.Context, c *net.UnixConn) ([]byte, error) {
 		return nil, err
 	}
 	r := bytes.NewReader(first[:max(n, 0)])
-	if n >= frameHeader && n-frameHeader >= int(binary.BigEndian.Uint32(first)) {
-		return readFrame(r, maxRequest)
+	if n >= wire.FrameHeader && n-wire.FrameHeader >= int(binary.BigEndian.Uint32(first)) {
+		return wire.ReadFrame(r, wire.MaxRequest)
 	}
 	if err := c.SetReadDeadline(time.Now().Add(requestPatience)); err != nil {
 		return nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = c.CloseRead() }) // nobody is waited for at the end
 	defer stop()
-	body, err := readFrame(io.MultiReader(r, c), maxRequest)
+	body, err := wire.ReadFrame(io.MultiReader(r, c), wire.MaxRequest)
 	return body, errors.Join(err, c.SetReadDeadline(time.Time{}))
 }
 
@@ -170,15 +189,18 @@ func awaitEnd(c *net.UnixConn, cancel func()) {
 
 // admit reads a request. Nothing has been done while it fails.
 func (s *Server) admit(body []byte) (run call, err error) {
+	if wire.IsCall(body) {
+		return s.admitCall(body)
+	}
 	var r request
 	if err := decodeStrict(body, &r); err != nil {
 		return run, fmt.Errorf("malformed request: %w", err)
 	}
-	if r.Protocol != protocol || r.Build != s.build {
-		return run, skewError{fmt.Errorf("the client is of build %.64q and protocol %d, this is %q and %d", r.Build, r.Protocol, s.build, protocol)}
+	if r.Protocol != protocol {
+		return run, skewError{fmt.Errorf("the client is of protocol %d, this is %d", r.Protocol, protocol)}
 	}
-	if reason := s.place.difference(r.Place); reason != "" {
-		return run, elsewhereError{errors.New(reason)}
+	if err := s.fits(r.Build, r.Place); err != nil {
+		return run, err
 	}
 	v, ok := s.served[r.Verb]
 	if !ok {
@@ -187,6 +209,17 @@ func (s *Server) admit(body []byte) (run call, err error) {
 	run, err = v.parse(r.Args)
 	run.verb, run.changes = r.Verb, v.changes
 	return run, err
+}
+
+// fits refuses a client that does not work as this process does, or not here.
+func (s *Server) fits(build string, p wire.Place) error {
+	if build != s.build {
+		return skewError{fmt.Errorf("the client is of build %.64q, this is %q", build, s.build)}
+	}
+	if reason := s.place.Difference(p); reason != "" {
+		return elsewhereError{errors.New(reason)}
+	}
+	return nil
 }
 
 // The clients that rightly carry their verbs out themselves: one of another build,
@@ -200,11 +233,11 @@ type (
 func (s *Server) refuse(c *net.UnixConn, reason error) error {
 	_, skewed := reason.(skewError)         //nolint:errorlint // admit returns it bare
 	_, elsewhere := reason.(elsewhereError) //nolint:errorlint // likewise
-	out, err := frame(refused, refusal{Reason: reason.Error(), Skewed: skewed, Build: s.build, PID: os.Getpid()}, maxRequest)
+	out, err := frame(wire.Refused, refusal{Reason: reason.Error(), Skewed: skewed, Build: s.build, PID: os.Getpid()}, wire.MaxRequest)
 	if err == nil {
 		_, err = c.Write(out)
 	}
-	if elsewhere {
+	if elsewhere || reason == errNotOurs { //nolint:errorlint // likewise
 		return err
 	}
 	return errors.Join(reason, err)
@@ -212,14 +245,7 @@ func (s *Server) refuse(c *net.UnixConn, reason error) error {
 
 // reply sends the answer. A client that does not take it is given up.
 func (s *Server) reply(c *net.UnixConn, result any, failed error) error {
-	raw, err := json.Marshal(result)
-	if err != nil {
-		failed = errors.Join(failed, fmt.Errorf("answer: %w", err))
-	}
-	out, err := frame(answered, answer{Result: raw, Error: encodeError(failed, 0)}, maxAnswer)
-	if err != nil {
-		out, err = frame(answered, answer{Error: encodeError(errors.Join(failed, err), 0)}, maxAnswer)
-	}
+	out, err := answerFrame(result, failed)
 	if err != nil {
 		return err
 	}
@@ -231,6 +257,21 @@ func (s *Server) reply(c *net.UnixConn, result any, failed error) error {
 	}
 	_, err = c.Write(out)
 	return err
+}
+
+func answerFrame(result any, failed error) ([]byte, error) {
+	if a, ok := result.(wire.Answer); ok {
+		return wire.AppendAnswer(nil, a)
+	}
+	raw, err := json.Marshal(result)
+	if err != nil {
+		failed = errors.Join(failed, fmt.Errorf("answer: %w", err))
+	}
+	out, err := frame(wire.Answered, answer{Result: raw, Error: encodeError(failed, 0)}, wire.MaxAnswer)
+	if err != nil {
+		out, err = frame(wire.Answered, answer{Error: encodeError(errors.Join(failed, err), 0)}, wire.MaxAnswer)
+	}
+	return out, err
 }
 
 // root refuses everybody but root, as the socket's mode does already.
@@ -255,7 +296,7 @@ func root(c *net.UnixConn) error {
 
 // tell logs a change, or a failure to make one.
 func (s *Server) tell(run call, err error, took time.Duration) {
-	if !run.changes || run.verb == nameCanAttach {
+	if !run.changes || run.verb == nameCanAttach || run.verb == namePlugin { // whose verbs tell
 		return
 	}
 	about := []any{"took", took.Round(time.Microsecond)}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/patchbay-net/patchbay/core/engine"
 	"github.com/patchbay-net/patchbay/core/vswitch"
+	"github.com/patchbay-net/patchbay/core/wire"
 )
 
 func (l *lab) dial() *net.UnixConn {
@@ -39,7 +40,7 @@ func TestMalformed(t *testing.T) {
 		t.Fatal(err)
 	}
 	edited := func(old, new string) []byte {
-		body := bytes.Replace(good[frameHeader:], []byte(old), []byte(new), 1)
+		body := bytes.Replace(good[wire.FrameHeader:], []byte(old), []byte(new), 1)
 		return append(binary.BigEndian.AppendUint32(nil, uint32(len(body))), body...)
 	}
 	for name, raw := range map[string][]byte{
@@ -49,7 +50,7 @@ func TestMalformed(t *testing.T) {
 		"no JSON":                      {0, 0, 0, 3, 'x', 'y', 'z'},
 		"empty frame":                  {0, 0, 0, 0},
 		"oversized":                    {0xff, 0xff, 0xff, 0xff, '{'},
-		"just oversized":               binary.BigEndian.AppendUint32(nil, maxRequest+1),
+		"just oversized":               binary.BigEndian.AppendUint32(nil, wire.MaxRequest+1),
 		"unknown verb":                 edited(`"verb":"switch add"`, `"verb":"format"`),
 		"unknown field of the request": edited(`"verb"`, `"more":1,"verb"`),
 		"unknown field of an argument": edited(`"name":"prod"`, `"name":"prod","colour":"red"`),
@@ -70,7 +71,7 @@ func TestMalformed(t *testing.T) {
 			if err != nil && !errors.Is(err, syscall.ECONNRESET) {
 				t.Fatal(err)
 			}
-			if len(got) > 0 && got[0] != refused {
+			if len(got) > 0 && got[0] != wire.Refused {
 				t.Errorf("it was taken: %q", got)
 			}
 			all, err := l.client.Switches(context.Background())
@@ -110,11 +111,11 @@ func TestLongVerb(t *testing.T) {
 	}
 	<-s.began
 	var first [1]byte
-	if _, err := io.ReadFull(c, first[:]); err != nil || first[0] != taken {
+	if _, err := io.ReadFull(c, first[:]); err != nil || first[0] != wire.Taken {
 		t.Fatalf("%v, %v, want to be told that it is taken", first, err)
 	}
 	close(s.end)
-	if _, err := io.ReadFull(c, first[:]); err != nil || first[0] != answered {
+	if _, err := io.ReadFull(c, first[:]); err != nil || first[0] != wire.Answered {
 		t.Errorf("%v, %v, want an answer", first, err)
 	}
 }
@@ -240,7 +241,7 @@ func TestErrorsTravel(t *testing.T) {
 // FuzzRequest feeds the server's reader: it neither crashes nor takes what is no
 // request, and what it takes has the arguments of the verb.
 func FuzzRequest(f *testing.F) {
-	c := &remote{build: build}
+	c := &remote{build: wire.Build}
 	for _, seed := range []struct {
 		verb string
 		args args
@@ -260,13 +261,13 @@ func FuzzRequest(f *testing.F) {
 	}
 	f.Add([]byte{0, 0, 0, 2, '{', '}'})
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff})
-	p, err := here(c.dirs)
+	p, err := wire.Here(c.dirs.State, c.dirs.Run)
 	if err != nil {
 		f.Fatal(err)
 	}
-	s := &Server{served: served(), place: p, build: build}
+	s := &Server{served: served(), place: p, build: wire.Build}
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		body, err := readFrame(bytes.NewReader(raw), maxRequest)
+		body, err := wire.ReadFrame(bytes.NewReader(raw), wire.MaxRequest)
 		if err != nil {
 			return
 		}
@@ -285,13 +286,13 @@ func FuzzRequest(f *testing.F) {
 
 // FuzzAnswer feeds the client's reader of answers and errors.
 func FuzzAnswer(f *testing.F) {
-	raw, err := frame(0, answer{Result: json.RawMessage(`{"a":1}`), Error: encodeError(errors.Join(vswitch.InUse, syscall.EBUSY), 0)}, maxAnswer)
+	raw, err := frame(0, answer{Result: json.RawMessage(`{"a":1}`), Error: encodeError(errors.Join(vswitch.InUse, syscall.EBUSY), 0)}, wire.MaxAnswer)
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(raw)
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		body, err := readFrame(bytes.NewReader(raw), maxRequest)
+		body, err := wire.ReadFrame(bytes.NewReader(raw), wire.MaxRequest)
 		if err != nil {
 			return
 		}

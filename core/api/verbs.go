@@ -84,6 +84,8 @@ const (
 	nameRestore      = "restore"
 	nameExplain      = "explain"
 	nameDoctor       = "doctor"
+
+	namePlugin = "plugin" // a call of the CNI plugin, which uses verbs
 )
 
 // served is what patchbayd carries out: a line for each verb.

@@ -1,0 +1,64 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/patchbay-net/patchbay/core/engine"
+	"github.com/patchbay-net/patchbay/core/vswitch"
+	"github.com/patchbay-net/patchbay/core/wire"
+)
+
+// errNotOurs says that a call of the plugin is for the plugin's own process.
+var errNotOurs = errors.New("the plugin has to carry this out itself")
+
+// admitCall reads a call of the CNI plugin. Nothing has been done while it fails.
+func (s *Server) admitCall(body []byte) (run call, err error) {
+	c, build, p, err := wire.ParseCall(body)
+	if err != nil {
+		return run, err
+	}
+	if err := s.fits(build, p); err != nil {
+		return run, err
+	}
+	if s.plugin == nil {
+		return run, errNotOurs
+	}
+	// Whatever it may change is finished, as with any verb; and so is what it reads.
+	return call{changes: true, verb: namePlugin, do: func(ctx context.Context, v Verbs) (any, error) {
+		a, done := s.plugin(ctx, telling{Verbs: v, server: s}, c)
+		if !done {
+			return nil, errNotOurs
+		}
+		return a, nil
+	}}, nil
+}
+
+// telling logs the plugin's changes as those of any other client.
+type telling struct {
+	Verbs
+	server *Server
+}
+
+// Attach is Verbs'.
+func (t telling) Attach(ctx context.Context, req engine.AttachRequest) (a engine.Attachment, err error) {
+	defer t.tell(nameAttach, req, time.Now(), &err)
+	return t.Verbs.Attach(ctx, req)
+}
+
+// Detach is Verbs'.
+func (t telling) Detach(ctx context.Context, owner vswitch.Owner) (err error) {
+	defer t.tell(nameDetach, owner, time.Now(), &err)
+	return t.Verbs.Detach(ctx, owner)
+}
+
+// GC is Verbs'.
+func (t telling) GC(ctx context.Context, req engine.GCRequest) (r engine.GCReport, err error) {
+	defer t.tell(nameGC, req, time.Now(), &err)
+	return t.Verbs.GC(ctx, req)
+}
+
+func (t telling) tell(verb string, arg any, start time.Time, err *error) {
+	t.server.tell(call{verb: verb, changes: true, args: []any{arg}}, *err, time.Since(start))
+}
