@@ -30,8 +30,10 @@ func (p plugin) add(ctx context.Context, args wire.Call, out *bytes.Buffer) erro
 	return printed(out, result, c.CNIVersion)
 }
 
-// ownNetns reports whether the path is the namespace that the plugin runs in.
-func ownNetns(path string) bool { return sameFile(path, "/proc/self/ns/net") }
+// ownNetns reports whether the path is the namespace that the caller works in. That is
+// the thread's: in patchbayd the first thread, which is what "self" means, may be inside
+// a container at the moment.
+func ownNetns(path string) bool { return sameFile(path, "/proc/thread-self/ns/net") }
 
 // sameFile reports whether two paths lead to one file, or namespace.
 func sameFile(a, b string) bool {

@@ -2,8 +2,12 @@ package plugin
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"os"
+	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/containernetworking/cni/pkg/types"
@@ -176,5 +180,33 @@ func TestPreviousIsKept(t *testing.T) {
 	}
 	if len(r.IPs) != 3 || *r.IPs[1].Interface != 3 || r.Interfaces[3].Name != "eth0" {
 		t.Errorf("ours come behind, on eth0: %+v", r.IPs)
+	}
+}
+
+// In a process of many threads each may be in a namespace of its own.
+func TestOwnNetnsIsTheThreads(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root: makes a network namespace")
+	}
+	before, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = before.Close() }()
+	elsewhere := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with this
+		if err := syscall.Unshare(syscall.CLONE_NEWNET); err != nil {
+			elsewhere <- err
+			return
+		}
+		if !ownNetns("/proc/thread-self/ns/net") || ownNetns(fmt.Sprintf("/proc/self/fd/%d", before.Fd())) {
+			elsewhere <- errors.New("another thread's namespace was taken for this one's")
+			return
+		}
+		elsewhere <- nil
+	}()
+	if err := <-elsewhere; err != nil {
+		t.Error(err)
 	}
 }
