@@ -63,6 +63,7 @@ func bars(cs []*contender, levels []int, o options, s startup) string {
 		row(fmt.Sprintf("memory of each of %d containers, namespace included", s.many.ports), s.many.perMB, " MB", true, 0.4)
 	}
 	row("ADD/s / reference", us.over(cs, reference, 0, "add/s"), "", false, 2.5)
+	row("ADD/s with patchbayd / reference", by.over(cs, reference, 0, "add/s"), "", false, 2.5)
 	row("DEL / floor", us.over(cs, theFloor, 0, "del"), "", true, 1.1)
 	if n := o.stampede; n > 0 {
 		row(fmt.Sprintf("%d deleted at once / reference", n), us.over(cs, reference, n, "stampede"), "", true, 0.25)
