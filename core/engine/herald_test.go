@@ -141,3 +141,28 @@ func TestAnnouncementsOff(t *testing.T) {
 		t.Errorf("with patchbayd it is said by status: %v, by doctor: %v", status, doctor)
 	}
 }
+
+// TestResidentLeavesADeletedTeamAlone deletes a team while the resident engine looks at
+// what the verb does to it: it does not come back.
+func TestResidentLeavesADeletedTeamAlone(t *testing.T) {
+	ctx := context.Background()
+	l := teamLab(t)
+	k := l.keep()
+	for range 5 {
+		l.mustTeam(teamOf("nic1", "nic2"))
+		if err := l.DeleteTeam(ctx, "team0", false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// A team that is harmed later is repaired after what was noted before.
+	l.mustTeam(vswitch.Team{Name: "team1", Members: []string{"nic3"}})
+	before, _ := k.logged()
+	k.kernel.SetNetdevDown("", "team1")
+	k.await(before, "team=team1", "was down")
+	if text, _ := k.logged(); strings.Contains(text, "repaired team=team0") {
+		t.Errorf("a deleted team was repaired:\n%s", text)
+	}
+	if teams, err := l.Teams(ctx); err != nil || len(teams) != 1 {
+		t.Errorf("the teams are %v, %v", teams, err)
+	}
+}

@@ -39,7 +39,7 @@ func (r *reconciler) teamChanged(ctx context.Context, name string, p pending) {
 		return
 	}
 	object, about := "team "+name, []any{"team", name}
-	record, drift, state, err := r.lookAtTeam(ctx, name)
+	_, drift, state, err := r.lookAtTeam(ctx, name)
 	if errors.Is(err, vswitch.NotFound) {
 		r.ledger.fine(object) // it was deleted
 		return
@@ -52,10 +52,54 @@ func (r *reconciler) teamChanged(ctx context.Context, name string, p pending) {
 	if !r.mayTry(object, about, drift) {
 		return
 	}
+	var done bool
 	if err == nil {
-		_, err = r.AddTeam(context.WithoutCancel(ctx), record.Team) // which repairs
+		done, err = r.repairTeam(ctx, name)
+	}
+	if err == nil && !done {
+		r.ledger.fine(object)
+		return
 	}
 	r.mend(object, about, drift, err)
+}
+
+// repairTeam takes the team's locks, looks again and repairs. done is false if there is
+// nothing to do any more: a verb was at work, and may have deleted the team.
+func (r *reconciler) repairTeam(ctx context.Context, name string) (done bool, err error) {
+	_, err = r.withTeams(ctx, name, func() (TeamStatus, error) {
+		record, drift, _, err := r.lookAtTeam(ctx, name)
+		if errors.Is(err, vswitch.NotFound) {
+			return TeamStatus{}, nil
+		}
+		if err != nil || len(drift) == 0 {
+			return TeamStatus{}, err
+		}
+		done = true
+		going, err := r.teamGoing(name)
+		if err != nil {
+			return TeamStatus{}, err
+		}
+		if !going {
+			return r.changeTeam(context.WithoutCancel(ctx), teamChange{new: &record}, nil)
+		}
+		caps, err := r.capabilities(ctx)
+		if err != nil {
+			return TeamStatus{}, err
+		}
+		gone := teamChange{old: &record}
+		return TeamStatus{}, r.foreseeing(gone).carryOut(context.WithoutCancel(ctx), &transaction{caps: caps, teams: []teamChange{gone}})
+	})
+	return done, err
+}
+
+// teamGoing reports that a process was killed while it deleted a team.
+func (e *Engine) teamGoing(name string) (going bool, err error) {
+	err = e.store.View(func(tx *store.Tx) error {
+		was, _, err := tx.RealisedTeam(name)
+		going = was.Going
+		return err
+	})
+	return going, err
 }
 
 // lookAtTeam compares a team with the kernel.
