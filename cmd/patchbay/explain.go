@@ -11,20 +11,20 @@ import (
 
 func (c *cli) explainCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "explain PORT|SWITCH",
-		Short: "What a port or a switch is made of, as ip, bridge and nft commands",
-		Long: `Show the ip, bridge, nft and sysctl commands that would make a switch or a port on an
+		Use:   "explain PORT|SWITCH|TEAM",
+		Short: "What a port, a switch or a team is made of, as ip, bridge and nft commands",
+		Long: `Show the ip, bridge, nft and sysctl commands that would make a switch, a team or a port on an
 empty kernel, each group with its reason, and how a packet from there reaches another
 guest, the host and the outside. It tells what should be; what of it is missing in the
 kernel, "patchbay port show" and "patchbay status" tell.
 
 A port is named by its ID, by its owner's id, or by the beginning of either. Where a
-switch has the name, it is the switch.`,
+switch has the name, it is the switch, and else the team.`,
 		Example: `  patchbay explain lan
   patchbay explain web-1
   patchbay explain web-1 -o json | jq -r '.parts[].commands[]'`,
 		SuggestFor:        []string{"why", "describe", "trace"},
-		Args:              operands("PORT|SWITCH"),
+		Args:              operands("PORT|SWITCH|TEAM"),
 		ValidArgsFunction: c.completeSwitchesAndPorts,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			x, err := c.open().Explain(cmd.Context(), engine.ExplainRequest{Name: args[0]})

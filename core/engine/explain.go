@@ -11,7 +11,7 @@ import (
 	"github.com/patchbay-net/patchbay/core/vswitch"
 )
 
-// ExplainRequest names a switch, or a port as `port show` names it. A switch goes first.
+// ExplainRequest names a switch, a team, or a port as `port show` names it, in that order.
 type ExplainRequest struct {
 	Name string `json:"name"`
 }
@@ -67,9 +67,12 @@ func (e *Engine) explain(ctx context.Context, name string) (Explanation, error) 
 	if !errors.Is(err, vswitch.NotFound) {
 		return Explanation{}, err
 	}
+	if team, err := e.teamRecord(name); err == nil {
+		return explainTeam(team), nil
+	}
 	p, err := e.findPort(name)
 	if errors.Is(err, vswitch.NotFound) {
-		err = &vswitch.Error{Kind: vswitch.NotFound, Err: fmt.Errorf("there is no such switch or port"), Hint: "run `patchbay switch list` or `patchbay port list`"}
+		err = &vswitch.Error{Kind: vswitch.NotFound, Err: fmt.Errorf("there is no such switch, team or port"), Hint: "run `patchbay switch list`, `patchbay team list` or `patchbay port list`"}
 	}
 	if err != nil {
 		return Explanation{}, err

@@ -333,3 +333,19 @@ func stepsOfTeam(t *testing.T, prepare func(*lab), verb func(*lab) error) int {
 	}
 	return l.kernel.Steps() - before
 }
+
+func TestExplainTeam(t *testing.T) {
+	ctx := context.Background()
+	l := teamLab(t)
+	l.mustTeam(teamOf("nic1", "nic2"))
+	x, err := l.Explain(ctx, engine.ExplainRequest{Name: "team0"})
+	if err != nil || x.Object != "team team0" || len(x.Parts) != 1 {
+		t.Fatalf("it is explained as %+v, %v", x, err)
+	}
+	all := strings.Join(x.Parts[0].Commands, "\n")
+	for _, want := range []string{"type bond mode active-backup", "ip link set nic1 down", "ip link set nic2 master team0", "primary \"nic1\""} {
+		if !strings.Contains(all, want) {
+			t.Errorf("no %q in\n%s", want, all)
+		}
+	}
+}
