@@ -167,8 +167,9 @@ type Problem struct {
 
 // Topology is what the picture of `patchbay topology` is drawn from.
 type Topology struct {
-	NICs     []kernel.Netdev  `json:"nics"` // uplinks and free physical NICs
+	NICs     []kernel.Netdev  `json:"nics"` // uplinks, free physical NICs, teams and their members
 	Switches []TopologySwitch `json:"switches"`
+	Teams    []TeamStatus     `json:"teams,omitempty"`
 }
 
 // TopologySwitch is a switch with its ports, the host's first.

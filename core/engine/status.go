@@ -223,6 +223,9 @@ func (e *Engine) Topology(ctx context.Context) (Topology, error) {
 	if err != nil {
 		return t, fault("topology", "", err)
 	}
+	if t.Teams, err = e.Teams(ctx); err != nil {
+		return t, err
+	}
 	err = e.store.View(func(tx *store.Tx) error {
 		records, err := tx.Switches()
 		if err != nil {

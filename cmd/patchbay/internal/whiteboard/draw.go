@@ -27,10 +27,16 @@ const (
 
 // Draw returns the picture, lines ended by newlines.
 func Draw(t engine.Topology, s Style) string {
-	d := &drawing{nics: make(map[string]kernel.Netdev), width: min(max(s.Columns, minColumns), maxColumns)}
+	d := &drawing{nics: make(map[string]kernel.Netdev), teams: make(map[string]engine.TeamStatus), width: min(max(s.Columns, minColumns), maxColumns)}
 	free := make(map[string]kernel.Netdev)
 	for _, n := range t.NICs {
 		d.nics[n.Name], free[n.Name] = n, n
+	}
+	for _, team := range t.Teams {
+		d.teams[team.Name] = team
+		for _, m := range team.Members {
+			delete(free, m) // it is drawn with its team
+		}
 	}
 	switches := slices.Clone(t.Switches)
 	slices.SortStableFunc(switches, func(a, b engine.TopologySwitch) int {
@@ -56,6 +62,7 @@ func typeOrder(t vswitch.SwitchType) int { return slices.Index(vswitch.SwitchTyp
 type drawing struct {
 	canvas
 	nics  map[string]kernel.Netdev
+	teams map[string]engine.TeamStatus
 	width int // of the whole
 	left  int // of the column of NICs and host boxes
 }

@@ -119,6 +119,16 @@ func pictures() map[string]engine.Topology {
 					guest("one", 3, "2001:db8:1234:5678:9abc:def0:1234:aaaa/64", "10.1.2.3/24"), guest("two", 4, "2001:db8:1234:5678:9abc:def0:1234:bbbb/64", "10.1.2.4/24")),
 			},
 		},
+		"teams": {
+			NICs:     []kernel.Netdev{nic("team0", 1), nic("eth0", 1), nic("eth1", 2), nic("eth2", 3), nic("eth3", 4), nic("team1", 3)},
+			Switches: []engine.TopologySwitch{connected(vswitch.Switch{Name: "wan", Type: vswitch.External, Uplink: "team0"}, host("wan"), guest("dns", 2))},
+			Teams: []engine.TeamStatus{
+				{Team: vswitch.Team{Name: "team0", Mode: vswitch.TeamActiveStandby, Members: []string{"eth0", "eth1"}}, State: &kernel.TeamState{Members: []kernel.MemberState{
+					{Name: "eth0", Up: true}, {Name: "eth1", Up: true, Link: true, InUse: true},
+				}}},
+				{Team: vswitch.Team{Name: "team1", Mode: vswitch.TeamLACP, Members: []string{"eth2"}}, State: &kernel.TeamState{Members: []kernel.MemberState{{Name: "eth2"}}}},
+			},
+		},
 		"many-nics": {NICs: func() (all []kernel.Netdev) {
 			for i := range 14 {
 				all = append(all, nic(fmt.Sprintf("eth%02d", i), byte(i)))

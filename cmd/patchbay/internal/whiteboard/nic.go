@@ -23,7 +23,7 @@ func (d *drawing) freeNICs(free map[string]kernel.Netdev) {
 	inner, h := 0, 0
 	var boxes [][]line
 	for _, name := range names {
-		lines := nicLines(name, free)
+		lines := d.uplinkLines(name)
 		boxes = append(boxes, lines)
 		inner, h = max(inner, widest(lines)), max(h, len(lines)+2)
 	}

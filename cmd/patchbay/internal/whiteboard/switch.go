@@ -20,7 +20,7 @@ func (d *drawing) leftWidth(switches []engine.TopologySwitch) int {
 	inner := len("00:00:00:00:00:00")
 	for _, sw := range switches {
 		if sw.Uplink != "" {
-			inner = max(inner, widest(nicLines(sw.Uplink, d.nics)))
+			inner = max(inner, widest(d.uplinkLines(sw.Uplink)))
 		}
 		if host, ok := hostPort(sw); ok {
 			inner = max(inner, widest(hostLines(host)))
@@ -63,8 +63,8 @@ func (d *drawing) drawSwitch(sw engine.TopologySwitch) {
 	hostBelow := false
 	switch {
 	case sw.Uplink != "":
-		beside.h = 2 + len(nicLines(sw.Uplink, d.nics))
-		d.fill(beside, thin(), nicLines(sw.Uplink, d.nics))
+		beside.h = 2 + len(d.uplinkLines(sw.Uplink))
+		d.fill(beside, thin(), d.uplinkLines(sw.Uplink))
 		hostBelow = hasHost
 	case !sw.Masquerade.IsZero() && hasHost:
 		beside.h = 3
