@@ -18,6 +18,7 @@ type memberCheck struct {
 	team vswitch.Team
 	// other are teams as they will be, if they change too; nil means as they are.
 	other    []vswitch.Team
+	alone    bool // no other team changes
 	leaving  []store.SwitchRecord // switches that give their uplinks up
 	switches []store.SwitchRecord
 	netdevs  []kernel.Netdev
@@ -28,7 +29,7 @@ type memberCheck struct {
 // the host adds to the definition: the team's address and MTU, and what its members
 // were before. A member that the team has already need not be on the host.
 func (e *Engine) completeTeam(ctx context.Context, r, old *store.TeamRecord, c memberCheck) (warnings []string, err error) {
-	c.team = r.Team
+	c.team, c.alone = r.Team, c.other == nil
 	err = e.store.View(func(tx *store.Tx) (err error) {
 		if c.switches, err = tx.Switches(); err != nil || c.other != nil {
 			return err
@@ -165,8 +166,14 @@ func (c memberCheck) free(nic kernel.Netdev) error {
 		}
 	}
 	bridges := []string{c.team.Name}
-	if c.other != nil && slices.ContainsFunc(c.netdevs, func(n kernel.Netdev) bool { return n.Name == nic.Master && isTeam(n) }) {
-		bridges = append(bridges, nic.Master) // a team that has it no more, or it would have been found above
+	// A team that has it no more, or it would have been found above, gives it up in the
+	// same transaction, or a process was killed before it did.
+	former := slices.ContainsFunc(c.netdevs, func(n kernel.Netdev) bool { return n.Name == nic.Master && isTeam(n) })
+	if former && nic.Master != c.team.Name {
+		if c.alone {
+			return inUse(nic, "it is leaving team "+nic.Master+", and whoever did that was killed", "run `patchbay restore`, which ends it, then try again")
+		}
+		bridges = append(bridges, nic.Master)
 	}
 	for _, s := range c.leaving {
 		if s.Uplink == nic.Name {
@@ -211,4 +218,15 @@ func (e *Engine) burden(ctx context.Context, nic kernel.Netdev, c memberCheck) (
 	}
 	warnings, err := e.peace(ctx, nic.Name, to, c.yes)
 	return append(passing(a), warnings...), err
+}
+
+// noMembersUplink refuses the member of a team as an uplink, also where a process was
+// killed before it had become one.
+func noMembersUplink(teams []store.TeamRecord, s vswitch.Switch) error {
+	for _, t := range teams {
+		if s.Uplink != "" && slices.Contains(t.Members, s.Uplink) {
+			return inUse(kernel.Netdev{Name: s.Uplink}, "it is a member of team "+t.Name, "name the team, or another NIC")
+		}
+	}
+	return nil
 }

@@ -192,11 +192,15 @@ func (t *transaction) intend(tx *store.Tx) error {
 	if err != nil {
 		return err
 	}
+	teams, err := t.outcomeTeams(tx)
+	if err != nil {
+		return err
+	}
 	for _, c := range t.changes {
 		if c.new == nil {
 			continue
 		}
-		if err := fits(tx, c.new.Switch, switches); err != nil {
+		if err := errors.Join(fits(tx, c.new.Switch, switches), noMembersUplink(teams, c.new.Switch)); err != nil {
 			return fault("", "switch "+c.new.Name, err)
 		}
 		if err := t.put(tx, c); err != nil {
