@@ -22,8 +22,10 @@ func TestAnnouncementFrames(t *testing.T) {
 	}{
 		{"RARP", "ffffffffffff" + "020000000009" + "8035" + "0001080006040003" + "02000000000900000000" + "02000000000900000000" + padding, rarp(mac)},
 		{"RARP in VLAN 7", "ffffffffffff" + "020000000009" + "81000007" + "8035" + "0001080006040003" + "02000000000900000000" + "02000000000900000000" + padding, tagged(rarp(mac), 7)},
-		{"ARP in VLAN 4094", "ffffffffffff" + "020000000009" + "81000ffe" + "0806" + "0001080006040001" + "020000000009c0000201" + "000000000000c0000201",
-			tagged(gratuitousARP(mac, netip.MustParseAddr("192.0.2.1")), 4094)},
+		{
+			"ARP in VLAN 4094", "ffffffffffff" + "020000000009" + "81000ffe" + "0806" + "0001080006040001" + "020000000009c0000201" + "000000000000c0000201",
+			tagged(gratuitousARP(mac, netip.MustParseAddr("192.0.2.1")), 4094),
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if got := hex.EncodeToString(c.frame); got != c.want {
@@ -67,9 +69,6 @@ func TestAnnounces256(t *testing.T) {
 	}
 	if len(first) != guests {
 		t.Errorf("the first %d frames are from %d guests", guests, len(first))
-	}
-	if took > 100*time.Millisecond {
-		t.Errorf("it took %v", took)
 	}
 	t.Logf("%d guests announced in %v", guests, took.Round(10*time.Microsecond))
 }
