@@ -298,6 +298,11 @@ func (s *scene) leavesNothing(what string) {
 	for _, w := range switches {
 		s.must(cli("switch", "delete", w.Name))
 	}
+	var teams []struct{ Name string }
+	ok(s.t, s.PatchbayJSON(&teams, "team", "list"))
+	for _, x := range teams {
+		s.must(cli("team", "delete", x.Name))
+	}
 	s.must(cli("gc"))
 	var leases []struct{ MAC string }
 	ok(s.t, s.PatchbayJSON(&leases, "mac", "list"))
