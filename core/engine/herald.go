@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -15,16 +14,6 @@ import (
 	"github.com/patchbay-net/patchbay/core/plan"
 	"github.com/patchbay-net/patchbay/core/vswitch"
 )
-
-// Failover is a change of the members that carry a team's traffic.
-type Failover struct {
-	Time time.Time `json:"time"`
-	From []string  `json:"from"` // the members that carried before
-	To   []string  `json:"to"`   // those that do since
-	Why  string    `json:"why"`
-	// Announced is how many guests the network was told of, on another member.
-	Announced int `json:"announced"`
-}
 
 // herald tells the network outside by which member of a team guests are reached, when
 // that changes: bonding itself speaks for its own address alone, and a guest that is
@@ -44,18 +33,13 @@ type herald struct {
 	again []repetition
 }
 
-// bearing is how a team was.
-type bearing struct {
-	plan.Carriage
-	members []kernel.MemberState
-}
-
-// repetition is an announcement that is due once more: links of real switches forward
-// late.
+// repetition is an announcement that is due once more, since links of real switches
+// forward late, or a look at a team that could not be looked at.
 type repetition struct {
 	at         time.Time
 	switchName string
-	guests     map[guestVLAN]bool
+	guests     map[guestVLAN]bool // nil for all
+	team       string
 }
 
 type guestVLAN struct {
@@ -175,6 +159,7 @@ func (h *herald) look(ctx context.Context, name string) {
 	}
 	if err != nil && !errors.Is(err, vswitch.NotFound) {
 		h.log.Warn("a team cannot be looked at", "team", name, "err", err)
+		h.later(repetition{at: time.Now().Add(firstRetry), team: name})
 		return
 	}
 	was, known := h.teams[name]
@@ -185,6 +170,7 @@ func (h *herald) look(ctx context.Context, name string) {
 	switchName, err := h.switchOn(name)
 	if err != nil {
 		h.log.Warn("a team's switch cannot be found", "team", name, "err", err)
+		h.later(repetition{at: time.Now().Add(firstRetry), team: name})
 		return
 	}
 	h.designated(ctx, r, switchName)
@@ -198,69 +184,6 @@ func (h *herald) look(ctx context.Context, name string) {
 	if known && !slices.Equal(was.carriers(), now.carriers()) {
 		h.failedOver(name, was, now, announced)
 	}
-}
-
-func (h *herald) failedOver(name string, was, now bearing, announced int) {
-	f := Failover{Time: h.now(), From: was.carriers(), To: now.carriers(), Why: why(was.members, now.members), Announced: announced}
-	h.ledger.failedOver(name, f)
-	h.log.Info("failover", "team", name, "from", strings.Join(f.From, ","), "to", strings.Join(f.To, ","), "why", f.Why, "announced", announced)
-}
-
-// carriage is what a failover is decided from.
-func carriage(t vswitch.Team, state kernel.TeamState) plan.Carriage {
-	c := plan.Carriage{Mode: t.Mode, Active: state.Active}
-	for _, m := range state.Members {
-		c.Members = append(c.Members, m.Name)
-		if m.Link && (m.InUse || t.Mode != vswitch.TeamLACP) {
-			c.Up = append(c.Up, m.Name)
-		}
-	}
-	return c
-}
-
-// carriers are the members that carry traffic.
-func (b bearing) carriers() []string {
-	switch {
-	case b.Mode != vswitch.TeamActiveStandby:
-		return append([]string{}, b.Up...)
-	case b.Active == "":
-		return []string{}
-	}
-	return []string{b.Active}
-}
-
-// why says in words what has happened to members: of losses first, since the rest
-// follows from those.
-func why(was, now []kernel.MemberState) string {
-	var lost, found, chosen []string
-	for _, m := range was {
-		at := slices.IndexFunc(now, func(n kernel.MemberState) bool { return n.Name == m.Name })
-		switch {
-		case at < 0:
-			lost = append(lost, m.Name+" left the team")
-		case m.Link && !now[at].Up:
-			lost = append(lost, m.Name+" was taken down")
-		case m.Link && !now[at].Link:
-			lost = append(lost, m.Name+" lost its link")
-		case m.InUse && !now[at].InUse:
-			chosen = append(chosen, m.Name+" is not in use any more")
-		case !m.Link && now[at].Link:
-			found = append(found, m.Name+" has its link back")
-		case !m.InUse && now[at].InUse:
-			chosen = append(chosen, m.Name+" was chosen")
-		}
-	}
-	for _, n := range now {
-		if !slices.ContainsFunc(was, func(m kernel.MemberState) bool { return n.Name == m.Name }) {
-			found = append(found, n.Name+" joined the team")
-		}
-	}
-	for _, words := range [][]string{lost, found, chosen} {
-		if len(words) > 0 {
-			return strings.Join(words, ", ")
-		}
-	}
-	return "its definition was changed"
 }
 
 // repeat has guests announced again; nil stands for all of the switch.
@@ -278,8 +201,13 @@ func (h *herald) repeat(switchName string, announced []plan.AnnounceMACs) {
 	}
 	now := time.Now()
 	for _, after := range repetitions() {
-		h.again = append(h.again, repetition{now.Add(after), switchName, guests})
+		h.later(repetition{at: now.Add(after), switchName: switchName, guests: guests})
 	}
+}
+
+// later has something done at its time.
+func (h *herald) later(r repetition) {
+	h.again = append(h.again, r)
 	slices.SortStableFunc(h.again, func(a, b repetition) int { return a.at.Compare(b.at) })
 }
 
@@ -288,6 +216,10 @@ func (h *herald) repeatDue(ctx context.Context) {
 	for len(h.again) > 0 && !h.again[0].at.After(now) {
 		next := h.again[0]
 		h.again = h.again[1:]
+		if next.team != "" {
+			h.look(ctx, next.team)
+			continue
+		}
 		steps, err := h.announcements(ctx, next.switchName, func(g plan.Guest, vlan int) bool {
 			return next.guests == nil || next.guests[guestVLAN{g.MAC, vlan}]
 		})

@@ -18,7 +18,7 @@ type memberCheck struct {
 	team vswitch.Team
 	// other are teams as they will be, if they change too; nil means as they are.
 	other    []vswitch.Team
-	alone    bool // no other team changes
+	alone    bool                 // no other team changes
 	leaving  []store.SwitchRecord // switches that give their uplinks up
 	switches []store.SwitchRecord
 	netdevs  []kernel.Netdev
