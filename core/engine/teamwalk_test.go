@@ -50,7 +50,7 @@ func (w *teamWalk) pick(from ...string) string { return from[w.random.IntN(len(f
 // host or a definition does not allow is refused; nothing else may go wrong.
 func (w *teamWalk) step() (what string) {
 	ctx := context.Background()
-	verb := func() error { return nil }
+	var verb func() error
 	team := w.pick("team0", "team1")
 	switch w.random.IntN(8) {
 	case 0, 1:
