@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/patchbay-net/patchbay/integration/guest"
 	"github.com/patchbay-net/patchbay/integration/host"
 )
 
@@ -48,6 +49,7 @@ addr add 192.0.2.1/24 dev far`)
 // and up, in every mode, while somebody outside talks to a guest who only answers. Its
 // log is the table of docs/performance.md.
 func TestTeamFailover(t *testing.T) {
+	guest.Needs(t, guest.Bonding)
 	const interval = 5 * time.Millisecond
 	t.Log("| mode | link lost | link back | taken down | brought up | all links back |")
 	for _, mode := range []struct{ name, group string }{
@@ -58,7 +60,6 @@ func TestTeamFailover(t *testing.T) {
 	} {
 		t.Run(mode.name, func(t *testing.T) {
 			h := newHost(t)
-			h.needs("bonding (CONFIG_BONDING)", "ip", "link", "add", "bondprobe", "type", "bond")
 			h.stopDaemon()
 			h.startDaemon()
 			outside := h.physical(mode.group)

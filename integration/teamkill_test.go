@@ -5,11 +5,14 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/patchbay-net/patchbay/integration/guest"
 )
 
 // TestTeamKilled is TestKilled for the verbs of teams, at every third point: the sweep of
 // all of them is on the Fake.
 func TestTeamKilled(t *testing.T) {
+	guest.Needs(t, guest.Bonding)
 	pair := cli("team", "add", "team0", "--members", "eth1,eth2", "--lab")
 	under := []op{pair, cli("switch", "add", "prod", "--uplink", "team0")}
 	for _, x := range []sweep{
@@ -21,7 +24,6 @@ func TestTeamKilled(t *testing.T) {
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			s := newScene(t)
-			s.needs("bonding (CONFIG_BONDING)", "ip", "link", "add", "bondprobe", "type", "bond")
 			s.sweep(x, x.verb, 3, func(n int) bool {
 				out, err := x.verb.do(s, "bin/faults", []string{fmt.Sprintf("PATCHBAY_DIE_AT=%d", n)})
 				if err != nil && !strings.Contains(err.Error(), "killed") {
@@ -39,6 +41,7 @@ const patienceForLACP = 30 * time.Second
 // TestTeamLACPPartner finds the partner, a bond in another namespace, and misses one
 // where the physical switches do not speak LACP.
 func TestTeamLACPPartner(t *testing.T) {
+	guest.Needs(t, guest.Bonding)
 	for name, c := range map[string]struct {
 		group    string
 		degraded string // "" if it is whole
@@ -48,7 +51,6 @@ func TestTeamLACPPartner(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHost(t)
-			h.needs("bonding (CONFIG_BONDING)", "ip", "link", "add", "bondprobe", "type", "bond")
 			h.stopDaemon()
 			d := h.startDaemon()
 			outside := h.physical(c.group)
