@@ -12,7 +12,7 @@ import (
 func (c *cli) explainCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "explain PORT|SWITCH|TEAM",
-		Short: "What a port, a switch or a team is made of, as ip, bridge and nft commands",
+		Short: "What a port, switch or team is made of, as ip, bridge and nft",
 		Long: `Show the ip, bridge, nft and sysctl commands that would make a switch, a team or a port on an
 empty kernel, each group with its reason, and how a packet from there reaches another
 guest, the host and the outside. It tells what should be; what of it is missing in the

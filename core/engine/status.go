@@ -223,8 +223,12 @@ func (e *Engine) Topology(ctx context.Context) (Topology, error) {
 	if err != nil {
 		return t, fault("topology", "", err)
 	}
-	if t.Teams, err = e.Teams(ctx); err != nil {
+	teams, err := e.Teams(ctx)
+	if err != nil {
 		return t, err
+	}
+	if len(teams) > 0 {
+		t.Teams = teams
 	}
 	err = e.store.View(func(tx *store.Tx) error {
 		records, err := tx.Switches()
