@@ -150,13 +150,13 @@ bench: build deps ## Measure against the reference plugin; table into docs/perfo
 	$(call stage,bench,go build -o bin/bench ./integration/bench && bin/bench $(BENCHFLAGS))
 
 .PHONY: demo
-demo: build ## Three switches, six containers, and who reaches whom; as root
+demo: build build-guest ## Three switches, six containers, and who reaches whom; VLANs, and a team that loses a cable; as root
 	@go build -o bin/demo ./integration/demo
 	@bin/demo
 
 # The demo as a stage of `make check`.
 .PHONY: check-demo
-check-demo: build
+check-demo: build build-guest
 	@go build -o bin/demo ./integration/demo
 	$(call stage,demo,if [ "$$(id -u)" = 0 ]; then bin/demo; else echo 'demo: needs root' | tee -a bin/skipped; fi)
 

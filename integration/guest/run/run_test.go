@@ -115,7 +115,7 @@ func TestRunTests(t *testing.T) {
 		wait.Go(func() {
 			places <- struct{}{}
 			defer func() { <-places }()
-			got := run(t.Context(), program, "test", "-limit", "60s", "-run", "^"+tt.name+"$", "./testdata/trouble")
+			got := run(t.Context(), program, "test", "-limit", "10s", "-run", "^"+tt.name+"$", "./testdata/trouble")
 			for _, want := range tt.events {
 				if !strings.Contains(got.out, want) {
 					t.Errorf("%s: no %s in\n%s", tt.name, want, got.out)

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/patchbay-net/patchbay/integration/guest/boot"
 )
@@ -77,35 +78,37 @@ func (f *flags) runAll(ctx context.Context, suites []suite) (int, error) {
 	return worst, failed
 }
 
+// bootPatience is what a guest may take beside its tests, on a busy machine.
+const bootPatience = 3 * time.Minute
+
 // runOne boots the guest of a suite. What its tests print goes through test2json.
 func (f *flags) runOne(ctx context.Context, s suite, out io.Writer) (int, error) {
 	m := f.machine
 	m.Kernel = s.kernel
 	_, _ = fmt.Fprintf(os.Stderr, "guest: %s in %s: %s\n", s.pkg, s.kernel, s.run) // only talk
 	convert := exec.Command("go", "tool", "test2json", "-t", "-p", s.pkg)          // ends with its input
-	convert.Stdout, convert.Stderr = out, os.Stderr
+	convert.Stderr = os.Stderr
 	in, err := convert.StdinPipe()
+	if err != nil {
+		return 0, err
+	}
+	events, err := convert.StdoutPipe()
 	if err != nil {
 		return 0, err
 	}
 	if err := convert.Start(); err != nil {
 		return 0, err
 	}
+	e := &ending{pkg: s.pkg, out: out}
+	copied := make(chan error, 1)
+	go func() { copied <- e.copy(events) }()
 	status, err := m.Run(ctx, boot.Job{
-		Argv: []string{s.binary, "-test.v=test2json", "-test.run=" + s.run, "-test.timeout=" + (f.limit * 9 / 10).String()},
-		Dir:  s.dir, Source: f.root, Limit: f.limit, NICs: f.nics,
+		Argv: []string{s.binary, "-test.v=test2json", "-test.run=" + s.run, "-test.timeout=" + f.limit.String()},
+		Dir:  s.dir, Source: f.root, Limit: f.limit + bootPatience, NICs: f.nics,
 	}, in)
-	return status, errors.Join(err, in.Close(), convert.Wait())
-}
-
-// lines is a writer that several share: what they write are whole lines.
-type lines struct {
-	mu sync.Mutex
-	to io.Writer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.to.Write(p)
+	wrong := errors.Join(in.Close(), <-copied, convert.Wait())
+	if status != 0 || err != nil {
+		wrong = errors.Join(wrong, e.fail(err))
+	}
+	return status, errors.Join(err, wrong)
 }
