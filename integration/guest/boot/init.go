@@ -159,8 +159,10 @@ func furnish() error {
 	}); err != nil {
 		return err
 	}
-	if err := errors.Join(os.MkdirAll("/run/netns", 0o755), os.MkdirAll("/run/lock", 0o755)); err != nil {
-		return err
+	for _, dir := range []string{"/run/netns", "/run/lock", "/opt", "/etc/cni", "/var/lib/cni", "/var/log"} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
 	}
 	if err := unix.Sethostname([]byte("guest")); err != nil {
 		return err
