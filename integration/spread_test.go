@@ -91,7 +91,9 @@ func (s *twoSwitches) plug(id, vlan, first string, vlans ...int) *host.Container
 	if vlan != "" {
 		vlan = `,"vlan":` + vlan
 	}
-	c, _ := s.attached(s.network(fmt.Sprintf(spreadGuest, "net-"+id, vlan, first)), id)
+	n := s.network(fmt.Sprintf(spreadGuest, "net-"+id, vlan, first))
+	c, _ := s.attached(n, id)
+	s.t.Cleanup(func() { ok(s.t, n.Del(c)) })
 	s.listen(id, c.Netns, vlans...)
 	return c
 }
