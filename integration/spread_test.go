@@ -79,6 +79,10 @@ link set jB up`)
 	}
 	h.patchbay("team", "add", "team0", "--members", "eth0,eth1", "--mode", "active-active", "--monitor", "20", "--lab")
 	h.patchbay("switch", "add", "wan", "--uplink", "team0", "--host-access=false")
+	t.Cleanup(func() { // the guests have gone before
+		h.patchbay("switch", "delete", "wan")
+		h.patchbay("team", "delete", "team0")
+	})
 	return s
 }
 
