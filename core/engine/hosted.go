@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/patchbay-net/patchbay/core/plan"
 	"github.com/patchbay-net/patchbay/core/store"
@@ -105,16 +104,14 @@ func (e *Engine) notRenamed(ctx context.Context, r store.SwitchRecord) error {
 	if _, err := e.kernel.Netdev(ctx, r.Uplink); !errors.Is(err, vswitch.NotFound) {
 		return err
 	}
-	all, err := e.kernel.Netdevs(ctx)
-	for _, n := range all {
-		if n.Master == vswitch.BridgeName(r.Name) && !strings.HasPrefix(n.Alias, vswitch.AliasPrefix) && n.Kind != "tun" {
-			return fault("", "switch "+r.Name, &vswitch.Error{
-				Kind: vswitch.UplinkNotFound, Err: fmt.Errorf("there is no NIC %s that the host could go back to, but the switch has %s, which may be the same", r.Uplink, n.Name),
-				Hint: fmt.Sprintf("give it its name back with `ip link set %s name %s`, or take it out with `ip link set %s nomaster`", n.Name, r.Uplink, n.Name),
-			})
-		}
+	n, found, err := e.renamed(ctx, r)
+	if !found {
+		return err
 	}
-	return err
+	return fault("", "switch "+r.Name, &vswitch.Error{
+		Kind: vswitch.UplinkNotFound, Err: fmt.Errorf("there is no NIC %s that the host could go back to, but the switch has %s, which may be the same", r.Uplink, n.Name),
+		Hint: renaming(n.Name, r.Uplink),
+	})
 }
 
 // hosted reads the note of a switch; an empty one if there is none. One that was taken

@@ -26,6 +26,7 @@ func (e *Engine) Keep(ctx context.Context, log *slog.Logger, ready func()) error
 	r := &reconciler{
 		Engine: e, log: log, ledger: newLedger(e.now), wake: make(chan struct{}, 1),
 		settled: make(map[string]uint64), met: make(map[string]acquaintance), macs: make(map[vswitch.MAC]string),
+		strays: make(map[string]string),
 	}
 	r.herald = newHerald(e, log, r.ledger)
 	r.ledger.herald = r.herald
@@ -63,7 +64,8 @@ type reconciler struct {
 	macs    map[vswitch.MAC]string // the netdev that an address belongs to
 	foreign map[string]string      // names without a mark of ours that matter: uplinks (""), adopted netdevs (their port)
 
-	met map[string]acquaintance // by port
+	met    map[string]acquaintance // by port
+	strays map[string]string       // what has been told of uplinks, by switch
 }
 
 // pending is what has to be looked at.

@@ -38,6 +38,7 @@ func (r *reconciler) switchChanged(ctx context.Context, name string, p pending) 
 		return
 	}
 	if err == nil && d.none() {
+		r.tellStrays(ctx, d.record)
 		r.ledger.fine(object)
 		r.settle(p, netdevsOf(plan.Union(wholeState(d.record, d.caps, extent{want: d.segments}), d.bonds))...)
 		r.belongs(d.record.HostMAC, vswitch.HostPortSwitchEnd(name))

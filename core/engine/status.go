@@ -170,38 +170,6 @@ func (e *Engine) judgeSwitches(ctx context.Context, s *Status, records []store.S
 	return nil
 }
 
-// judgeUplink tells of a switch's uplink what keeps it from working.
-func (e *Engine) judgeUplink(ctx context.Context, r store.SwitchRecord) (Problem, bool) {
-	if r.Uplink == "" {
-		return Problem{}, false
-	}
-	nic, err := e.kernel.Netdev(ctx, r.Uplink)
-	switch {
-	case errors.Is(err, vswitch.NotFound):
-		return Problem{
-			Kind: vswitch.UplinkNotFound, Message: fmt.Sprintf("switch %s: uplink %s is not on this host any more", r.Name, r.Uplink),
-			Hint: fmt.Sprintf("put the NIC back, or run `patchbay switch delete %s`", r.Name),
-		}, true
-	case err == nil && r.HostPort() && e.strayed(ctx, r):
-		return Problem{
-			Kind: vswitch.Drifted, Message: fmt.Sprintf("switch %s: somebody has given uplink %s addresses or routes of the host again", r.Name, r.Uplink),
-			Hint: fmt.Sprintf("run `patchbay switch add %s --uplink %s`, which moves them to %s", r.Name, r.Uplink, vswitch.HostPortName(r.Name)),
-		}, true
-	case err == nil && !nic.Carrier:
-		return Problem{
-			Kind: vswitch.NoCarrier, Message: fmt.Sprintf("switch %s: uplink %s has no carrier", r.Name, r.Uplink),
-			Hint: "check the cable and the physical switch",
-		}, true
-	}
-	return Problem{}, false
-}
-
-// strayed reports that the host has something on an uplink.
-func (e *Engine) strayed(ctx context.Context, r store.SwitchRecord) bool {
-	a, err := e.kernel.Addressing(ctx, r.Uplink)
-	return err == nil && a.CarriesHost()
-}
-
 // drifted words what a switch lacks, by its first step, and the command that
 // repairs it: to add what exists is to bring it to what it should be.
 func drifted(r store.SwitchRecord, steps []plan.Step) Problem {

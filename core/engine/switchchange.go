@@ -193,7 +193,13 @@ func (e *Engine) deleteSwitch(ctx context.Context, req DeleteSwitchRequest) (rep
 	if err != nil {
 		return report, err
 	}
-	if err := e.carryOut(ctx, &transaction{caps: caps, changes: []change{{old: &r}}, guests: ports}); err != nil {
+	t := &transaction{caps: caps, changes: []change{{old: &r}}, guests: ports}
+	unlock, err := e.joinHeirs(t)
+	if err != nil {
+		return report, err
+	}
+	defer unlock()
+	if err := e.carryOut(ctx, t); err != nil {
 		return report, err
 	}
 	report.Warnings = warnings

@@ -16,6 +16,7 @@ import (
 func (f *Fake) SetAddressing(netdev string, a plan.Addressing) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	defer f.tellSince(f.scene())
 	if link := f.host.links[netdev]; link != nil {
 		link.items, link.settings = slices.Clone(a.Items), maps.Clone(a.Settings)
 		link.sortItems()

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/patchbay-net/patchbay/core/plan"
 	"github.com/patchbay-net/patchbay/core/vswitch"
 )
 
@@ -110,6 +111,14 @@ func (l *fakeLink) notice() fakeNotice {
 		n.fdb = strings.Join(macs, " ")
 	}
 	n.addresses = fmt.Sprint(l.addresses)
+	for _, i := range l.items {
+		switch i.Kind {
+		case plan.ItemAddress:
+			n.addresses += i.Key
+		case plan.ItemRoute:
+			n.routes += i.Key
+		}
+	}
 	for _, id := range slices.SortedFunc(maps.Keys(l.ns.routes), compareRoutes) {
 		if r := l.ns.routes[id]; r.link == l {
 			n.routes += r.words()
