@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"syscall"
 
 	"github.com/patchbay-net/patchbay/core/vswitch"
@@ -41,6 +42,20 @@ func unavailableHint(path string, err error) string {
 func isSystem(err error) bool {
 	var errno syscall.Errno
 	return errors.As(err, &errno)
+}
+
+// withErrno gives an error back the errno that bbolt (1.5.0) tells of in words alone, where
+// it makes the file larger. What kept a commit from being written is no damage of the file.
+func withErrno(err error) error {
+	if err == nil || isSystem(err) {
+		return err
+	}
+	for _, errno := range []syscall.Errno{syscall.EIO, syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG, syscall.EROFS} {
+		if strings.HasSuffix(err.Error(), ": "+errno.Error()) {
+			return fmt.Errorf("make the file larger: %w", errno)
+		}
+	}
+	return err
 }
 
 // corrupt is the error of a file that is not as we wrote it. Nothing of it is

@@ -226,7 +226,7 @@ func (f *file) commitTx() (err error) {
 	defer f.recoverBroken(&err)
 	err = f.tx.Commit()
 	f.tx = nil
-	return f.fault(err)
+	return f.fault(withErrno(err))
 }
 
 // close undoes what was not committed and lets go of the file.
