@@ -373,14 +373,18 @@ func (e *Engine) desired(t *transaction) (desired plan.State, err error) {
 
 // conclude forgets the switches that are gone and notes that the others are there.
 func (e *Engine) conclude(t *transaction) error {
+	if len(t.evicted) > 0 {
+		// Before their switch: killed in between, the verb again finds the switch, and
+		// killed the other way round it would find nothing and the guests' leases stay.
+		if err := e.store.Update(t.dismiss); err != nil {
+			return err
+		}
+	}
 	write := e.store.Update
 	if len(t.news()) < len(t.changes) || len(t.newTeams()) < len(t.teams) {
 		write = e.store.UpdateConfig
 	}
 	return write(func(tx *store.Tx) error {
-		if err := t.dismiss(tx); err != nil {
-			return err
-		}
 		for _, c := range t.changes {
 			if c.new == nil {
 				if err := forgetSwitch(tx, c.old.Name); err != nil {
