@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"unicode"
 	"unicode/utf8"
 
@@ -96,7 +97,25 @@ func guestLines(p vswitch.Port, mtu int) []line {
 	if p.MTU != 0 && p.MTU != mtu {
 		lines = append(lines, line{left: fmt.Sprintf("MTU %d bytes", p.MTU)})
 	}
+	if words := vlanWords(p); words != "" {
+		lines = append(lines, line{left: cut(words, longestName)})
+	}
 	return lines
+}
+
+// vlanWords says what a port does with VLANs, and nothing of one that does nothing.
+func vlanWords(p vswitch.Port) string {
+	var words []string
+	switch {
+	case p.VLAN.Mode == vswitch.Access:
+		words = append(words, fmt.Sprintf("VLAN %d", p.VLAN.ID))
+	case !p.VLAN.IsZero():
+		words = append(words, p.VLAN.String())
+	}
+	if p.Isolated {
+		words = append(words, "isolated port")
+	}
+	return strings.Join(words, ", ")
 }
 
 // OwnerName is how a picture and a list name an owner: the host, a machine by

@@ -56,12 +56,28 @@ func numbered(n int, addresses func(int) []string) []vswitch.Port {
 	return ports
 }
 
+// in returns the ports with the VLANs of their places; the zero VLAN is untagged.
+func in(vlans []vswitch.PortVLAN, ports ...vswitch.Port) []vswitch.Port {
+	for i, v := range vlans {
+		ports[i].VLAN = v
+	}
+	return ports
+}
+
 func gateways(s ...string) []netip.Prefix {
 	var g []netip.Prefix
 	for _, a := range s {
 		g = append(g, netip.MustParsePrefix(a))
 	}
 	return g
+}
+
+func set(text string) vswitch.VLANSet {
+	s, err := vswitch.ParseVLANSet(text)
+	if err != nil {
+		panic(err)
+	}
+	return s
 }
 
 var (
@@ -106,6 +122,17 @@ func pictures() map[string]engine.Topology {
 				connected(vswitch.Switch{Name: "blue", Type: vswitch.External, Uplink: "eth0", VLAN: 10}, append([]vswitch.Port{host("blue")}, numbered(3, ipv4)...)...),
 				connected(vswitch.Switch{Name: "green", Type: vswitch.External, Uplink: "enp129s0f1np1", HostAccess: &no}, numbered(5, ipv4)...),
 				connected(vswitch.Switch{Name: "red", Type: vswitch.External, Uplink: "eth2"}, host("red"), small),
+			},
+		},
+		"vlans": {
+			NICs: []kernel.Netdev{nic("eth1", 2)},
+			Switches: []engine.TopologySwitch{
+				connected(vswitch.Switch{Name: "wan", Type: vswitch.External, Uplink: "eth1", HostAccess: &no}, in([]vswitch.PortVLAN{
+					vswitch.AccessVLAN(10), {Mode: vswitch.Trunk, Native: 1, Allowed: set("10-20,30")}, {},
+				}, numbered(3, ipv4)...)...),
+				connected(lab, in([]vswitch.PortVLAN{
+					{Mode: vswitch.Isolated, Primary: 100, Secondary: 101}, {Mode: vswitch.Community, Primary: 100, Secondary: 102}, {},
+				}, numbered(12, ipv4)...)...),
 			},
 		},
 		"forty-ports": {Switches: []engine.TopologySwitch{connected(lan, many...), connected(lab, numbered(12, ipv4)...)}},

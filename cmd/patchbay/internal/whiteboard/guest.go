@@ -106,6 +106,10 @@ func (d *drawing) list(sw engine.TopologySwitch, ports []vswitch.Port, area rect
 			d.write(x, area.y+i, port.MAC.String(), faint)
 			x += len(port.MAC.String()) + 2
 		}
+		if columns.vlan > 0 {
+			d.write(x, area.y+i, cut(vlanWords(port), columns.vlan), plain)
+			x += columns.vlan + 2
+		}
 		d.write(x, area.y+i, addressesWithin(port.Addresses, d.width-x), plain)
 	}
 	if more := len(ports) - len(shown); more > 0 {
@@ -125,11 +129,11 @@ func (d *drawing) branch(x, y int, last bool) int {
 	return x + 3
 }
 
-// listColumns are the widths of a list's columns. The MAC address stays out where
-// it would leave no room for an IP address.
+// listColumns are the widths of a list's columns. The MAC address
+// stays out where it would leave no room for an IP address, and the VLAN too where it would.
 type listColumns struct {
-	name, endpoint int
-	mac            bool
+	name, endpoint, vlan int
+	mac                  bool
 }
 
 func columnsOf(ports []vswitch.Port, width int) listColumns {
@@ -138,6 +142,7 @@ func columnsOf(ports []vswitch.Port, width int) listColumns {
 	for _, port := range ports {
 		c.name = max(c.name, length(OwnerName(port.Owner)))
 		c.endpoint = max(c.endpoint, length(port.Owner.Endpoint))
+		c.vlan = max(c.vlan, length(vlanWords(port)))
 		for _, a := range port.Addresses {
 			n := length(a.Prefix.String())
 			if len(port.Addresses) > 1 {
@@ -147,7 +152,13 @@ func columnsOf(ports []vswitch.Port, width int) listColumns {
 		}
 	}
 	c.name = min(c.name, longestName)
+	c.vlan = min(c.vlan, longestName)
 	rest := width - c.endpoint - 2 - c.name - 2
+	if c.vlan > 0 && rest < c.vlan+2+address {
+		c.vlan = 0
+	} else if c.vlan > 0 {
+		rest -= c.vlan + 2
+	}
 	c.mac = rest >= len("00:00:00:00:00:00")+2+address
 	return c
 }
