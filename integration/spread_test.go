@@ -411,7 +411,7 @@ func TestGroupsComeByTheDesignated(t *testing.T) {
 	group := &net.UDPAddr{IP: net.IPv4(239, 1, 1, 1), Port: 5000}
 	for _, c := range containers {
 		s.script(c.Netns, "route add 224.0.0.0/4 dev eth0")
-		ok(t, c.Netns.Do(func() error {
+		ok(t, c.Do(func() error {
 			nic, err := net.InterfaceByName("eth0")
 			if err != nil {
 				return err
@@ -572,7 +572,7 @@ func (s *twoSwitches) stream(from *host.Container, size int) {
 		received <- e
 	}()
 	var c net.Conn
-	err = from.Netns.Do(func() (err error) {
+	err = from.Do(func() (err error) {
 		c, err = net.DialTimeout("tcp", listener.Addr().String(), patience)
 		return err
 	})
