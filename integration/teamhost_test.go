@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/patchbay-net/patchbay/integration/guest"
 	"github.com/patchbay-net/patchbay/integration/host"
 )
 
@@ -25,6 +26,7 @@ neigh add 192.0.2.77 lladdr 02:00:00:00:77:77 dev eth0 nud permanent`
 // TestTheHostMovesThroughTeams takes a NIC that the host lives on into a team, and back,
 // in every order, with connections on it.
 func TestTheHostMovesThroughTeams(t *testing.T) {
+	guest.Needs(t, guest.Bonding)
 	h, outside := teamed(t, 2)
 	h.script(outside, "addr add 2001:db8:1::1/64 dev sw nodad")
 	h.script(h.Netns, hostOnMember)

@@ -101,6 +101,9 @@ func (l *lab) wantHealthy() {
 	s, err := l.Status(context.Background())
 	must(l.t, err)
 	for _, p := range s.Problems {
+		if p.Kind == vswitch.TeamDegraded && strings.Contains(p.Message, "patchbayd does not run") {
+			continue // it does not, in these tests
+		}
 		l.t.Errorf("status: %+v", p)
 	}
 }
