@@ -112,7 +112,7 @@ build-guest:
 	@CGO_ENABLED=0 go build -trimpath -o bin/guest ./integration/guest/run
 
 .PHONY: test-guest
-test-guest: build build-guest ## What this machine's kernel cannot run, in guests with kernels that can
+test-guest: build build-faults build-guest ## What this machine's kernel cannot run, in guests with kernels that can
 	$(call stage,test-guest,( rc=0; bin/guest test ./... || rc=1; go test -json -count=1 -timeout 20m ./integration/guest/run || rc=1; exit $$rc ) | $(REPORT) -guests)
 
 # A guest with Patchbay in its PATH: a shell in it, or CMD; KERNEL is qemu or uml.

@@ -49,7 +49,7 @@ addr add 192.0.2.1/24 dev far`)
 // and up, in every mode, while somebody outside talks to a guest who only answers. Its
 // log is the table of docs/performance.md.
 func TestTeamFailover(t *testing.T) {
-	guest.Needs(t, guest.Bonding)
+	guest.Needs(t, guest.Bonding, guest.Netdev)
 	const interval = 5 * time.Millisecond
 	t.Log("| mode | link lost | link back | taken down | brought up | all links back |")
 	for _, mode := range []struct{ name, group string }{

@@ -36,12 +36,10 @@ func changing() []uint32 {
 
 // badDisk runs what it is given on one thread, whose n-th changing system call fails.
 type badDisk struct {
-	t     *testing.T
-	run   chan func() error
-	done  chan error
-	n     int64
-	errno syscall.Errno
-	count atomic.Int64
+	t               *testing.T
+	run             chan func() error
+	done            chan error
+	n, errno, count atomic.Int64 // the detector of races does not see the kernel between us and the thread
 }
 
 // newBadDisk starts the thread. It never ends: one that the Go runtime started from it as
@@ -76,15 +74,16 @@ func newBadDisk(t *testing.T) *badDisk {
 }
 
 func (d *badDisk) decide() syscall.Errno {
-	if d.count.Add(1) == d.n {
-		return d.errno
+	if d.count.Add(1) == d.n.Load() {
+		return syscall.Errno(d.errno.Load())
 	}
 	return 0
 }
 
 // failing lets the n-th call of fn fail with errno, and reports how many there were.
 func (d *badDisk) failing(n int, errno syscall.Errno, fn func() error) (calls int, err error) {
-	d.n, d.errno = int64(n), errno
+	d.n.Store(int64(n))
+	d.errno.Store(int64(errno))
 	d.count.Store(0)
 	d.run <- fn
 	err = <-d.done

@@ -14,6 +14,7 @@ import (
 // suite is the tests of a package that one guest runs.
 type suite struct {
 	pkg, dir string // import path and directory
+	name     string // what its events name as their package, since two guests may have one
 	binary   string
 	run      string // what -test.run gets
 	kernel   boot.Kernel
@@ -36,7 +37,7 @@ func (f *flags) plan(ctx context.Context) (suites []suite, err error) {
 		}
 		s := suite{pkg: word[0], dir: word[1]}
 		if f.run != "" {
-			s.run, s.kernel = f.run, f.machine.Kernel
+			s.run, s.kernel, s.name = f.run, f.machine.Kernel, s.pkg
 			suites = append(suites, s)
 			continue
 		}
@@ -63,8 +64,9 @@ func (s suite) shared(found []needy, here *host) (suites []suite) {
 		for i, name := range left[k] {
 			parts[i%len(parts)] = append(parts[i%len(parts)], name)
 		}
-		for _, names := range parts {
+		for i, names := range parts {
 			part := s
+			part.name = fmt.Sprintf("%s-%d/%s", k, i+1, s.pkg)
 			part.kernel, part.run = k, "^("+strings.Join(names, "|")+")$"
 			suites = append(suites, part)
 		}

@@ -70,7 +70,7 @@ func (f *flags) runAll(ctx context.Context, suites []suite) (int, error) {
 			defer mu.Unlock()
 			worst = max(worst, status)
 			if err != nil {
-				failed = errors.Join(failed, fmt.Errorf("%s: %w", s.pkg, err))
+				failed = errors.Join(failed, fmt.Errorf("%s: %w", s.name, err))
 			}
 		})
 	}
@@ -86,7 +86,7 @@ func (f *flags) runOne(ctx context.Context, s suite, out io.Writer) (int, error)
 	m := f.machine
 	m.Kernel = s.kernel
 	_, _ = fmt.Fprintf(os.Stderr, "guest: %s in %s: %s\n", s.pkg, s.kernel, s.run) // only talk
-	convert := exec.Command("go", "tool", "test2json", "-t", "-p", s.pkg)          // ends with its input
+	convert := exec.Command("go", "tool", "test2json", "-t", "-p", s.name)         // ends with its input
 	convert.Stderr = os.Stderr
 	in, err := convert.StdinPipe()
 	if err != nil {
@@ -99,7 +99,7 @@ func (f *flags) runOne(ctx context.Context, s suite, out io.Writer) (int, error)
 	if err := convert.Start(); err != nil {
 		return 0, err
 	}
-	e := &ending{pkg: s.pkg, out: out}
+	e := &ending{pkg: s.name, out: out}
 	copied := make(chan error, 1)
 	go func() { copied <- e.copy(events) }()
 	status, err := m.Run(ctx, boot.Job{
