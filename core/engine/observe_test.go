@@ -149,6 +149,20 @@ func TestGCOfTheHost(t *testing.T) {
 	}
 }
 
+// forgetNetns leaves a port's record as an earlier version wrote it, which did not know
+// the number of the owner's namespace.
+func (l *lab) forgetNetns(id string) {
+	l.t.Helper()
+	must(l.t, l.store().Update(func(tx *store.Tx) error {
+		p, err := tx.Port(id)
+		if err != nil || p.NetnsID == 0 {
+			return fmt.Errorf("identity %d, %w", p.NetnsID, err)
+		}
+		p.NetnsID = 0
+		return tx.PutPort(p)
+	}))
+}
+
 // The path of a namespace that is gone leads to another one: the port goes, unless nobody
 // wrote down which namespace it was.
 func TestGCOfReplacedNamespaces(t *testing.T) {
@@ -156,14 +170,7 @@ func TestGCOfReplacedNamespaces(t *testing.T) {
 	for i := range 3 {
 		l.mustAttach(request(i))
 	}
-	must(t, l.store().Update(func(tx *store.Tx) error { // as an earlier version wrote it
-		p, err := tx.Port(owner(1).PortID())
-		if err != nil || p.NetnsID == 0 {
-			return fmt.Errorf("identity %d, %w", p.NetnsID, err)
-		}
-		p.NetnsID = 0
-		return tx.PutPort(p)
-	}))
+	l.forgetNetns(owner(1).PortID())
 	for i := range 2 {
 		l.kernel.RemoveNetns(netns(i))
 		l.kernel.AddNetns(netns(i))

@@ -219,7 +219,7 @@ func TestDyingContainers(t *testing.T) {
 }
 
 // TestNumbersOfProcesses: whether a path in /proc still is the owner's nobody knows
-// who did not see the port whole.
+// who did not see the port whole, when its record does not tell.
 func TestNumbersOfProcesses(t *testing.T) {
 	const path = "/proc/77/ns/net"
 	l := newLab(t)
@@ -227,6 +227,7 @@ func TestNumbersOfProcesses(t *testing.T) {
 	req := request(1)
 	req.Owner.Netns = path
 	p := l.mustAttach(req).Port
+	l.forgetNetns(p.ID)
 	l.kernel.RemoveNetdev(p.Netdev)
 	k := l.keep()
 	k.await("", "cannot repair", "port="+p.ID)
