@@ -144,6 +144,25 @@ func (p *point) counted() map[string]int {
 	return maps.Clone(p.got)
 }
 
+// await returns when everything that is wanted has come since before, or all is over.
+func (p *point) await(all context.Context, want, before map[string]int) {
+	for {
+		got := p.counted()
+		missing := false
+		for payload := range want {
+			missing = missing || got[payload] == before[payload]
+		}
+		if !missing {
+			return
+		}
+		select {
+		case <-p.more:
+		case <-all.Done():
+			return
+		}
+	}
+}
+
 // send sends n frames with payloads of their own.
 func (p *point) send(what string, to net.HardwareAddr, vlan, n int) error {
 	for i := range n {
@@ -209,6 +228,8 @@ func (s *twoSwitches) check(phase string, within time.Duration, bursts []burst) 
 	for name, p := range s.points {
 		before[name], want[name] = p.counted(), make(map[string]int)
 	}
+	all, cancel := context.WithTimeout(context.Background(), within)
+	defer cancel()
 	for _, b := range bursts {
 		what := phase + ": " + b.what
 		for _, name := range b.heard {
@@ -217,24 +238,9 @@ func (s *twoSwitches) check(phase string, within time.Duration, bursts []burst) 
 			}
 		}
 		ok(s.t, s.points[b.from].send(what, b.to, b.vlan, bursting))
-	}
-	all, cancel := context.WithTimeout(context.Background(), within)
-	defer cancel()
-	for name, p := range s.points {
-		for whole := false; !whole; {
-			got := p.counted()
-			whole = true
-			for payload := range want[name] {
-				whole = whole && got[payload] > before[name][payload]
-			}
-			if whole {
-				break
-			}
-			select {
-			case <-p.more:
-			case <-all.Done():
-				whole = true
-			}
+		// One burst at a time: a socket has room for some hundred frames.
+		for _, name := range b.heard {
+			s.points[name].await(all, want[name], before[name])
 		}
 	}
 	_, err := s.tap(s.physical, "swA").Hears("never", silence) // for what must not come

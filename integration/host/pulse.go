@@ -124,7 +124,7 @@ func (p *Pulse) During(event func(), patience time.Duration) (Outage, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.result = nil
-	calm := int(time.Second / p.every)
+	calm := int(250 * time.Millisecond / p.every)
 	after := len(p.came)
 	for !p.whole(after, calm) && p.result == nil {
 		p.more.Wait()
