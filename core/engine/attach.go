@@ -70,7 +70,15 @@ func (e *Engine) tryAttach(ctx context.Context, req AttachRequest) (Attachment, 
 	if err := e.admissible(ctx, r); err != nil {
 		return Attachment{}, undone(err, e.forget(r)) // nothing is touched yet
 	}
-	if err := e.plug(ctx, r); err != nil {
+	err = e.plug(ctx, r)
+	if lacksGuards(err) {
+		if err = e.guard(ctx); err == nil {
+			begun := r
+			begun.known = true // in parts, perhaps
+			err = e.plug(ctx, begun)
+		}
+	}
+	if err != nil {
 		return Attachment{}, undone(err, e.unplug(ctx, r))
 	}
 	return r.attachment(), nil
@@ -214,6 +222,8 @@ func differs(req AttachRequest, p vswitch.Port, r store.SwitchRecord) string {
 		return "VLAN"
 	case p.Isolated != req.Isolated:
 		return "isolation"
+	case !req.Policy.Apply(p.Policy).Equal(p.Policy):
+		return "policy"
 	case p.Adopted != (req.Netdev != "") || p.Adopted && p.Netdev != req.Netdev:
 		return "netdev"
 	}
@@ -348,6 +358,7 @@ func (req AttachRequest) validate() error {
 	if req.VLAN != nil {
 		errs = append(errs, req.VLAN.Validate())
 	}
+	errs = append(errs, req.Policy.Apply(vswitch.Policy{}).Validate())
 	if req.Netdev != "" {
 		errs = append(errs, vswitch.ValidateNetdevName(req.Netdev))
 	}

@@ -100,6 +100,7 @@ func portRules(p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilities) p
 	if apart(p) && caps.BridgeRules {
 		rules.Apart = map[string]bool{p.Netdev: true}
 	}
+	rules.Guards = guardRules(p)
 	return rules
 }
 
@@ -128,6 +129,7 @@ func hostRules(records []store.SwitchRecord, caps kernel.Capabilities) plan.Rule
 		Guard:      make(map[string]vswitch.MAC),
 		Apart:      make(map[string]bool),
 		Closed:     make(map[plan.Inlet]bool),
+		Guards:     make(map[string]plan.Guards),
 	}
 	for _, r := range records {
 		group := vswitch.Group(r.Number)

@@ -16,6 +16,7 @@ func (e *Engine) lease(tx *store.Tx, req AttachRequest, was store.Realised, r *r
 		MAC: req.MAC, StaticMAC: !req.MAC.IsZero(), MACSpoofing: req.MACSpoofing, Created: e.now().UTC(),
 	}
 	p.VLAN, p.Isolated = defaultVLAN(req, r.record), req.Isolated
+	p.Policy = req.Policy.Apply(vswitch.Policy{})
 	p.NetnsID = uint64(r.netns)
 	p.Netdev = p.ID
 	if req.Netdev != "" {
@@ -65,6 +66,9 @@ func (e *Engine) lease(tx *store.Tx, req AttachRequest, was store.Realised, r *r
 		}
 	}
 	p.Addresses = append(p.Addresses, req.Addresses...)
+	if err := admitPolicy(tx, was, p); err != nil {
+		return err
+	}
 	if err := fitsIPv6(p); err != nil {
 		return err
 	}

@@ -13,12 +13,14 @@ import (
 
 // PortChange is what `port set` changes; nil fields stay as they are.
 type PortChange struct {
-	VLAN     *vswitch.PortVLAN `json:"vlan,omitempty"`
-	Isolated *bool             `json:"isolated,omitempty"`
+	VLAN     *vswitch.PortVLAN    `json:"vlan,omitempty"`
+	Isolated *bool                `json:"isolated,omitempty"`
+	Policy   vswitch.PolicyChange `json:"policy,omitzero"`
 }
 
 // SetPort changes a guest's port while it is attached; on failure it is what it was. The
-// port is named as in Port. PowerShell twin: Set-VMNetworkAdapterVlan.
+// port is named as in Port. PowerShell twin: Set-VMNetworkAdapterVlan,
+// Set-VMNetworkAdapter.
 func (e *Engine) SetPort(ctx context.Context, name string, c PortChange) (PortStatus, error) {
 	p, err := e.setPort(ctx, name, c)
 	if err != nil {
@@ -127,12 +129,13 @@ func (e *Engine) trySetPort(ctx context.Context, id string, c PortChange) (spare
 		if c.Isolated != nil {
 			next.port.Isolated = *c.Isolated
 		}
+		next.port.Policy = c.Policy.Apply(next.port.Policy)
 		bare := next.port // it does not stand in its own way
 		bare.VLAN, bare.Isolated = vswitch.PortVLAN{}, false
 		if err := tx.PutPort(bare); err != nil {
 			return err
 		}
-		if err := e.admitVLAN(tx, was, next.port); err != nil {
+		if err := errors.Join(e.admitVLAN(tx, was, next.port), admitPolicy(tx, was, next.port)); err != nil {
 			return err
 		}
 		if err := tx.PutPort(next.port); err != nil {
@@ -168,10 +171,17 @@ func (e *Engine) changePort(ctx context.Context, old, next reservation) error {
 	if _, there := observed.Ports[next.port.Netdev]; !there {
 		return nil // its owner has ended; the record is all there is
 	}
-	return e.kernel.Apply(ctx, plan.Diff(want, observed))
+	steps := plan.Diff(want, observed)
+	err = e.kernel.Apply(ctx, steps)
+	if lacksGuards(err) {
+		if err = e.guard(ctx); err == nil {
+			err = e.kernel.Apply(ctx, steps)
+		}
+	}
+	return err
 }
 
 // realisedCapabilities are what the kernel can do as far as ports need it.
 func realisedCapabilities(was store.Realised) kernel.Capabilities {
-	return kernel.Capabilities{PortLocked: was.LocksPorts, BridgeRules: was.HasRules, VLANFiltering: was.FiltersVLANs}
+	return kernel.Capabilities{PortLocked: was.LocksPorts, BridgeRules: was.HasRules, GuardRules: was.HasGuards, VLANFiltering: was.FiltersVLANs}
 }

@@ -26,6 +26,9 @@ type AttachRequest struct {
 	// Isolated keeps the port and other isolated ones of the switch apart.
 	Isolated bool `json:"isolated,omitempty"`
 
+	// Policy is what differs from the policy that the switch gives its ports.
+	Policy vswitch.PolicyChange `json:"policy,omitzero"`
+
 	// Ranges are served by our IPAM, one address from each set.
 	Ranges []vswitch.IPRangeSet `json:"ranges,omitempty"`
 	// Requested addresses are taken instead of the next free one of their set.

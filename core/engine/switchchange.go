@@ -231,8 +231,7 @@ func allRules(tx *store.Tx, caps kernel.Capabilities) (plan.Rules, error) {
 	return rulesOf(tx, caps, records)
 }
 
-// rulesOf are the rules of the switches, with those of the guests' ports that the
-// kernel cannot lock.
+// rulesOf are the rules of the switches, with those of the guests' ports.
 func rulesOf(tx *store.Tx, caps kernel.Capabilities, records []store.SwitchRecord) (plan.Rules, error) {
 	rules := hostRules(records, caps)
 	if !rules.Base {
@@ -248,7 +247,11 @@ func rulesOf(tx *store.Tx, caps kernel.Capabilities, records []store.SwitchRecor
 		if err != nil {
 			return rules, err
 		}
-		bound = bound || isolated || len(d.apart) > 0
+		guarded, err := tx.HasPolicies(r.Name)
+		if err != nil {
+			return rules, err
+		}
+		bound = bound || isolated || len(d.apart) > 0 || guarded
 		rules.ApartIn = apartIn(rules.ApartIn, r, d.apart)
 	}
 	if !bound {
@@ -259,7 +262,9 @@ func rulesOf(tx *store.Tx, caps kernel.Capabilities, records []store.SwitchRecor
 		of := portRules(p, store.SwitchRecord{}, caps) // own addresses are their switch's
 		maps.Copy(rules.Guard, of.Guard)
 		maps.Copy(rules.Apart, of.Apart)
+		maps.Copy(rules.Guards, of.Guards)
 	}
+	rules.GuardBase = len(rules.Guards) > 0
 	return rules, err
 }
 

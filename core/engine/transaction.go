@@ -430,7 +430,7 @@ func noteRealised(tx *store.Tx, r store.SwitchRecord, caps kernel.Capabilities, 
 		}
 	}
 	return tx.PutRealised(store.Realised{
-		SwitchRecord: r, LocksPorts: caps.PortLocked, HasRules: caps.BridgeRules, FiltersVLANs: caps.VLANFiltering,
+		SwitchRecord: r, LocksPorts: caps.PortLocked, HasRules: caps.BridgeRules, HasGuards: caps.GuardRules, FiltersVLANs: caps.VLANFiltering,
 		Segments: x.want, Carried: x.carried, Apart: x.apart,
 	})
 }

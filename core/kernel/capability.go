@@ -31,6 +31,7 @@ func probeCapabilities(ctx context.Context) (Capabilities, error) {
 		}
 		found.Bonding = c.bonds()
 		found.BridgeRules = tryTable(bridgeTable()) == nil
+		found.GuardRules = tryTable(guardTable()) == nil
 		found.NAT = tryTable(natTable()) == nil
 		found.MemberRules = tryTable(spreadTable(probeSpread())) == nil
 		return nil

@@ -23,6 +23,9 @@ func (f *Fake) observe(scope plan.State) plan.State {
 		},
 		Forward: plan.Families{IPv4: scope.Forward.IPv4 && f.onward.IPv4, IPv6: scope.Forward.IPv6 && f.onward.IPv6},
 	}
+	if f.rules.GuardBase {
+		seen.Rules.GuardBase, seen.Rules.Guards = scope.Rules.GuardBase, named(f.rules.Guards, scope.Rules.Guards)
+	}
 	seen.Rules.NoNAT = seen.Rules.Base && scope.Rules.NoNAT
 	f.observeSpreads(scope, &seen)
 	for name, want := range scope.Bridges {

@@ -20,6 +20,10 @@ func (f *Fake) setRules(s plan.SetRules) error {
 		return err
 	}
 	s.Add.Own, s.Remove.Own = nil, nil
+	if err := f.setGuards(s); err != nil {
+		return err
+	}
+	s.Add, s.Remove = withoutOthers(s.Add), withoutOthers(s.Remove)
 	if s.Remove.Base {
 		f.rules = plan.Rules{}
 		return nil
@@ -41,6 +45,8 @@ func (f *Fake) setRules(s plan.SetRules) error {
 		Router:     changed(f.rules.Router, s.Remove.Router, s.Add.Router),
 		Host:       changed(f.rules.Host, s.Remove.Host, s.Add.Host),
 		Guard:      changed(f.rules.Guard, s.Remove.Guard, s.Add.Guard),
+		GuardBase:  f.rules.GuardBase,
+		Guards:     f.rules.Guards,
 		Apart:      changed(f.rules.Apart, s.Remove.Apart, s.Add.Apart),
 		ApartIn:    changed(f.rules.ApartIn, s.Remove.ApartIn, s.Add.ApartIn),
 		Closed:     changed(f.rules.Closed, s.Remove.Closed, s.Add.Closed),
@@ -55,6 +61,19 @@ func (f *Fake) setRules(s plan.SetRules) error {
 	}
 	maps.DeleteFunc(next.Masquerade, func(_ string, f plan.Families) bool { return f == plan.Families{} })
 	f.rules = next
+	return nil
+}
+
+// setGuards changes the table of guards, which may be there without the others.
+func (f *Fake) setGuards(s plan.SetRules) error {
+	if len(s.Add.Guards) > 0 && !f.rules.GuardBase && !s.Add.GuardBase {
+		return guardsGone(syscall.ENOENT)
+	}
+	f.rules.GuardBase = f.rules.GuardBase || s.Add.GuardBase
+	f.rules.Guards = changed(f.rules.Guards, s.Remove.Guards, s.Add.Guards)
+	if s.Remove.Base || s.Remove.GuardBase {
+		f.rules.GuardBase, f.rules.Guards = false, nil
+	}
 	return nil
 }
 
@@ -82,6 +101,9 @@ func changed[K comparable, V any](m, remove, add map[K]V) map[K]V {
 func (f *Fake) mayHold(r plan.Rules) error {
 	if !f.caps.BridgeRules && (r.Base || len(r.Quiet)+len(r.Router)+len(r.Host)+len(r.Guard)+len(r.Apart)+len(r.ApartIn)+len(r.Closed) > 0) {
 		return refused(vswitch.CapabilityMissing, syscall.EOPNOTSUPP, "this kernel lacks CONFIG_NF_TABLES_BRIDGE")
+	}
+	if !f.caps.GuardRules && (r.GuardBase || len(r.Guards) > 0) {
+		return refused(vswitch.CapabilityMissing, syscall.EOPNOTSUPP, "this kernel lacks CONFIG_NFT_LIMIT")
 	}
 	if !f.caps.NAT && (r.Base && !r.NoNAT || len(r.Masquerade) > 0) {
 		return refused(vswitch.CapabilityMissing, syscall.EOPNOTSUPP, "this kernel lacks CONFIG_NFT_MASQ")

@@ -198,6 +198,7 @@ func (r fakeRoute) words() string {
 }
 
 func (f *Fake) drawRules(b *strings.Builder) {
+	f.drawGuards(b)
 	r := f.rules
 	if !r.Base {
 		return
@@ -231,6 +232,20 @@ func (f *Fake) drawRules(b *strings.Builder) {
 		}) {
 			line(b, true, "%s { %s . %d }", set.name, at.Netdev, at.VLAN)
 		}
+	}
+}
+
+func (f *Fake) drawGuards(b *strings.Builder) {
+	if !f.rules.GuardBase {
+		return
+	}
+	b.WriteString("nft table patchbay_guards\n")
+	for _, dev := range slices.Sorted(maps.Keys(f.rules.Guards)) {
+		g := f.rules.Guards[dev]
+		line(b, g.DHCP, "dhcp { %s }", dev)
+		line(b, g.Router, "router { %s }", dev)
+		line(b, g.Storm > 0, "storm { %s limit rate over %d/second }", dev, g.Storm)
+		line(b, g.Bound != "", "bound { %s to %s }", dev, g.Bound)
 	}
 }
 

@@ -27,7 +27,12 @@ func observeRules(scope plan.Rules) (plan.Rules, error) {
 		return plan.Rules{}, err
 	}
 	seen := plan.Rules{Own: own}
-	if scope.Own = nil; scope.Empty() {
+	if seen.Guards, seen.GuardBase, err = observeGuards(scope); err != nil {
+		return seen, err
+	}
+	guards, whole := seen.Guards, seen.GuardBase
+	scope.Own, scope.Guards, scope.GuardBase = nil, nil, false
+	if scope.Empty() {
 		return seen, nil
 	}
 	err = withRuleset(func(c *rtnl) error {
@@ -36,7 +41,7 @@ func observeRules(scope plan.Rules) (plan.Rules, error) {
 			return err
 		}
 		seen = decodeRules(scope, state.elements)
-		seen.Own = own
+		seen.Own, seen.Guards, seen.GuardBase = own, guards, whole
 		seen.Base = scope.Base && state.whole()
 		seen.NoNAT = seen.Base && scope.NoNAT
 		return nil
@@ -51,9 +56,22 @@ func applyRules(step plan.SetRules) error {
 		return err
 	}
 	add, remove := step.Add.Own, step.Remove.Own
-	step.Add.Own, step.Remove.Own = nil, nil
-	if err := applyOwn(add, remove); err != nil || step.Add.Empty() && step.Remove.Empty() {
+	if err := applyOwn(add, remove); err != nil {
 		return err
+	}
+	if len(step.Add.Guards)+len(step.Remove.Guards) > 0 || step.Add.GuardBase {
+		if err := applyGuards(step); err != nil {
+			return err
+		}
+	}
+	if step.Remove.Base || step.Remove.GuardBase {
+		if err := removeGuards(); err != nil {
+			return err
+		}
+	}
+	step.Add, step.Remove = withoutOthers(step.Add), withoutOthers(step.Remove)
+	if step.Add.Empty() && step.Remove.Empty() {
+		return nil
 	}
 	return withRuleset(func(c *rtnl) error {
 		base := step.Add.Base && !step.Remove.Base
@@ -66,6 +84,12 @@ func applyRules(step plan.SetRules) error {
 		}
 		return state.write(c, state.elements.after(step), base)
 	})
+}
+
+// withoutOthers leaves what tables of their own hold out.
+func withoutOthers(r plan.Rules) plan.Rules {
+	r.Own, r.Guards, r.GuardBase = nil, nil, false
+	return r
 }
 
 // withRuleset runs fn until it has seen and changed one generation of the

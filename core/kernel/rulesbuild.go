@@ -19,6 +19,8 @@ func (t ruleTable) build(tx *transaction, want elements) {
 	}
 	for _, c := range t.chains {
 		t.addChain(tx, c)
+	}
+	for _, c := range t.chains {
 		for _, exprs := range c.rules() {
 			t.addRule(tx, c, exprs)
 		}
@@ -44,12 +46,14 @@ func (t ruleTable) remove(tx *transaction) {
 }
 
 func (t ruleTable) addChain(tx *transaction, c ruleChain) {
-	tx.add(unix.NFT_MSG_NEWCHAIN, t.family, unix.NLM_F_CREATE,
-		nameAttr(unix.NFTA_CHAIN_TABLE, t.name),
-		nameAttr(unix.NFTA_CHAIN_NAME, c.name),
-		listAttr(unix.NFTA_CHAIN_HOOK, c.attachment()...),
-		numberAttr(unix.NFTA_CHAIN_POLICY, verdictAccept),
-		nameAttr(unix.NFTA_CHAIN_TYPE, c.kind))
+	attrs := []attribute{nameAttr(unix.NFTA_CHAIN_TABLE, t.name), nameAttr(unix.NFTA_CHAIN_NAME, c.name)}
+	if c.kind != "" {
+		attrs = append(attrs,
+			listAttr(unix.NFTA_CHAIN_HOOK, c.attachment()...),
+			numberAttr(unix.NFTA_CHAIN_POLICY, verdictAccept),
+			nameAttr(unix.NFTA_CHAIN_TYPE, c.kind))
+	}
+	tx.add(unix.NFT_MSG_NEWCHAIN, t.family, unix.NLM_F_CREATE, attrs...)
 }
 
 func (t ruleTable) addRule(tx *transaction, c ruleChain, exprs []expression) {
@@ -81,7 +85,7 @@ const maxElements = 1000
 func (t ruleTable) elementList(set ruleSet, part []element) []attribute {
 	list := make([]attribute, 0, len(part))
 	for _, e := range part {
-		list = append(list, e.attribute())
+		list = append(list, set.element(e))
 	}
 	return []attribute{
 		nameAttr(unix.NFTA_SET_ELEM_LIST_TABLE, t.name),

@@ -12,12 +12,14 @@ type expression struct {
 }
 
 // attribute is the expression as part of a rule.
-func (e expression) attribute() attribute {
+func (e expression) attribute() attribute { return listAttr(unix.NFTA_LIST_ELEM, e.parts()...) }
+
+func (e expression) parts() []attribute {
 	list := []attribute{nameAttr(unix.NFTA_EXPR_NAME, e.name)}
 	if len(e.attrs) > 0 {
 		list = append(list, listAttr(unix.NFTA_EXPR_DATA, e.attrs...))
 	}
-	return listAttr(unix.NFTA_LIST_ELEM, list...)
+	return list
 }
 
 // The names of expressions.
@@ -32,6 +34,8 @@ const (
 	exprMasq      = "masq"
 	exprNotrack   = "notrack"
 	exprForward   = "fwd"
+	exprLimit     = "limit"
+	exprExtHeader = "exthdr"
 )
 
 // Verdicts (linux/netfilter.h).
@@ -149,4 +153,14 @@ func verdictOf(code uint32) expression {
 		numberAttr(unix.NFTA_IMMEDIATE_DREG, unix.NFT_REG_VERDICT),
 		listAttr(unix.NFTA_IMMEDIATE_DATA, listAttr(unix.NFTA_DATA_VERDICT, numberAttr(unix.NFTA_VERDICT_CODE, code))),
 	}}
+}
+
+// jump goes on in another chain of the table, and comes back unless that decides.
+func jump(chain string) []expression {
+	code := unix.NFT_JUMP
+	return []expression{{exprImmediate, []attribute{
+		numberAttr(unix.NFTA_IMMEDIATE_DREG, unix.NFT_REG_VERDICT),
+		listAttr(unix.NFTA_IMMEDIATE_DATA, listAttr(unix.NFTA_DATA_VERDICT,
+			numberAttr(unix.NFTA_VERDICT_CODE, uint32(code)), nameAttr(unix.NFTA_VERDICT_CHAIN, chain))),
+	}}}
 }

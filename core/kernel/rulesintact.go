@@ -2,16 +2,22 @@ package kernel
 
 import "golang.org/x/sys/unix"
 
-// sameChain compares a base chain with the kernel's answer.
+// sameChain compares a chain with the kernel's answer.
 func sameChain(want ruleChain, answer []byte) bool {
-	matches := 0
+	matches, hooks := 0, 0
 	for kind, v := range nftAttributes(answer) {
+		if kind == unix.NFTA_CHAIN_HOOK {
+			hooks++
+		}
 		switch {
 		case kind == unix.NFTA_CHAIN_TYPE && text(v) == want.kind,
 			kind == unix.NFTA_CHAIN_POLICY && bigEndian(v) == verdictAccept,
 			kind == unix.NFTA_CHAIN_HOOK && sameAttributes(want.attached(), v):
 			matches++
 		}
+	}
+	if want.kind == "" {
+		return hooks == 0
 	}
 	return matches == 3
 }
@@ -85,9 +91,13 @@ func sameRule(want []expression, list []byte) bool {
 // same compares an expression with the kernel's spelling of one. What a counter
 // has counted is no part of it.
 func (e expression) same(answer []byte) bool {
-	var name string
-	var data []byte
-	for kind, v := range attributes(answer) {
+	name, data := exprParts(answer)
+	return name == e.name && (name == exprCounter || sameAttributes(e.attrs, data))
+}
+
+// exprParts are the name and the attributes of an expression in the kernel's spelling.
+func exprParts(expr []byte) (name string, data []byte) {
+	for kind, v := range attributes(expr) {
 		switch kind {
 		case unix.NFTA_EXPR_NAME:
 			name = text(v)
@@ -95,5 +105,5 @@ func (e expression) same(answer []byte) bool {
 			data = v
 		}
 	}
-	return name == e.name && (name == exprCounter || sameAttributes(e.attrs, data))
+	return name, data
 }

@@ -31,9 +31,11 @@ const (
 	etherLen                      = len(vswitch.MAC{})
 )
 
+func counter() expression { return expression{name: exprCounter} }
+
 // counter drop
 func countedDrop() []expression {
-	return []expression{{name: exprCounter}, verdictOf(verdictDrop)}
+	return []expression{counter(), verdictOf(verdictDrop)}
 }
 
 // accept

@@ -21,9 +21,19 @@ type ruleSet struct {
 	name       string
 	key, value dataType
 	constant   []string // keys that nobody can change, if any
+	each       elementKind
 }
 
-// ruleChain is a base chain that accepts what no rule decides.
+// elementKind is what an element of a set does when it is found.
+type elementKind int
+
+const (
+	counts elementKind = iota + 1 // it counts
+	limits                        // it is found only beyond a number a second, its value, and counts
+)
+
+// ruleChain is a base chain that accepts what no rule decides, or without a kind one that
+// rules jump to.
 type ruleChain struct {
 	name, kind string
 	hook       uint32

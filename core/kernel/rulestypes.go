@@ -17,11 +17,15 @@ const (
 	ifName    dataType = 41
 	port16    dataType = 13 // inet_service: a number of two bytes, as a VLAN's is
 	ifIndex   dataType = 20
+	ipv4Addr  dataType = 7
+	ipv6Addr  dataType = 8
 
-	ifNameEtherAddr = ifName<<concatenated | etherAddr
-	ifNameVLAN      = ifName<<concatenated | port16
-	etherAddrVLAN   = etherAddr<<concatenated | port16
-	concatenated    = 6 // bits of each part
+	ifNameEtherAddr     = ifName<<concatenated | etherAddr
+	ifNameVLAN          = ifName<<concatenated | port16
+	ifNameIPv6          = ifName<<concatenated | ipv6Addr
+	ifNameEtherAddrIPv4 = ifNameEtherAddr<<concatenated | ipv4Addr
+	etherAddrVLAN       = etherAddr<<concatenated | port16
+	concatenated        = 6 // bits of each part
 )
 
 // Sizes in a key: a name's, and an address's, which fills up whole words where
@@ -45,6 +49,10 @@ func (t dataType) size() int {
 		return paddedMAC + paddedVLAN
 	case ifNameEtherAddr:
 		return nameLen + paddedMAC
+	case ifNameEtherAddrIPv4:
+		return nameLen + paddedMAC + 4
+	case ifNameIPv6:
+		return nameLen + 16
 	}
 	return 0
 }
@@ -57,6 +65,9 @@ func (s ruleSet) attributes(table string, id uint32) []attribute {
 	}
 	if s.constant != nil {
 		flags |= unix.NFT_SET_CONSTANT
+	}
+	if s.each == limits {
+		flags |= setWithExpressions
 	}
 	list := []attribute{
 		nameAttr(unix.NFTA_SET_TABLE, table),
@@ -71,6 +82,12 @@ func (s ruleSet) attributes(table string, id uint32) []attribute {
 	}
 	if s.constant != nil {
 		list = append(list, listAttr(unix.NFTA_SET_DESC, numberAttr(unix.NFTA_SET_DESC_SIZE, uint32(len(s.constant)))))
+	}
+	switch s.each {
+	case counts:
+		list = append(list, listAttr(setExpression, counter().parts()...))
+	case limits:
+		list = append(list, listAttr(setExpressions, limitOver(1).attribute(), counter().attribute()))
 	}
 	if note := s.byteOrder(); note != nil {
 		list = append(list, bytesAttr(unix.NFTA_SET_USERDATA, note))

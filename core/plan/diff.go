@@ -99,12 +99,17 @@ func (r Rules) minus(other Rules) Rules {
 	if r.Base && !other.Base {
 		return r // no table, no element
 	}
+	if r.GuardBase && !other.GuardBase {
+		other.Guards = nil
+	}
 	return Rules{
+		GuardBase:  r.GuardBase && !other.GuardBase,
 		Masquerade: missing(r.Masquerade, other.Masquerade),
 		Quiet:      missing(r.Quiet, other.Quiet),
 		Router:     missing(r.Router, other.Router),
 		Host:       missing(r.Host, other.Host),
 		Guard:      missing(r.Guard, other.Guard),
+		Guards:     missing(r.Guards, other.Guards),
 		Apart:      missing(r.Apart, other.Apart),
 		ApartIn:    missing(r.ApartIn, other.ApartIn),
 		Closed:     missing(r.Closed, other.Closed),
@@ -120,6 +125,7 @@ func (r Rules) replacedBy(added Rules) Rules {
 		Masquerade: common(r.Masquerade, added.Masquerade),
 		Router:     common(r.Router, added.Router),
 		Guard:      common(r.Guard, added.Guard),
+		Guards:     common(r.Guards, added.Guards),
 	}
 }
 
@@ -131,6 +137,7 @@ func (r Rules) without(other Rules) Rules {
 		Router:     absent(r.Router, other.Router),
 		Host:       absent(r.Host, other.Host),
 		Guard:      absent(r.Guard, other.Guard),
+		Guards:     absent(r.Guards, other.Guards),
 		Apart:      absent(r.Apart, other.Apart),
 		ApartIn:    absent(r.ApartIn, other.ApartIn),
 		Closed:     absent(r.Closed, other.Closed),

@@ -20,6 +20,9 @@ func (s SetRules) String() string {
 	if s.Add.Base && !s.Add.NoNAT {
 		lines = append(lines, "add table inet patchbay")
 	}
+	if s.Add.GuardBase {
+		lines = append(lines, "add table bridge patchbay_guards")
+	}
 	if s.Remove.Base {
 		lines = append(lines, "delete table bridge patchbay", "delete table inet patchbay")
 	}
@@ -50,6 +53,9 @@ func (r Rules) elements(verb string) []string {
 	}
 	for _, dev := range sorted(r.Guard) {
 		lines = append(lines, fmt.Sprintf("%s element bridge patchbay guarded { %s } allowed { %s . %s }", verb, dev, dev, r.Guard[dev]))
+	}
+	for _, dev := range sorted(r.Guards) {
+		lines = append(lines, r.Guards[dev].words(verb, dev)...)
 	}
 	for _, dev := range sorted(r.Apart) {
 		lines = append(lines, fmt.Sprintf("%s element bridge patchbay apart { %s }", verb, dev))

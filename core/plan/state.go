@@ -127,6 +127,10 @@ type Rules struct {
 	Host map[vswitch.MAC]bool
 	// Guard binds ports to a source address where the kernel cannot lock them.
 	Guard map[string]vswitch.MAC
+	// Guards are what is kept from leaving ports, in a table of its own, which GuardBase
+	// tells to be there, whole. Without a guarded port there need be none.
+	Guards    map[string]Guards
+	GuardBase bool
 	// Apart holds the ports that do not hear each other. Where they are ports of one
 	// bridge its flag is enough; this is for those on other segments.
 	Apart map[string]bool
@@ -155,8 +159,8 @@ func (s State) Empty() bool {
 
 // Empty reports whether there is no rule.
 func (r Rules) Empty() bool {
-	return !r.Base && len(r.Masquerade) == 0 && len(r.Quiet) == 0 && len(r.Router) == 0 && len(r.Host) == 0 && len(r.Guard) == 0 &&
-		len(r.Apart) == 0 && len(r.ApartIn) == 0 && len(r.Closed) == 0 && len(r.Own) == 0
+	return !r.Base && !r.GuardBase && len(r.Masquerade) == 0 && len(r.Quiet) == 0 && len(r.Router) == 0 && len(r.Host) == 0 && len(r.Guard) == 0 &&
+		len(r.Guards) == 0 && len(r.Apart) == 0 && len(r.ApartIn) == 0 && len(r.Closed) == 0 && len(r.Own) == 0
 }
 
 // Union names everything that a or b names; where both do, a's object stands,
@@ -173,11 +177,13 @@ func Union(a, b State) State {
 		Rules: Rules{
 			Base:       a.Rules.Base || b.Rules.Base,
 			NoNAT:      a.Rules.NoNAT || b.Rules.NoNAT,
+			GuardBase:  a.Rules.GuardBase || b.Rules.GuardBase,
 			Masquerade: merge(a.Rules.Masquerade, b.Rules.Masquerade),
 			Quiet:      merge(a.Rules.Quiet, b.Rules.Quiet),
 			Router:     merge(a.Rules.Router, b.Rules.Router),
 			Host:       merge(a.Rules.Host, b.Rules.Host),
 			Guard:      merge(a.Rules.Guard, b.Rules.Guard),
+			Guards:     merge(a.Rules.Guards, b.Rules.Guards),
 			Apart:      merge(a.Rules.Apart, b.Rules.Apart),
 			ApartIn:    merge(a.Rules.ApartIn, b.Rules.ApartIn),
 			Closed:     merge(a.Rules.Closed, b.Rules.Closed),

@@ -90,7 +90,7 @@ func (tx *Tx) PutPort(p vswitch.Port) error {
 		return err
 	}
 	moved := old.Switch != p.Switch || old.Segment != p.Segment || old.MACSpoofing != p.MACSpoofing ||
-		old.Isolated != p.Isolated || !old.VLAN.Equal(p.VLAN)
+		old.Isolated != p.Isolated || !old.VLAN.Equal(p.VLAN) || old.Policy.IsZero() != p.Policy.IsZero()
 	if found && moved {
 		if err := tx.leaveSwitch(old); err != nil {
 			return err
@@ -149,7 +149,7 @@ func (tx *Tx) addCount(p vswitch.Port, delta int) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(tx.addLoad(p, delta), tx.addVLAN(p, delta)); err != nil {
+	if err := errors.Join(tx.addLoad(p, delta), tx.addVLAN(p, delta), tx.addPolicy(p, delta)); err != nil {
 		return err
 	}
 	if c := count(n + delta); c > 0 {

@@ -33,6 +33,7 @@ func (r *portRecord) encode() []byte {
 	p.vlan(r.VLAN)
 	p.flag(r.Isolated)
 	p.number(r.NetnsID)
+	p.policy(r.Policy)
 	return p
 }
 
@@ -67,5 +68,6 @@ func (r *portRecord) decode(body []byte) error {
 	r.Segment = u.integer()
 	r.VLAN, r.Isolated = u.vlan(), u.flag()
 	r.NetnsID = u.number()
+	r.Policy = u.policy()
 	return u.err()
 }

@@ -12,6 +12,7 @@ type Realised struct {
 	SwitchRecord
 	LocksPorts bool // the kernel binds ports to their addresses, without rules
 	HasRules   bool // the kernel has Patchbay's nftables tables
+	HasGuards  bool // and the one of guards
 	// FiltersVLANs says that the bridges keep VLANs apart, and every port is in some.
 	FiltersVLANs bool
 	// Carried are the VLANs that the uplink and the trunks are in for the sake of ports,
@@ -77,6 +78,7 @@ func (r *Realised) encode() []byte {
 	p.vlanSet(r.Apart)
 	p.integer(r.InternalVLAN)
 	p.flag(r.Spread)
+	p.flag(r.HasGuards)
 	return p
 }
 
@@ -102,6 +104,7 @@ func (r *Realised) decode(body []byte) error {
 	r.FiltersVLANs, r.Carried, r.Apart = u.flag(), u.vlanSet(), u.vlanSet()
 	r.InternalVLAN = u.integer()
 	r.Spread = u.flag()
+	r.HasGuards = u.flag()
 	return u.err()
 }
 

@@ -16,6 +16,7 @@ const (
 	Conflict           Kind = "CONFLICT"                // what exists disagrees with what is asked
 	Immutable          Kind = "IMMUTABLE"               // the field cannot change in place
 	InUse              Kind = "IN_USE"                  // somebody holds the object; the message lists the holders
+	Range              Kind = "RANGE"                   // a number outside its range
 	VLANRange          Kind = "VLAN_RANGE"              // a VLAN id outside 1-4094
 	VLANModeIncomplete Kind = "VLAN_MODE_INCOMPLETE"    // a mode of a port without what belongs to it
 	VLANNotApplicable  Kind = "VLAN_NOT_APPLICABLE"     // a VLAN on a switch that the host has no port on

@@ -3,6 +3,7 @@ package vswitch
 import (
 	"fmt"
 	"net"
+	"net/netip"
 )
 
 // MAC is a 48-bit Ethernet address. The zero value means "none given".
@@ -59,6 +60,12 @@ func (m MAC) ValidateStatic() error {
 		}
 	}
 	return nil
+}
+
+// LinkLocal is the IPv6 address that a netdev of this address makes for its link: its
+// modified EUI-64 (RFC 4291, appendix A).
+func (m MAC) LinkLocal() netip.Addr {
+	return netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 8: m[0] ^ 2, 9: m[1], 10: m[2], 11: 0xff, 12: 0xfe, 13: m[3], 14: m[4], 15: m[5]})
 }
 
 // number is the address as an integer, for arithmetic on ranges.

@@ -102,6 +102,8 @@ type Port struct {
 	// Isolated ports of a switch do not hear each other, whatever VLAN they are in.
 	Isolated bool `json:"isolated,omitempty"`
 	MTU      int  `json:"mtu"`
+	// Policy is what the owner may do besides.
+	Policy Policy `json:"policy,omitzero"`
 	// Netdev is the switch end: ID for a pair that we made, another name for a
 	// netdev that somebody else made and we only attached (Adopted).
 	Netdev    string    `json:"netdev"`

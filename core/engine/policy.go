@@ -1,0 +1,87 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net/netip"
+
+	"github.com/patchbay-net/patchbay/core/kernel"
+	"github.com/patchbay-net/patchbay/core/plan"
+	"github.com/patchbay-net/patchbay/core/store"
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+// This file says what a port's policy means, and admits it.
+
+// guards are what is kept from leaving a port.
+func guards(p vswitch.Port) plan.Guards {
+	g := plan.Guards{DHCP: p.Policy.DHCPGuard, Router: p.Policy.RouterGuard, Storm: p.Policy.StormLimit}
+	if p.Policy.AddressGuard {
+		var own []netip.Addr
+		for _, a := range p.Addresses {
+			if own = append(own, a.Prefix.Addr()); a.Prefix.Addr().Is4() {
+				own = append(own, netip.IPv4Unspecified()) // whoever asks whether his own is free has none yet (RFC 5227)
+			}
+		}
+		g.Bound = plan.BindAddresses(p.MAC, own...)
+	}
+	return g
+}
+
+// guardRules are a port's guards under its netdev, if it has any.
+func guardRules(p vswitch.Port) map[string]plan.Guards {
+	g := guards(p)
+	if g == (plan.Guards{}) {
+		return nil
+	}
+	return map[string]plan.Guards{p.Netdev: g}
+}
+
+// admitPolicy refuses what the port, or the kernel, cannot have.
+func admitPolicy(tx *store.Tx, was store.Realised, p vswitch.Port) error {
+	if err := p.Policy.Validate(); err != nil {
+		return err
+	}
+	if err := p.Policy.ValidateFor(p); err != nil {
+		return err
+	}
+	if guards(p) == (plan.Guards{}) || was.HasGuards {
+		return nil
+	}
+	var caps kernel.Capabilities
+	if _, err := tx.Fact(capabilitiesFact, &caps); err != nil {
+		return err
+	}
+	if caps.GuardRules {
+		return errNotRealised // it was made before
+	}
+	return missing("guards on ports", "CONFIG_NF_TABLES_BRIDGE or CONFIG_NFT_LIMIT, or is older than Linux 5.11", "leave the guards out")
+}
+
+// lacksGuards reports that an attempt failed for want of the table of guards.
+func lacksGuards(err error) bool {
+	var failed *kernel.StepError
+	if !errors.As(err, &failed) || !errors.Is(err, vswitch.Drifted) {
+		return false
+	}
+	rules, ok := failed.Step.(plan.SetRules)
+	return ok && len(rules.Add.Guards) > 0
+}
+
+// guard makes the table of guards with those of all ports. It is what the first port with
+// a guard needs, and the next one after somebody has flushed the ruleset.
+func (e *Engine) guard(ctx context.Context) error {
+	rules := plan.Rules{GuardBase: true, Guards: make(map[string]plan.Guards)}
+	err := e.store.View(func(tx *store.Tx) error {
+		ports, err := tx.Ports()
+		for _, p := range ports {
+			maps.Copy(rules.Guards, guardRules(p))
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return e.kernel.Apply(ctx, []plan.Step{plan.SetRules{Add: rules}})
+}

@@ -1,0 +1,51 @@
+package store
+
+import "github.com/patchbay-net/patchbay/core/vswitch"
+
+// A port's policy is a record of its own within the port's: fields may be added at its
+// end. One that says nothing takes one byte.
+
+func (p *packer) policy(v vswitch.Policy) {
+	if v.IsZero() {
+		p.text("")
+		return
+	}
+	body := make(packer, 0, 16)
+	body.flag(v.DHCPGuard)
+	body.flag(v.RouterGuard)
+	body.flag(v.AddressGuard)
+	body.integer(v.StormLimit)
+	p.text(string(body))
+}
+
+func (u *unpacker) policy() (v vswitch.Policy) {
+	body := unpacker{rest: u.bytes(u.number())}
+	v.DHCPGuard, v.RouterGuard, v.AddressGuard = body.flag(), body.flag(), body.flag()
+	v.StormLimit = body.integer()
+	u.bad = u.bad || body.bad
+	return v
+}
+
+func policyKey(switchName string) string { return switchName + "\x00g" }
+
+// HasPolicies reports, in constant time, whether any port of the switch has a policy.
+func (tx *Tx) HasPolicies(switchName string) (bool, error) {
+	var n count
+	_, err := tx.run.table(countTable).load(policyKey(switchName), &n)
+	return n > 0, err
+}
+
+// addPolicy counts a port with a policy that comes (1) or goes (-1).
+func (tx *Tx) addPolicy(p vswitch.Port, delta int) error {
+	if p.Policy.IsZero() {
+		return nil
+	}
+	var n count
+	if _, err := tx.run.table(countTable).load(policyKey(p.Switch), &n); err != nil {
+		return err
+	}
+	if n += count(delta); n > 0 {
+		return tx.run.table(countTable).store(policyKey(p.Switch), &n)
+	}
+	return tx.run.table(countTable).remove(policyKey(p.Switch))
+}
