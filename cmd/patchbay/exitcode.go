@@ -28,6 +28,7 @@ type kindMeaning struct {
 func kindMeanings() []kindMeaning {
 	return []kindMeaning{
 		{vswitch.Invalid, exitUsage, "a value is out of its range or contradicts another"},
+		{vswitch.Range, exitUsage, "a number outside its range"},
 		{vswitch.VLANRange, exitUsage, "a VLAN id outside 1-4094"},
 		{vswitch.VLANModeIncomplete, exitUsage, "a mode of a port without the VLANs that belong to it"},
 		{vswitch.VLANNotApplicable, exitUsage, "a VLAN on a switch that the host has no port on"},

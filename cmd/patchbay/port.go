@@ -121,6 +121,9 @@ func portSheet(p engine.PortStatus) *sheet {
 	if p.Isolated {
 		s.add("Isolation", "it and other isolated ports do not hear each other")
 	}
+	if words := policyWords(p.Policy); len(words) > 0 {
+		s.each("Policy", words)
+	}
 	s.each("Addresses", addressWords(p.Addresses))
 	if len(p.Routes) > 0 {
 		s.each("Routes", routeWords(p.Routes))

@@ -2,6 +2,7 @@ package main
 
 import (
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -12,9 +13,10 @@ import (
 func (c *cli) portSetCommand() *cobra.Command {
 	var vlan string
 	var isolated bool
+	var policy func() vswitch.PolicyChange
 	cmd := &cobra.Command{
 		Use:   "set PORT",
-		Short: "Change the VLAN of a port, or whether it is isolated",
+		Short: "Change the VLAN of a port, its guards, or whether it is isolated",
 		Long: `Change a port while it is attached. --vlan takes one of
 
   10, "access 10"             one VLAN, whose tag the owner does not see
@@ -29,11 +31,15 @@ The uplink is in exactly the VLANs that ports use. Of --isolated ports none hear
 whatever VLAN they are in. The VLAN of the host's own port is that of its switch: "switch
 set --vlan".
 
-Hyper-V twin: Set-VMNetworkAdapterVlan.`,
+` + policyHelp + `
+
+Hyper-V twins: Set-VMNetworkAdapterVlan, Set-VMNetworkAdapter.`,
 		Example: `  patchbay port set web-1 --vlan 10
   patchbay port set router-1 --vlan "trunk 10-19,30 native 1"
   patchbay port set tenant-7 --vlan "isolated 100 101"
-  patchbay port set web-1 --vlan untagged --isolated`,
+  patchbay port set web-1 --vlan untagged --isolated
+  patchbay port set web-1 --dhcp-guard --router-guard --storm-limit 1000
+  patchbay port set web-1 --dhcp-guard=false`,
 		SuggestFor:        []string{"change", "edit", "vlan"},
 		Args:              operands("PORT"),
 		ValidArgsFunction: c.completePorts,
@@ -49,23 +55,30 @@ Hyper-V twin: Set-VMNetworkAdapterVlan.`,
 			if cmd.Flags().Changed("isolated") {
 				change.Isolated = &isolated
 			}
+			change.Policy = policy()
 			p, err := c.open().SetPort(cmd.Context(), args[0], change)
 			if err != nil {
 				return err
 			}
-			return c.say(p, "port %s is %s", p.ID, vlanWords(p.Port))
+			return c.say(p, "port %s is %s", p.ID, settingWords(p.Port))
 		},
 	}
 	cmd.Flags().StringVar(&vlan, "vlan", "", "what the port does with VLANs: an `id`, or one of the texts above")
+	policy = policyFlags(cmd)
 	cmd.Flags().BoolVar(&isolated, "isolated", false, "keep it and other isolated ports apart")
 	return cmd
 }
 
-func vlanWords(p vswitch.Port) string {
+func settingWords(p vswitch.Port) string {
+	words := p.VLAN.String()
 	if p.Isolated {
-		return p.VLAN.String() + ", isolated"
+		words += ", isolated"
 	}
-	return p.VLAN.String()
+	for _, w := range policyWords(p.Policy) {
+		name, _, _ := strings.Cut(w, ":")
+		words += ", " + name
+	}
+	return words
 }
 
 // vlanColumn is short: an id for an access port, nothing for an untagged one.

@@ -103,6 +103,7 @@ func statusSheet(s engine.Status) *sheet {
 		{"Kernel filters VLANs", s.Capabilities.VLANFiltering},
 		{"Kernel has bonding", s.Capabilities.Bonding},
 		{"Kernel has bridge rules", s.Capabilities.BridgeRules},
+		{"Kernel guards ports", s.Capabilities.GuardRules},
 		{"Kernel has NAT", s.Capabilities.NAT},
 		{"Kernel has member rules", s.Capabilities.MemberRules},
 	} {

@@ -87,7 +87,7 @@ func (c *config) request(args wire.Call, prev *types100.Result) (engine.AttachRe
 	req := engine.AttachRequest{
 		Owner: ownerOf(c.Name, args), Switch: c.Switch, Define: c.define,
 		MAC: w.mac, MTU: c.MTU, MACSpoofing: c.MACSpoofing, DAD: c.IPAM.DAD,
-		VLAN: c.VLAN, Isolated: c.PortIsolation,
+		VLAN: c.VLAN, Isolated: c.PortIsolation, Policy: c.Policy,
 	}
 	if err := usable(req.Owner); err != nil {
 		return req, err

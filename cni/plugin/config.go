@@ -27,6 +27,7 @@ type config struct {
 	// VLAN is nil where the configuration leaves it to the switch.
 	VLAN          *vswitch.PortVLAN
 	PortIsolation bool
+	Policy        vswitch.PolicyChange
 	IPAM          ipamConfig
 	Args          cniArgs
 	Runtime       runtimeConfig
@@ -48,7 +49,8 @@ type cniArgs struct {
 // knownKeys are the specification's keys and ours; "cni.dev/" begins more.
 func knownKeys() []string {
 	return []string{
-		"switch", "mtu", "macSpoofing", "vlan", "vlanTrunk", "portIsolation", "ipam", "dns", "args", "runtimeConfig", "capabilities", "prevResult",
+		"switch", "mtu", "macSpoofing", "vlan", "vlanTrunk", "portIsolation",
+		"dhcpGuard", "routerGuard", "addressGuard", "stormLimit", "ipam", "dns", "args", "runtimeConfig", "capabilities", "prevResult",
 		"cniVersion", "cniVersions", "name", "type", "disableCheck", "disableGC", "loadOnlyInlinedPlugins",
 	}
 }
@@ -80,6 +82,10 @@ func parse(data []byte) (*config, error) {
 		{"mtu", &c.MTU},
 		{"macSpoofing", &c.MACSpoofing},
 		{"portIsolation", &c.PortIsolation},
+		{"dhcpGuard", &c.Policy.DHCPGuard},
+		{"routerGuard", &c.Policy.RouterGuard},
+		{"addressGuard", &c.Policy.AddressGuard},
+		{"stormLimit", &c.Policy.StormLimit},
 	} {
 		if raw, given := keys[field.key]; given {
 			if err := decode(field.key, raw, field.into); err != nil {

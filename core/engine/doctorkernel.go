@@ -53,6 +53,10 @@ func (x examination) features() []feature {
 			uses: func(r store.SwitchRecord) bool { return r.Type == vswitch.Private || !r.Masquerade.IsZero() },
 		},
 		{
+			has: x.caps.GuardRules, check: "guard-rules", what: "nftables rules that guard ports", without: "guards and storm limits on ports are refused",
+			symbols: guardRulesSymbols, modules: []string{"nf_tables", "nft_limit"}, uses: func(store.SwitchRecord) bool { return false }, // ports tell
+		},
+		{
 			has: x.caps.NAT, check: "nat", what: "NAT in nftables", without: "masquerade is refused",
 			symbols: "CONFIG_NF_TABLES_INET, CONFIG_NFT_NAT and CONFIG_NFT_MASQ", modules: []string{"nft_chain_nat", "nft_masq"},
 			uses: func(r store.SwitchRecord) bool { return !r.Masquerade.IsZero() },

@@ -14,6 +14,9 @@ import (
 
 // This file says what a port's policy means, and admits it.
 
+// guardRulesSymbols are what the rules of guards take.
+const guardRulesSymbols = "CONFIG_NF_TABLES_BRIDGE and CONFIG_NFT_LIMIT in Linux 5.11 or later"
+
 // guards are what is kept from leaving a port.
 func guards(p vswitch.Port) plan.Guards {
 	g := plan.Guards{DHCP: p.Policy.DHCPGuard, Router: p.Policy.RouterGuard, Storm: p.Policy.StormLimit}
@@ -56,7 +59,7 @@ func admitPolicy(tx *store.Tx, was store.Realised, p vswitch.Port) error {
 	if caps.GuardRules {
 		return errNotRealised // it was made before
 	}
-	return missing("guards on ports", "CONFIG_NF_TABLES_BRIDGE or CONFIG_NFT_LIMIT, or is older than Linux 5.11", "leave the guards out")
+	return missing("guards on ports", guardRulesSymbols, "leave the guards out")
 }
 
 // lacksGuards reports that an attempt failed for want of the table of guards.

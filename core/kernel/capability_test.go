@@ -32,6 +32,7 @@ func TestProbeCapabilities(t *testing.T) {
 		PortLocked:    try("bridge link set dev p0 locked on && bridge -d link show dev p0 | grep -q 'locked on'"),
 		VLANFiltering: try("ip link set br0 type bridge vlan_filtering 1"),
 		BridgeRules:   try("nft 'add table bridge x; add chain bridge x y { type filter hook input priority 0; }'"),
+		GuardRules:    try("nft 'add table bridge z; add set bridge z s { type ifname; limit rate over 1/second; counter; }'"),
 		MemberRules:   try("nft 'add table netdev x; add chain netdev x y { type filter hook egress device p0 priority 0; }; add rule netdev x y fwd to p0'"),
 		NAT:           try("nft 'add table inet x; add chain inet x y { type nat hook postrouting priority 0; }; add rule inet x y masquerade'"),
 	}

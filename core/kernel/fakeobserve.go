@@ -25,6 +25,11 @@ func (f *Fake) observe(scope plan.State) plan.State {
 	}
 	if f.rules.GuardBase {
 		seen.Rules.GuardBase, seen.Rules.Guards = scope.Rules.GuardBase, named(f.rules.Guards, scope.Rules.Guards)
+		for dev, g := range seen.Rules.Guards {
+			if g != scope.Rules.Guards[dev] {
+				seen.Rules.Guards[dev] = plan.Guards{} // as observeGuards says it
+			}
+		}
 	}
 	seen.Rules.NoNAT = seen.Rules.Base && scope.Rules.NoNAT
 	f.observeSpreads(scope, &seen)

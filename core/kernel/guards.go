@@ -112,7 +112,7 @@ func applyGuards(step plan.SetRules) error {
 		return err
 	}
 	t := guardTable()
-	if !step.Add.GuardBase {
+	if !step.Add.GuardBase && expected(step) {
 		if err := t.tryChange(remove, add); !errors.Is(err, unix.ENOENT) {
 			return err
 		}
@@ -130,6 +130,17 @@ func applyGuards(step plan.SetRules) error {
 		}
 		return state.write(c, state.elements.afterGuards(step, add), step.Add.GuardBase)
 	})
+}
+
+// expected reports that a step names all that ports have, of those that it takes guards
+// from. One that changes them does not, nor one that found other guards than it looked for.
+func expected(step plan.SetRules) bool {
+	for dev, g := range step.Remove.Guards {
+		if _, changes := step.Add.Guards[dev]; changes || g == (plan.Guards{}) {
+			return false
+		}
+	}
+	return true
 }
 
 // tryChange changes elements without having looked at them.

@@ -57,7 +57,7 @@ func TestGuardsComeAndGo(t *testing.T) {
 	}
 	slower := one
 	slower.Storm, slower.Router = 10, false
-	change := plan.SetRules{Remove: plan.Rules{Guards: map[string]plan.Guards{"p1": one}}, Add: plan.Rules{Guards: map[string]plan.Guards{"p1": slower}}}
+	change := plan.SetRules{Remove: plan.Rules{Guards: map[string]plan.Guards{"p1": {}}}, Add: plan.Rules{Guards: map[string]plan.Guards{"p1": slower}}}
 	for range 2 { // the second time what is to be removed is not there
 		apply(t, ns, change)
 	}
@@ -65,7 +65,7 @@ func TestGuardsComeAndGo(t *testing.T) {
 	expect("changed", map[string]plan.Guards{"p1": slower, "p2": two})
 	scope.Guards["p1"] = one
 	expect("not as wanted", map[string]plan.Guards{"p1": {}, "p2": two})
-	apply(t, ns, plan.SetRules{Remove: plan.Rules{Guards: map[string]plan.Guards{"p1": one}}})
+	apply(t, ns, plan.SetRules{Remove: plan.Rules{Guards: map[string]plan.Guards{"p1": {}}}})
 	expect("one gone, whatever it was", map[string]plan.Guards{"p2": two})
 	for _, harm := range []struct {
 		command string

@@ -1,0 +1,141 @@
+package engine_test
+
+import (
+	"context"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/patchbay-net/patchbay/core/engine"
+	"github.com/patchbay-net/patchbay/core/plan"
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+func guarded(i int, c vswitch.PolicyChange) engine.AttachRequest {
+	return engine.AttachRequest{
+		Owner: owner(i), Switch: "lan", Policy: c,
+		Addresses: []vswitch.Address{{Prefix: netip.MustParsePrefix("10.5.0.9/24")}},
+	}
+}
+
+func policed() vswitch.Switch { return vswitch.Switch{Name: "lan", Type: vswitch.Internal} }
+
+func allGuards() vswitch.PolicyChange {
+	return vswitch.PolicyChange{DHCPGuard: ptr(true), RouterGuard: ptr(true), AddressGuard: ptr(true), StormLimit: ptr(100)}
+}
+
+func (l *lab) wantDrawn(wanted bool, lines ...string) {
+	l.t.Helper()
+	for _, line := range lines {
+		if strings.Contains(l.kernel.String(), line) != wanted {
+			l.t.Errorf("%q is there: %v, in\n%s", line, !wanted, l.kernel)
+		}
+	}
+}
+
+func TestGuardsFollowThePort(t *testing.T) {
+	l := newLab(t)
+	pristine := l.kernel.String()
+	l.mustAdd(policed())
+	a := l.mustAttach(guarded(0, allGuards()))
+	lines := []string{
+		"dhcp { " + a.Port.Netdev + " }", "router { " + a.Port.Netdev + " }", "storm { " + a.Port.Netdev + " limit rate over 100/second }",
+		"bound { " + a.Port.Netdev + " to " + a.Port.MAC.String() + " 0.0.0.0 10.5.0.9 fe80::",
+	}
+	l.wantDrawn(true, lines...)
+	l.mustAttach(guarded(0, allGuards())) // once more
+	l.wantHealthy()
+
+	_, err := l.SetPort(context.Background(), a.Port.ID, engine.PortChange{Policy: vswitch.PolicyChange{StormLimit: ptr(7), RouterGuard: ptr(false)}})
+	must(t, err)
+	l.wantDrawn(true, lines[0], lines[3], "storm { "+a.Port.Netdev+" limit rate over 7/second }")
+	l.wantDrawn(false, lines[1], lines[2])
+	l.wantHealthy()
+	_, err = l.Attach(context.Background(), guarded(0, allGuards()))
+	wantKind(t, err, vswitch.Conflict)
+
+	l.flushRules()
+	l.open()
+	if p, err := l.Port(context.Background(), a.Port.ID); err != nil || len(p.Drift) == 0 {
+		t.Errorf("flushed rules are no drift: %+v, %v", p, err)
+	}
+	_, err = l.AddSwitch(context.Background(), engine.AddSwitchRequest{Switch: policed()})
+	must(t, err)
+	l.wantDrawn(true, lines[0], lines[3])
+	l.wantHealthy()
+	l.mustDetach(0)
+	l.wantDrawn(false, a.Port.Netdev)
+	l.wantHealthy()
+	must(t, l.deleteSwitch(engine.DeleteSwitchRequest{Name: "lan"}))
+	l.wantClean(pristine)
+}
+
+// A guarded port that comes after somebody has flushed the rules brings those of the
+// others back.
+func TestGuardsOfAllComeBack(t *testing.T) {
+	l := newLab(t)
+	l.mustAdd(policed())
+	first := l.mustAttach(guarded(0, vswitch.PolicyChange{DHCPGuard: ptr(true)}))
+	l.flushRules()
+	req := guarded(1, vswitch.PolicyChange{RouterGuard: ptr(true)})
+	req.Addresses = nil
+	second := l.mustAttach(req)
+	l.wantDrawn(true, "dhcp { "+first.Port.Netdev+" }", "router { "+second.Port.Netdev+" }")
+}
+
+func TestGuardsOfASwitchWithAnother(t *testing.T) {
+	l := newLab(t)
+	l.mustAdd(policed())
+	a := l.mustAttach(guarded(0, vswitch.PolicyChange{DHCPGuard: ptr(true)}))
+	l.mustAdd(vswitch.Switch{Name: "other", Type: vswitch.Internal})
+	must(t, l.deleteSwitch(engine.DeleteSwitchRequest{Name: "other"}))
+	l.wantDrawn(true, "dhcp { "+a.Port.Netdev+" }")
+	must(t, l.deleteSwitch(engine.DeleteSwitchRequest{Name: "lan", Force: true}))
+	l.wantDrawn(false, "patchbay_guards")
+}
+
+func TestPolicyRefusals(t *testing.T) {
+	l := newLab(t)
+	l.mustAdd(policed())
+	for name, c := range map[string]struct {
+		change vswitch.PolicyChange
+		kind   vswitch.Kind
+	}{
+		"less than no frame":                {vswitch.PolicyChange{StormLimit: ptr(-1)}, vswitch.Range},
+		"more than any link":                {vswitch.PolicyChange{StormLimit: ptr(vswitch.MaxStormLimit + 1)}, vswitch.Range},
+		"address guard without any address": {vswitch.PolicyChange{AddressGuard: ptr(true)}, vswitch.Invalid},
+	} {
+		t.Run(name, func(t *testing.T) {
+			req := guarded(1, c.change)
+			req.Addresses = nil
+			before := l.kernel.String()
+			_, err := l.Attach(context.Background(), req)
+			wantKind(t, err, c.kind)
+			if got := l.kernel.String(); got != before {
+				t.Errorf("the refusal left\n%s", got)
+			}
+			l.mustAttach(engine.AttachRequest{Owner: owner(1), Switch: "lan"})
+			_, err = l.SetPort(context.Background(), owner(1).PortID(), engine.PortChange{Policy: c.change})
+			wantKind(t, err, c.kind)
+			l.mustDetach(1)
+		})
+	}
+}
+
+func TestGuardsNeedTheKernel(t *testing.T) {
+	caps := allCapabilities()
+	caps.GuardRules = false
+	l := newLabWith(t, caps)
+	l.mustAdd(policed())
+	_, err := l.Attach(context.Background(), guarded(0, allGuards()))
+	wantKind(t, err, vswitch.CapabilityMissing)
+	l.mustAttach(guarded(0, vswitch.PolicyChange{}))
+	_, err = l.SetPort(context.Background(), owner(0).PortID(), engine.PortChange{Policy: allGuards()})
+	wantKind(t, err, vswitch.CapabilityMissing)
+}
+
+// flushRules is what a stranger's `nft flush ruleset` does.
+func (l *lab) flushRules() {
+	l.t.Helper()
+	must(l.t, l.kernel.Apply(context.Background(), []plan.Step{plan.SetRules{Remove: plan.Rules{Base: true}}}))
+}
