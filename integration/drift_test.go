@@ -35,7 +35,7 @@ func newDriftHost(t *testing.T) *driftHost {
 		h.startDaemon()
 	}
 	h.outside("eth0")
-	for name, list := range map[string]string{"prod": internal("1.1.0"), "box": private(""), "lan": wired} {
+	for name, list := range map[string]string{"prod": internal("1.1.0"), "box": private(`,"dhcpGuard":true,"addressGuard":true`), "lan": wired} {
 		h.networks[name] = h.network(list)
 		h.guests[name], _ = h.attached(h.networks[name], "c-"+name)
 	}
@@ -138,6 +138,8 @@ func TestDrift(t *testing.T) {
 		{"ruleset flushed", []string{"nft flush ruleset"}, "switch=", "nftables"},
 		{"set flushed", []string{"nft flush set bridge patchbay quiet"}, "switch=", "nftables"},
 		{"table deleted", []string{"nft delete table bridge patchbay"}, "switch=", "nftables"},
+		{"guard deleted", []string{"nft delete element bridge patchbay_guards dhcp { " + h.ports["box"].Netdev + " }"}, "switch=", "nftables"},
+		{"guards deleted", []string{"nft delete table bridge patchbay_guards"}, "switch=", "table of guards"},
 		{"uplink released", []string{"ip link set eth0 nomaster"}, "switch=lan", "was out of its bridge"},
 		{"uplink learns", []string{"bridge link set dev eth0 learning on"}, "switch=lan", "flag learning on"},
 		{"uplink down", []string{"ip link set eth0 down"}, "switch=lan", "was down"},

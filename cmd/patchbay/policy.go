@@ -1,10 +1,12 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
+	"github.com/patchbay-net/patchbay/core/engine"
 	"github.com/patchbay-net/patchbay/core/vswitch"
 )
 
@@ -58,4 +60,37 @@ func policyWords(p vswitch.Policy) []string {
 		}
 	}
 	return words
+}
+
+func (c *cli) switchPortsCommand() *cobra.Command {
+	var policy func() vswitch.PolicyChange
+	cmd := &cobra.Command{
+		Use:   "ports NAME",
+		Short: "Set the policy that new ports of a switch get",
+		Long: `Set the policy of a switch's new ports. A port whose request says otherwise gets what that
+says, and ports that are there keep what they have: "port set" changes those.
+
+` + policyHelp + `
+
+The policy of the host's own port is set by "port set" of that port. Hyper-V has no twin:
+there each adapter is set by itself.`,
+		Example: `  patchbay switch ports prod --dhcp-guard --router-guard
+  patchbay switch ports prod --storm-limit 1000
+  patchbay switch ports prod --dhcp-guard=false`,
+		SuggestFor:        []string{"defaults", "policy", "port-defaults"},
+		Args:              operands("NAME"),
+		ValidArgsFunction: c.completeSwitches,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			change := policy()
+			if change.IsZero() {
+				return &vswitch.Error{
+					Kind: vswitch.Invalid, Op: operation(cmd), Object: args[0], Err: errors.New("nothing to change is given"),
+					Hint: fmt.Sprintf("name what new ports get, as in `patchbay switch ports %s --dhcp-guard`; `--help` lists the flags", args[0]),
+				}
+			}
+			return c.setSwitch(cmd, args[0], engine.SwitchChange{PortDefaults: &change})
+		},
+	}
+	policy = policyFlags(cmd)
+	return cmd
 }

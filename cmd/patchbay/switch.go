@@ -30,7 +30,7 @@ Switches outlive a reboot. Hyper-V twins: New-, Set-, Get- and Remove-VMSwitch.`
   patchbay switch list`,
 		SuggestFor: []string{"network", "bridge", "vswitch", "switches"},
 	}
-	cmd.AddCommand(c.switchAddCommand(), c.switchSetCommand(), c.switchShowCommand(), c.switchListCommand(), c.switchDeleteCommand())
+	cmd.AddCommand(c.switchAddCommand(), c.switchSetCommand(), c.switchPortsCommand(), c.switchShowCommand(), c.switchListCommand(), c.switchDeleteCommand())
 	group(cmd)
 	return cmd
 }
@@ -78,6 +78,12 @@ func switchSheet(s engine.SwitchStatus) *sheet {
 	t.add("Bridge", fmt.Sprintf("%s (%s)", s.Bridge, s.BridgeMAC))
 	if s.Segments > 0 {
 		t.add("Segments", fmt.Sprintf("%d bridges", s.Segments))
+	}
+	if words := policyWords(s.PortDefaults); len(words) > 0 {
+		t.each("Policy of new ports", words)
+	}
+	if words := policyWords(s.HostPolicy); len(words) > 0 {
+		t.each("Policy of the host's port", words)
 	}
 	if s.Notes != "" {
 		t.add("Notes", s.Notes)

@@ -171,6 +171,8 @@ func differences(before, after engine.SwitchStatus) *sheet {
 	compare("MTU", mtu(before), mtu(after))
 	compare("gateway", strings.Join(prefixes(before.Gateway), ", "), strings.Join(prefixes(after.Gateway), ", "))
 	compare("masquerade", before.Masquerade.String(), after.Masquerade.String())
+	compare("policy of new ports", before.PortDefaults.String(), after.PortDefaults.String())
+	compare("policy of the host's port", before.HostPolicy.String(), after.HostPolicy.String())
 	compare("notes", before.Notes, after.Notes)
 	return &s
 }

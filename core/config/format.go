@@ -1,11 +1,14 @@
 package config
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"regexp"
 	"strings"
 	"unicode"
+
+	"go.yaml.in/yaml/v3"
 
 	"github.com/patchbay-net/patchbay/core/vswitch"
 )
@@ -85,8 +88,45 @@ func formatSwitch(b *strings.Builder, s vswitch.Switch, mtu int) {
 	} else if s.Type == vswitch.Internal {
 		field(false, "masquerade: false")
 	}
+	for _, p := range []struct {
+		key    string
+		policy vswitch.Policy
+	}{{"portDefaults", s.PortDefaults}, {"hostPolicy", s.HostPolicy}} {
+		if !p.policy.IsZero() {
+			field(true, "%s: %s", p.key, flow(p.policy))
+		}
+	}
 	if s.Notes != "" {
 		field(true, "notes: %s", quote(s.Notes))
+	}
+}
+
+// flow writes a value of ours in one line: its JSON, without the quotes that YAML does not
+// need.
+func flow(v any) string {
+	text, err := json.Marshal(v)
+	if err != nil {
+		panic("config: " + err.Error()) // a struct of numbers, texts and lists of those
+	}
+	var n yaml.Node
+	if err := yaml.Unmarshal(text, &n); err != nil {
+		panic("config: " + err.Error()) // JSON is YAML
+	}
+	relax(&n)
+	text, err = yaml.Marshal(&n)
+	if err != nil {
+		panic("config: " + err.Error())
+	}
+	return strings.TrimSuffix(string(text), "\n")
+}
+
+// relax takes away the quotes that nodes were read with.
+func relax(n *yaml.Node) {
+	if n.Kind == yaml.ScalarNode {
+		n.Style = 0
+	}
+	for _, c := range n.Content {
+		relax(c)
 	}
 }
 

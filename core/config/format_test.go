@@ -19,7 +19,7 @@ func TestFormat(t *testing.T) {
 			Name: "lan", Type: vswitch.Internal, Masquerade: vswitch.Masquerade{IPv4: true},
 			Gateway: []netip.Prefix{netip.MustParsePrefix("10.0.10.1/24"), netip.MustParsePrefix("fd00:10::1/64")},
 		},
-		{Name: "no", Type: vswitch.Internal, VLAN: 7},
+		{Name: "no", Type: vswitch.Internal, VLAN: 7, PortDefaults: vswitch.Policy{DHCPGuard: true, StormLimit: 500}, HostPolicy: vswitch.Policy{RouterGuard: true}},
 		{Name: "wan", Type: vswitch.External, Uplink: "eth1.5@a", HostAccess: &no},
 		{Name: "1e3", Type: vswitch.External, Uplink: "null"},
 	}}

@@ -61,6 +61,8 @@ func supported(s vswitch.Switch, caps kernel.Capabilities) error {
 		return missing("a switch that is closed to the host", "CONFIG_NF_TABLES_BRIDGE", "use an internal switch")
 	case !s.Masquerade.IsZero() && (!caps.NAT || !caps.BridgeRules):
 		return missing("masquerade", "CONFIG_NF_TABLES_INET, CONFIG_NFT_NAT, CONFIG_NFT_MASQ or CONFIG_NF_TABLES_BRIDGE", "leave masquerade off and route the subnet instead")
+	case !s.HostPolicy.IsZero() && !caps.GuardRules:
+		return missing("guards on ports", guardRulesSymbols, "leave the host's policy out")
 	case !caps.PortLocked && !caps.BridgeRules:
 		return missing("binding ports to their MAC address", "bridge port locking (Linux 5.18) or CONFIG_NF_TABLES_BRIDGE", "use a newer kernel")
 	}

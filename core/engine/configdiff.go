@@ -124,6 +124,14 @@ func fieldsOf(old, new store.SwitchRecord) (fields []FieldChange) {
 	if !added || !new.Masquerade.IsZero() {
 		compare("masquerade", old.Masquerade.String(), new.Masquerade.String())
 	}
+	for _, policy := range []struct {
+		field    string
+		old, new vswitch.Policy
+	}{{"policy of new ports", old.PortDefaults, new.PortDefaults}, {"policy of the host's port", old.HostPolicy, new.HostPolicy}} {
+		if !added || !policy.new.IsZero() {
+			compare(policy.field, policy.old.String(), policy.new.String())
+		}
+	}
 	compare("notes", quotedText(old.Notes), quotedText(new.Notes))
 	return fields
 }

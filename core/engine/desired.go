@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"maps"
 
 	"github.com/patchbay-net/patchbay/core/kernel"
 	"github.com/patchbay-net/patchbay/core/plan"
@@ -46,7 +47,7 @@ func hostPort(r store.SwitchRecord) vswitch.Port {
 	p := vswitch.Port{
 		Switch: r.Name,
 		Owner:  vswitch.Owner{Kind: vswitch.OwnerHost, ID: r.Name, Endpoint: vswitch.HostPortName(r.Name)},
-		MAC:    r.HostMAC, MTU: r.EffectiveMTU, Created: r.Created,
+		MAC:    r.HostMAC, MTU: r.EffectiveMTU, Policy: r.HostPolicy, Created: r.Created,
 	}
 	p.ID = p.Owner.PortID()
 	p.Netdev = p.ID
@@ -147,10 +148,18 @@ func hostRules(records []store.SwitchRecord, caps kernel.Capabilities) plan.Rule
 		}
 		if r.HostPort() {
 			rules.Host[r.HostMAC] = true
-			for netdev, mac := range portRules(hostPort(r), r, caps).Guard {
-				rules.Guard[netdev] = mac
-			}
+			of := portRules(hostPort(r), r, caps)
+			maps.Copy(rules.Guard, of.Guard)
+			maps.Copy(rules.Guards, of.Guards)
 		}
 	}
+	return rules
+}
+
+// pastRules are those that a switch may have had: nobody knows whether any of its ports was
+// guarded.
+func pastRules(r store.SwitchRecord, caps kernel.Capabilities) plan.Rules {
+	rules := hostRules([]store.SwitchRecord{r}, caps)
+	rules.GuardBase = caps.GuardRules
 	return rules
 }

@@ -51,7 +51,7 @@ func (e *Engine) evict(ctx context.Context, t *transaction) error {
 	left := plan.State{}
 	for _, r := range t.lingering() {
 		left = plan.Union(left, wholeState(r, t.caps, t.segments[r.Name]))
-		left.Rules = plan.Union(left, plan.State{Rules: hostRules([]store.SwitchRecord{r}, t.caps)}).Rules
+		left.Rules = plan.Union(left, plan.State{Rules: pastRules(r, t.caps)}).Rules
 	}
 	t.guests = nil
 	desired, err := e.desired(t)

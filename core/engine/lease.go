@@ -16,7 +16,7 @@ func (e *Engine) lease(tx *store.Tx, req AttachRequest, was store.Realised, r *r
 		MAC: req.MAC, StaticMAC: !req.MAC.IsZero(), MACSpoofing: req.MACSpoofing, Created: e.now().UTC(),
 	}
 	p.VLAN, p.Isolated = defaultVLAN(req, r.record), req.Isolated
-	p.Policy = req.Policy.Apply(vswitch.Policy{})
+	p.Policy = req.Policy.Apply(r.record.PortDefaults)
 	p.NetnsID = uint64(r.netns)
 	p.Netdev = p.ID
 	if req.Netdev != "" {

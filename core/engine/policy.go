@@ -77,7 +77,16 @@ func lacksGuards(err error) bool {
 func (e *Engine) guard(ctx context.Context) error {
 	rules := plan.Rules{GuardBase: true, Guards: make(map[string]plan.Guards)}
 	err := e.store.View(func(tx *store.Tx) error {
+		records, err := tx.Switches()
+		if err != nil {
+			return err
+		}
 		ports, err := tx.Ports()
+		for _, r := range records {
+			if r.HostPort() {
+				ports = append(ports, hostPort(r))
+			}
+		}
 		for _, p := range ports {
 			maps.Copy(rules.Guards, guardRules(p))
 		}

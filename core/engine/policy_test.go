@@ -137,5 +137,50 @@ func TestGuardsNeedTheKernel(t *testing.T) {
 // flushRules is what a stranger's `nft flush ruleset` does.
 func (l *lab) flushRules() {
 	l.t.Helper()
-	must(l.t, l.kernel.Apply(context.Background(), []plan.Step{plan.SetRules{Remove: plan.Rules{Base: true}}}))
+	must(l.t, l.kernel.Apply(context.Background(), []plan.Step{plan.SetRules{Remove: plan.Rules{Base: true, GuardBase: true}}}))
+}
+
+// New ports get what their switch says and their request does not, and the host's port is
+// guarded like any other.
+func TestPolicyOfASwitch(t *testing.T) {
+	l := newLab(t)
+	s := policed()
+	s.Gateway = []netip.Prefix{netip.MustParsePrefix("10.5.0.1/24")}
+	s.PortDefaults = vswitch.Policy{DHCPGuard: true, StormLimit: 50}
+	s.HostPolicy = vswitch.Policy{AddressGuard: true}
+	l.mustAdd(s)
+	host := vswitch.HostPortSwitchEnd("lan")
+	l.wantDrawn(true, "bound { "+host+" to ")
+	a := l.mustAttach(guarded(0, vswitch.PolicyChange{StormLimit: ptr(0), RouterGuard: ptr(true)}))
+	if want := (vswitch.Policy{DHCPGuard: true, RouterGuard: true}); !a.Port.Policy.Equal(want) {
+		t.Errorf("policy %v, want %v", a.Port.Policy, want)
+	}
+	_, err := l.SetSwitch(context.Background(), "lan", engine.SwitchChange{PortDefaults: &vswitch.PolicyChange{DHCPGuard: ptr(false)}})
+	must(t, err)
+	l.wantDrawn(true, "dhcp { "+a.Port.Netdev+" }") // what is there keeps what it has
+	_, err = l.SetPort(context.Background(), host, engine.PortChange{Policy: vswitch.PolicyChange{AddressGuard: ptr(false), StormLimit: ptr(9)}})
+	must(t, err)
+	l.wantDrawn(true, "storm { "+host+" limit rate over 9/second }")
+	l.wantDrawn(false, "bound { "+host)
+	l.wantHealthy()
+	_, err = l.SetSwitch(context.Background(), "lan", engine.SwitchChange{Type: ptr(vswitch.Private), Gateway: &[]netip.Prefix{}})
+	must(t, err)
+	l.wantDrawn(false, host)
+	l.wantHealthy()
+}
+
+func TestSwitchPolicyRefusals(t *testing.T) {
+	for name, s := range map[string]vswitch.Switch{
+		"no host port":     {Name: "x", Type: vswitch.Private, HostPolicy: vswitch.Policy{DHCPGuard: true}},
+		"unknown address":  {Name: "x", Uplink: "nic0", HostPolicy: vswitch.Policy{AddressGuard: true}},
+		"storm out of any": {Name: "x", Type: vswitch.Private, PortDefaults: vswitch.Policy{StormLimit: -5}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t)
+			_, err := l.AddSwitch(context.Background(), engine.AddSwitchRequest{Switch: s})
+			if kind := vswitch.KindOf(err); kind != vswitch.Invalid && kind != vswitch.Range {
+				t.Errorf("%v", err)
+			}
+		})
+	}
 }

@@ -34,6 +34,10 @@ func (e *Engine) setPort(ctx context.Context, name string, c PortChange) (vswitc
 	if err != nil {
 		return p, err
 	}
+	if p.Owner.Kind == vswitch.OwnerHost && c.VLAN == nil && c.Isolated == nil {
+		_, err := e.SetSwitch(ctx, p.Switch, SwitchChange{HostPolicy: &c.Policy})
+		return p, err
+	}
 	if p.Owner.Kind == vswitch.OwnerHost {
 		return p, &vswitch.Error{
 			Kind: vswitch.Invalid, Err: fmt.Errorf("this is the host's own port, whose VLAN is that of the switch"),

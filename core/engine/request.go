@@ -100,6 +100,9 @@ type SwitchChange struct {
 	Gateway    *[]netip.Prefix     `json:"gateway,omitempty"`
 	Masquerade *vswitch.Masquerade `json:"masquerade,omitempty"`
 	Notes      *string             `json:"notes,omitempty"`
+	// PortDefaults changes what new ports get, HostPolicy the policy of the host's port.
+	PortDefaults *vswitch.PolicyChange `json:"portDefaults,omitempty"`
+	HostPolicy   *vswitch.PolicyChange `json:"hostPolicy,omitempty"`
 	// Yes consents to what the change takes from the host: its way out, or the peace with
 	// whoever manages the NIC.
 	Yes bool `json:"yes,omitempty"`

@@ -156,6 +156,15 @@ func (c SwitchChange) apply(s vswitch.Switch) vswitch.Switch {
 	if c.Notes != nil {
 		s.Notes = *c.Notes
 	}
+	if c.PortDefaults != nil {
+		s.PortDefaults = c.PortDefaults.Apply(s.PortDefaults)
+	}
+	if !s.HostPort() {
+		s.HostPolicy = vswitch.Policy{}
+	}
+	if c.HostPolicy != nil {
+		s.HostPolicy = c.HostPolicy.Apply(s.HostPolicy)
+	}
 	return s.Normalized()
 }
 
@@ -232,11 +241,12 @@ func allRules(tx *store.Tx, caps kernel.Capabilities) (plan.Rules, error) {
 }
 
 // rulesOf are the rules of the switches, with those of the guests' ports.
-func rulesOf(tx *store.Tx, caps kernel.Capabilities, records []store.SwitchRecord) (plan.Rules, error) {
-	rules := hostRules(records, caps)
+func rulesOf(tx *store.Tx, caps kernel.Capabilities, records []store.SwitchRecord) (rules plan.Rules, err error) {
+	rules = hostRules(records, caps)
 	if !rules.Base {
 		return rules, nil
 	}
+	defer func() { rules.GuardBase = len(rules.Guards) > 0 }()
 	bound := !caps.PortLocked
 	for _, r := range records {
 		d, err := demand(tx, r.Name)
@@ -264,7 +274,6 @@ func rulesOf(tx *store.Tx, caps kernel.Capabilities, records []store.SwitchRecor
 		maps.Copy(rules.Apart, of.Apart)
 		maps.Copy(rules.Guards, of.Guards)
 	}
-	rules.GuardBase = len(rules.Guards) > 0
 	return rules, err
 }
 

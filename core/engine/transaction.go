@@ -320,7 +320,7 @@ func (e *Engine) way(ctx context.Context, t *transaction) (*way, error) {
 	had := plan.State{}
 	for _, r := range t.from {
 		had = plan.Union(had, wholeState(r, t.caps, extent{want: t.segments[r.Name].had}))
-		had.Rules = plan.Union(had, plan.State{Rules: hostRules([]store.SwitchRecord{r}, t.caps)}).Rules
+		had.Rules = plan.Union(had, plan.State{Rules: pastRules(r, t.caps)}).Rules
 		had.Rules.ApartIn = apartIn(had.Rules.ApartIn, r, t.segments[r.Name].hadApart)
 	}
 	had.Forward = plan.Families{} // others may count on it by now

@@ -144,25 +144,38 @@ func (w *walker) verb() (string, func() error) {
 	case 3, 4:
 		req := engine.AttachRequest{
 			Owner: w.owner(guest), Switch: name, MTU: []int{0, 0, 1300}[w.random.IntN(3)], MACSpoofing: w.random.IntN(4) == 0,
-			VLAN: w.vlan(), Isolated: w.random.IntN(4) == 0,
+			VLAN: w.vlan(), Isolated: w.random.IntN(4) == 0, Policy: w.policy(),
 		}
 		return fmt.Sprintf("attach %d to %s", guest, name), func() error { _, err := w.Attach(ctx, req); return err }
 	case 5:
 		s := w.definition(name)
 		return fmt.Sprintf("add %+v", s), func() error { _, err := w.AddSwitch(ctx, engine.AddSwitchRequest{Switch: s}); return err }
 	case 6, 7:
-		change := engine.PortChange{VLAN: w.vlan(), Isolated: []*bool{nil, ptr(true), ptr(false)}[w.random.IntN(3)]}
-		return fmt.Sprintf("put %d into %v", guest, change.VLAN), func() error {
+		change := engine.PortChange{VLAN: w.vlan(), Isolated: []*bool{nil, ptr(true), ptr(false)}[w.random.IntN(3)], Policy: w.policy()}
+		return fmt.Sprintf("put %d into %v, %v", guest, change.VLAN, change.Policy.Apply(vswitch.Policy{})), func() error {
 			_, err := w.SetPort(ctx, w.owner(guest).PortID(), change)
 			return err
 		}
 	default:
 		s := w.definition(name)
 		change := engine.SwitchChange{
+			PortDefaults: ptr(w.policy()), HostPolicy: ptr(w.policy()),
 			Type: &s.Type, Uplink: &s.Uplink, MTU: &s.MTU, Gateway: &s.Gateway, Masquerade: &s.Masquerade, HostAccess: s.HostAccess, VLAN: &s.VLAN,
 		}
 		return fmt.Sprintf("set %+v", s), func() error { _, err := w.SetSwitch(ctx, name, change); return err }
 	}
+}
+
+// policy names some settings, or none, as most do.
+func (w *walker) policy() (c vswitch.PolicyChange) {
+	if w.random.IntN(3) > 0 {
+		return c
+	}
+	for _, flag := range []**bool{&c.DHCPGuard, &c.RouterGuard, &c.AddressGuard} {
+		*flag = []*bool{nil, ptr(true), ptr(false)}[w.random.IntN(3)]
+	}
+	c.StormLimit = []*int{nil, ptr(0), ptr(10), ptr(1000)}[w.random.IntN(4)]
+	return c
 }
 
 // vlan is nil, or one that may well contradict another, or take the switch's own.
@@ -198,6 +211,7 @@ func (w *walker) definition(name string) vswitch.Switch {
 			s.Masquerade.IPv4 = w.random.IntN(2) == 0
 		}
 	}
+	s.PortDefaults.DHCPGuard, s.HostPolicy.RouterGuard = w.random.IntN(4) == 0, s.HostPort() && w.random.IntN(4) == 0
 	if s.HostPort() {
 		s.VLAN = []int{0, 0, 10, 4094}[w.random.IntN(4)]
 	}

@@ -25,7 +25,7 @@ func (f *Fake) setRules(s plan.SetRules) error {
 	}
 	s.Add, s.Remove = withoutOthers(s.Add), withoutOthers(s.Remove)
 	if s.Remove.Base {
-		f.rules = plan.Rules{}
+		f.rules = plan.Rules{GuardBase: f.rules.GuardBase, Guards: f.rules.Guards}
 		return nil
 	}
 	if len(s.Add.Masquerade) > 0 && f.withoutNAT(s.Add) {
@@ -71,7 +71,7 @@ func (f *Fake) setGuards(s plan.SetRules) error {
 	}
 	f.rules.GuardBase = f.rules.GuardBase || s.Add.GuardBase
 	f.rules.Guards = changed(f.rules.Guards, s.Remove.Guards, s.Add.Guards)
-	if s.Remove.Base || s.Remove.GuardBase {
+	if s.Remove.GuardBase {
 		f.rules.GuardBase, f.rules.Guards = false, nil
 	}
 	return nil

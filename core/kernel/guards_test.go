@@ -298,3 +298,20 @@ func arpMessage(op uint16, mac [6]byte, ip netip.Addr) []byte {
 	m := binary.BigEndian.AppendUint16([]byte{0, 1, 8, 0, 6, 4}, op)
 	return slices.Concat(m, mac[:], ip.AsSlice(), make([]byte, 6), []byte{10, 1, 0, 9})
 }
+
+// More than one message can hold come and go together.
+func TestGuardsOfManyPorts(t *testing.T) {
+	ns := newNS(t)
+	many := make(map[string]plan.Guards)
+	for i := range 3000 {
+		many[fmt.Sprintf("pb%d", i)] = allGuards()
+	}
+	apply(t, ns, guarding(many))
+	if diff := cmp.Diff(many, observe(t, ns, plan.Rules{Guards: many}).Guards); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	apply(t, ns, plan.SetRules{Remove: plan.Rules{Guards: many}})
+	if left := observe(t, ns, plan.Rules{Guards: many}).Guards; len(left) > 0 {
+		t.Errorf("%d are left", len(left))
+	}
+}

@@ -64,7 +64,7 @@ func applyRules(step plan.SetRules) error {
 			return err
 		}
 	}
-	if step.Remove.Base || step.Remove.GuardBase {
+	if step.Remove.GuardBase {
 		if err := removeGuards(); err != nil {
 			return err
 		}

@@ -68,19 +68,23 @@ func (t ruleTable) addRule(tx *transaction, c ruleChain, exprs []expression) {
 }
 
 func (t ruleTable) addElements(tx *transaction, set ruleSet, all []element) {
-	for part := range slices.Chunk(all, maxElements) {
+	for part := range slices.Chunk(all, set.together()) {
 		tx.add(unix.NFT_MSG_NEWSETELEM, t.family, unix.NLM_F_CREATE, t.elementList(set, part)...)
 	}
 }
 
 func (t ruleTable) removeElements(tx *transaction, set ruleSet, all []element) {
-	for part := range slices.Chunk(all, maxElements) {
+	for part := range slices.Chunk(all, set.together()) {
 		tx.add(unix.NFT_MSG_DELSETELEM, t.family, 0, t.elementList(set, part)...)
 	}
 }
 
-// maxElements in one message, whose list of them may have 64 KB.
-const maxElements = 1000
+// together is how many elements go into one message: their list may have 64 KB.
+func (s ruleSet) together() int {
+	const room = 60000
+	one := element{key: string(make([]byte, s.key.size())), value: string(make([]byte, s.valueSize()))}
+	return room / s.element(one).Len()
+}
 
 func (t ruleTable) elementList(set ruleSet, part []element) []attribute {
 	list := make([]attribute, 0, len(part))

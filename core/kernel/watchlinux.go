@@ -278,10 +278,13 @@ func (w *watcher) rules(m syscall.NetlinkMessage) {
 		if kind != tableAttribute {
 			continue
 		}
-		if text(v) == tableName {
+		team, spread := strings.CutPrefix(text(v), plan.SpreadTable(""))
+		added := m.Header.Type&0xff == unix.NFT_MSG_NEWSETELEM // to what is a port's, and by the hundred
+		switch {
+		case text(v) == tableName, text(v) == guardTableName && !added:
 			w.tell(Event{Change: RulesChanged})
-		} else if team, ok := strings.CutPrefix(text(v), plan.SpreadTable("")); ok && m.Header.Type&0xff != unix.NFT_MSG_NEWSETELEM {
-			w.tell(Event{Change: SpreadChanged, Netdev: team, Ours: true}) // what is added is a port's, and comes by the hundred
+		case spread && !added:
+			w.tell(Event{Change: SpreadChanged, Netdev: team, Ours: true})
 		}
 		return
 	}

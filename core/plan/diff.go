@@ -88,7 +88,7 @@ func (d *differ) rulesFirst(want, have Rules) {
 func (d *differ) rulesLast(want, have Rules) {
 	remove := have.without(want)
 	if have.Base && !want.Base {
-		d.add(SetRules{Remove: Rules{Base: true}})
+		d.add(SetRules{Remove: Rules{Base: true, GuardBase: remove.GuardBase}})
 	} else if !remove.Empty() {
 		d.add(SetRules{Remove: remove})
 	}
@@ -132,6 +132,7 @@ func (r Rules) replacedBy(added Rules) Rules {
 // without is what r holds under keys that other lacks.
 func (r Rules) without(other Rules) Rules {
 	return Rules{
+		GuardBase:  r.GuardBase && !other.GuardBase,
 		Masquerade: absent(r.Masquerade, other.Masquerade),
 		Quiet:      absent(r.Quiet, other.Quiet),
 		Router:     absent(r.Router, other.Router),

@@ -2,6 +2,7 @@ package plan_test
 
 import (
 	"context"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -63,6 +64,13 @@ func TestDiff(t *testing.T) {
 		{name: "MTU of all ends", have: private, want: withMTU(private, 9000)},
 		{name: "masquerade of one family", have: lan, want: all(switchOf("lan"), hostPort("lan", "10.0.0.1/24", "fd00::1/64"), natOf("lan", plan.Families{IPv4: true}))},
 		{name: "guard of another MAC", have: all(private, guarded("web", vswitch.MAC{2, 0, 0, 0, 0, 1})), want: all(private, guarded("web", vswitch.MAC{2, 0, 0, 0, 0, 2}))},
+		{name: "first policy", have: lan, want: all(lan, policed("web", plan.Guards{DHCP: true, Storm: 100}))},
+		{
+			name: "other policy",
+			have: all(lan, policed("web", plan.Guards{DHCP: true, Storm: 100})),
+			want: all(lan, policed("web", plan.Guards{Router: true, Storm: 7, Bound: plan.BindAddresses(vswitch.MAC{2}, netip.MustParseAddr("10.0.0.2"))})),
+		},
+		{name: "no policy any more", have: all(lan, policed("web", plan.Guards{Router: true})), want: lan},
 		{name: "guard no more", have: all(lan, guarded("web", vswitch.MAC{2, 0, 0, 0, 0, 1})), want: lan},
 
 		{name: "drift: flag", have: private, want: private, meddle: meddle(plan.SetPort{Port: func() plan.Port { p := webPort; p.Bridge, p.Learning = "pb-lab", true; return p }()})},

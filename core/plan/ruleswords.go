@@ -26,6 +26,9 @@ func (s SetRules) String() string {
 	if s.Remove.Base {
 		lines = append(lines, "delete table bridge patchbay", "delete table inet patchbay")
 	}
+	if s.Remove.GuardBase {
+		lines = append(lines, "delete table bridge patchbay_guards")
+	}
 	lines = append(lines, s.Remove.elements("delete")...)
 	lines = append(lines, s.Add.elements("add")...)
 	return "nft '" + strings.Join(lines, "; ") + "'"

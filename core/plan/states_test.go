@@ -31,7 +31,7 @@ func newHost() *kernel.Fake {
 			{Name: "nic0", MAC: vswitch.MAC{0x52, 0x54, 0, 0, 0, 1}, MTU: 1500, MaxMTU: 9000, Up: true, Carrier: true, Ethernet: true},
 			{Name: "tap0", Kind: "tun", MAC: vswitch.MAC{0x52, 0x54, 0, 0, 0, 2}, MTU: 1500, Up: true, Ethernet: true},
 		},
-		Capabilities: kernel.Capabilities{PortLocked: true, VLANFiltering: true, BridgeRules: true, NAT: true},
+		Capabilities: kernel.Capabilities{PortLocked: true, VLANFiltering: true, BridgeRules: true, GuardRules: true, NAT: true},
 		Netns:        []string{nsWeb, nsDB},
 	})
 }
@@ -138,6 +138,11 @@ func guarded(container string, mac vswitch.MAC) plan.State {
 	return plan.State{Rules: plan.Rules{Base: true, Guard: map[string]vswitch.MAC{portName(container): mac}}}
 }
 
+// policed keeps things from leaving a port.
+func policed(container string, g plan.Guards) plan.State {
+	return plan.State{Rules: plan.Rules{GuardBase: true, Guards: map[string]plan.Guards{portName(container): g}}}
+}
+
 // all joins states; of an object that several name the first stands.
 func all(states ...plan.State) plan.State {
 	var joined plan.State
@@ -227,6 +232,11 @@ func left(t testing.TB, host *kernel.Fake, want, have plan.State) string {
 	for dev := range seen.Rules.Guard {
 		if _, ok := want.Rules.Guard[dev]; !ok {
 			return "guard of " + dev
+		}
+	}
+	for dev := range seen.Rules.Guards {
+		if _, ok := want.Rules.Guards[dev]; !ok {
+			return "guards of " + dev
 		}
 	}
 	return ""

@@ -36,7 +36,9 @@ func namedStates() map[string]plan.State {
 		"uplink on another": all(switchOf("lan"), adopted("lan", "nic0"), switchOf("ext"), adopted("ext", "tap0"), web),
 		"spoofing": all(switchOf("lan"), guest("lan", "web", func(p *plan.Port) { p.FDB, p.Locked, p.Learning, p.Flood = nil, false, true, true }),
 			guarded("db", vswitch.MAC{2, 0, 0, 0, 0, 3}), guest("lan", "db")),
-		"other guard": all(switchOf("lan"), guarded("db", vswitch.MAC{2, 0, 0, 0, 0, 4}), guest("lan", "db", func(p *plan.Port) { p.Endpoint.Name = "eth1" })),
+		"policies":       all(switchOf("lan"), guest("lan", "db"), policed("db", plan.Guards{DHCP: true, Storm: 5})),
+		"other policies": all(switchOf("lan"), guest("lan", "db"), policed("db", plan.Guards{Router: true}), policed("web", plan.Guards{DHCP: true})),
+		"other guard":    all(switchOf("lan"), guarded("db", vswitch.MAC{2, 0, 0, 0, 0, 4}), guest("lan", "db", func(p *plan.Port) { p.Endpoint.Name = "eth1" })),
 		"crossed": all(switchOf("lan"), guest("lan", "web", func(p *plan.Port) { p.Endpoint.Netns = nsDB }),
 			guest("lan", "db", addressed("10.0.0.2/16", "fd00::2/80"), func(p *plan.Port) { p.Endpoint.Netns = nsWeb })),
 	}

@@ -79,6 +79,8 @@ func (r *Realised) encode() []byte {
 	p.integer(r.InternalVLAN)
 	p.flag(r.Spread)
 	p.flag(r.HasGuards)
+	p.policy(r.PortDefaults)
+	p.policy(r.HostPolicy)
 	return p
 }
 
@@ -105,6 +107,7 @@ func (r *Realised) decode(body []byte) error {
 	r.InternalVLAN = u.integer()
 	r.Spread = u.flag()
 	r.HasGuards = u.flag()
+	r.PortDefaults, r.HostPolicy = u.policy(), u.policy()
 	return u.err()
 }
 

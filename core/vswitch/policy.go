@@ -1,6 +1,9 @@
 package vswitch
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // Policy is what a port's owner may do on the switch besides what its VLAN allows. The
 // zero value is a port of a fresh Hyper-V adapter: nothing is guarded, nothing limited.
@@ -30,8 +33,28 @@ func (p Policy) IsZero() bool { return p.Equal(Policy{}) }
 // Equal reports whether two ports are treated in the same way.
 func (p Policy) Equal(other Policy) bool { return p == other }
 
-// Inspects reports whether a guard looks into the owner's frames.
-func (p Policy) Inspects() bool { return p.DHCPGuard || p.RouterGuard || p.AddressGuard }
+// String names what there is of the policy, by its keys: "dhcpGuard, stormLimit 100", or
+// "none".
+func (p Policy) String() string {
+	var words []string
+	for _, flag := range []struct {
+		on   bool
+		word string
+	}{
+		{p.DHCPGuard, "dhcpGuard"},
+		{p.RouterGuard, "routerGuard"},
+		{p.AddressGuard, "addressGuard"},
+		{p.StormLimit > 0, fmt.Sprintf("stormLimit %d", p.StormLimit)},
+	} {
+		if flag.on {
+			words = append(words, flag.word)
+		}
+	}
+	if len(words) == 0 {
+		return "none"
+	}
+	return strings.Join(words, ", ")
+}
 
 // Validate reports every problem of the policy, each an Error.
 func (p Policy) Validate() error {

@@ -54,6 +54,10 @@ type Switch struct {
 	// Masquerade hides guests behind the host's own addresses (NAT) when they
 	// leave the switch through the host; needs a gateway of the family.
 	Masquerade Masquerade `json:"masquerade,omitzero"`
+	// PortDefaults is the policy of a new port whose request does not say otherwise.
+	PortDefaults Policy `json:"portDefaults,omitzero"`
+	// HostPolicy is that of the host's own port.
+	HostPolicy Policy `json:"hostPolicy,omitzero"`
 	// Notes are free text for people.
 	Notes string `json:"notes,omitempty"`
 }
@@ -119,6 +123,7 @@ func (s Switch) Validate() error {
 	s.validateVLAN(&p, object)
 	s.validateMTU(&p, object)
 	s.validateGateway(&p, object)
+	s.validatePolicies(&p, object)
 	if n := utf8.RuneCountInString(s.Notes); n > MaxNotesLength {
 		p.found(Invalid, object, "notes have %d characters, the limit is %d", n, MaxNotesLength).in("notes")
 	}
@@ -207,6 +212,18 @@ func (s Switch) validateGateway(p *problems, object string) {
 		if s.EffectiveMasquerade() != s.Masquerade {
 			p.found(Invalid, object, "masquerade %s needs a gateway address of that family on the switch", s.Masquerade).in("masquerade")
 		}
+	}
+}
+
+func (s Switch) validatePolicies(p *problems, object string) {
+	p.within("portDefaults", s.PortDefaults.Validate())
+	p.within("hostPolicy", s.HostPolicy.Validate())
+	switch {
+	case s.HostPolicy.IsZero():
+	case !s.HostPort():
+		p.found(Invalid, object, "the host has no port here for a policy; set that of guests' ports").in("hostPolicy")
+	case s.HostPolicy.AddressGuard && len(s.Gateway) == 0:
+		p.found(Invalid, object, "an address guard needs a port whose addresses Patchbay knows: the host's are its own affair but for gateways").in("hostPolicy.addressGuard")
 	}
 }
 
