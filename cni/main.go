@@ -1,12 +1,5 @@
-//go:debug containermaxprocs=0
-//go:debug updatemaxprocs=0
-
 // Command patchbay (bin/cni/patchbay) is Patchbay's CNI plugin: it attaches
 // containers to virtual switches as the CNI specification 0.3.1 to 1.1.0 asks.
-//
-// It lives for milliseconds, most of which the Go runtime needs to start. So the runtime
-// is not to read /proc/self/mountinfo, which has a line or more for each container of the
-// host, to find out how many processors the plugin may use.
 package main
 
 import (
