@@ -28,6 +28,7 @@ func main() {
 		_ = types.NewError(types.ErrIOFailure, "the configuration cannot be read: "+left.Err.Error(), "").Print() // nor could this be said
 		os.Exit(1)
 	}
+	growStack(-1)
 	client := api.Open()
 	if left.Alone {
 		client = api.OpenAlone()
@@ -40,4 +41,18 @@ func main() {
 	if a.Failed {
 		os.Exit(1)
 	}
+}
+
+// growStack has the runtime make the stack large at once, while there is little on it. By
+// itself it would double the stack again and again, and each time look up in tables that
+// are not in memory yet how to move what is on it.
+//
+//go:noinline
+func growStack(at int) byte {
+	if at < 0 {
+		return 0 // the runtime has looked whether there is room; none of it is touched
+	}
+	var room [48 << 10]byte
+	room[at] = 1
+	return room[at/2]
 }
