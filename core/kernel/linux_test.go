@@ -130,6 +130,11 @@ func TestLinuxReachesDesired(t *testing.T) {
 			t.Errorf("%q is not in\n%s", want, link)
 		}
 	}
+	for netns, netdev := range map[*os.File]string{l.host: "pbguest0", l.guests[0]: "eth0"} {
+		if said := sh(t, netns, "ip -d link show "+netdev); !strings.Contains(said, "numtxqueues 1 numrxqueues 1") {
+			t.Errorf("not one queue:\n%s", said)
+		}
+	}
 	guest := sh(t, l.guests[0], "ip addr show eth0; ip route show table all; ip -6 route")
 	for _, want := range []string{
 		"inet 10.0.0.10/24 brd 10.0.0.255", "default via 10.0.0.1 dev eth0 proto static mtu 1400 advmss 1300",

@@ -93,13 +93,17 @@ func noLinkLocal(mtu int) *nl.RtAttr {
 }
 
 // newVeth makes a pair in one message: the switch end already the bridge's port,
-// the owner's end born in its namespace. netns is -1 for the host's own.
+// the owner's end born in its namespace. netns is -1 for the host's own. Each end has one
+// queue. The kernel would make one for every processor that the machine could have, each
+// with objects in sysfs, and pairs use them for nothing but XDP and GRO, which is off.
 func newVeth(p plan.Port, bridge int, netns int) *nl.NetlinkRequest {
 	r := byName(unix.RTM_NEWLINK, create, p.Name, noHeader())
 	r.AddData(macAttribute(unix.IFLA_ADDRESS, p.MAC))
 	r.AddData(uint32Attribute(unix.IFLA_MTU, p.MTU))
 	r.AddData(uint32Attribute(unix.IFLA_GROUP, int(p.Group)))
 	r.AddData(uint32Attribute(unix.IFLA_MASTER, bridge))
+	r.AddData(uint32Attribute(unix.IFLA_NUM_TX_QUEUES, 1))
+	r.AddData(uint32Attribute(unix.IFLA_NUM_RX_QUEUES, 1))
 	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
 	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated("veth"))
 	peer := info.AddRtAttr(nl.IFLA_INFO_DATA, nil).AddRtAttr(nl.VETH_INFO_PEER, nil)
@@ -108,6 +112,8 @@ func newVeth(p plan.Port, bridge int, netns int) *nl.NetlinkRequest {
 	peer.AddRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(e.Name))
 	peer.AddRtAttr(unix.IFLA_ADDRESS, e.MAC[:])
 	peer.AddRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(e.MTU)))
+	peer.AddRtAttr(unix.IFLA_NUM_TX_QUEUES, nl.Uint32Attr(1))
+	peer.AddRtAttr(unix.IFLA_NUM_RX_QUEUES, nl.Uint32Attr(1))
 	if netns >= 0 {
 		peer.AddRtAttr(unix.IFLA_NET_NS_FD, nl.Uint32Attr(uint32(netns)))
 	}
