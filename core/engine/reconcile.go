@@ -204,9 +204,7 @@ func (r *reconciler) round(ctx context.Context) {
 	for _, s := range t.switches {
 		r.switchChanged(ctx, s, p)
 	}
-	for _, id := range t.ports {
-		r.portChanged(ctx, id, p)
-	}
+	r.portsChanged(ctx, t.ports, p)
 }
 
 // storeObject is what trouble with the store is filed under: then everything is
@@ -246,9 +244,7 @@ func (r *reconciler) everything(ctx context.Context) {
 	for _, s := range records {
 		r.switchChanged(ctx, s.Name, pending{})
 	}
-	for _, p := range ports {
-		r.portChanged(ctx, p.ID, pending{})
-	}
+	r.portsChanged(ctx, idsOf(ports), pending{})
 }
 
 // belongs notes whose a MAC address is.

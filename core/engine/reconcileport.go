@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/patchbay-net/patchbay/core/kernel"
@@ -20,12 +21,23 @@ type portDrift struct {
 	gone  bool // its netdev is not there
 }
 
-// portChanged puts a guest's port right, if it has to be and its owner is alive.
-func (r *reconciler) portChanged(ctx context.Context, id string, p pending) {
-	if ctx.Err() != nil {
-		return
+// portsChanged puts guests' ports right that have to be and whose owners are alive. A
+// burst of them is looked up together: to read the store is most of a look.
+func (r *reconciler) portsChanged(ctx context.Context, ids []string, p pending) {
+	const together = 128
+	for some := range slices.Chunk(ids, together) {
+		for i, record := range r.lookUp(some...) {
+			if ctx.Err() != nil {
+				return
+			}
+			r.portChanged(ctx, some[i], record, p)
+		}
 	}
-	d, err := r.lookAtPort(ctx, id)
+}
+
+// portChanged is portsChanged of one port, whose record may be another one by now.
+func (r *reconciler) portChanged(ctx context.Context, id string, record portRecord, p pending) {
+	d, err := r.compare(ctx, record)
 	if errors.Is(err, vswitch.NotFound) {
 		r.forgetPort(id)
 		return
@@ -101,27 +113,55 @@ func ignoreNotFound(err error) error {
 	return err
 }
 
-// lookAtPort compares a port's switch end with the kernel. NotFound if there is no
-// such port. Of a port whose netdev is gone all has to be made anew, unless its
-// owner has ended too.
-func (r *reconciler) lookAtPort(ctx context.Context, id string) (d portDrift, err error) {
-	err = r.store.View(func(tx *store.Tx) (err error) {
-		if d.port, err = tx.Port(id); err != nil {
-			return err
+// lookAtPort looks a port up and compares it with the kernel.
+func (r *reconciler) lookAtPort(ctx context.Context, id string) (portDrift, error) {
+	return r.compare(ctx, r.lookUp(id)[0])
+}
+
+// portRecord is a port as the store has it, or why there is nothing to compare with:
+// NotFound if there is no such port.
+type portRecord struct {
+	reservation
+	err error
+}
+
+// lookUp reads the records of ports, in their order.
+func (r *reconciler) lookUp(ids ...string) []portRecord {
+	all := make([]portRecord, len(ids))
+	err := r.store.View(func(tx *store.Tx) error {
+		for i, id := range ids {
+			all[i].err = all[i].lookUp(tx, id)
 		}
-		realised, found, err := tx.Realised(d.port.Switch)
-		if err != nil {
-			return err
-		}
-		if !found || realised.Changing {
-			return errNotRealised
-		}
-		d.record = realised.SwitchRecord
-		d.caps = realisedCapabilities(realised)
 		return nil
 	})
+	for i := range all {
+		if err != nil && all[i].err == nil {
+			all[i].err = err
+		}
+	}
+	return all
+}
+
+func (p *portRecord) lookUp(tx *store.Tx, id string) (err error) {
+	if p.port, err = tx.Port(id); err != nil {
+		return err
+	}
+	realised, found, err := tx.Realised(p.port.Switch)
 	if err != nil {
-		return d, err
+		return err
+	}
+	if !found || realised.Changing {
+		return errNotRealised
+	}
+	p.record, p.caps = realised.SwitchRecord, realisedCapabilities(realised)
+	return nil
+}
+
+// compare compares a port's switch end with the kernel. Of a port whose netdev is gone
+// all has to be made anew, unless its owner has ended too.
+func (r *reconciler) compare(ctx context.Context, record portRecord) (d portDrift, err error) {
+	if d.reservation = record.reservation; record.err != nil {
+		return d, record.err
 	}
 	whole := portState(d.port, d.record, d.caps)
 	side := whole

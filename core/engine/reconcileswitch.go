@@ -57,7 +57,7 @@ func (r *reconciler) switchChanged(ctx context.Context, name string, p pending) 
 	}
 	r.mend(object, about, d.words, err)
 	if err == nil && slices.ContainsFunc(d.steps, isCreateBridge) {
-		r.portsChanged(ctx, name)
+		r.allPortsChanged(ctx, name)
 	}
 }
 
@@ -66,8 +66,8 @@ func isCreateBridge(s plan.Step) bool {
 	return ok
 }
 
-// portsChanged looks at all ports of a switch, whose bridge is another one now.
-func (r *reconciler) portsChanged(ctx context.Context, name string) {
+// allPortsChanged looks at all ports of a switch, whose bridge is another one now.
+func (r *reconciler) allPortsChanged(ctx context.Context, name string) {
 	var ports []vswitch.Port
 	err := r.store.View(func(tx *store.Tx) (err error) {
 		ports, err = tx.PortsOf(name)
@@ -76,9 +76,7 @@ func (r *reconciler) portsChanged(ctx context.Context, name string) {
 	if err != nil {
 		r.unreadable(err)
 	}
-	for _, p := range ports {
-		r.portChanged(ctx, p.ID, pending{})
-	}
+	r.portsChanged(ctx, idsOf(ports), pending{})
 }
 
 // repairDrift takes the switch's locks, looks again and repairs. done is false if
