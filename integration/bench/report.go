@@ -71,7 +71,7 @@ func bars(cs []*contender, levels []int, o options, s startup) string {
 	}
 	row("DEL with patchbayd / floor", by.over(cs, theFloor, 0, "del"), "", true, 0.25)
 	row(fmt.Sprintf("patchbayd resident with %d ports", s.still.ports), s.still.residentMB, " MB", true, 60)
-	row(fmt.Sprintf("patchbayd waking up, in %.0f s at rest", s.still.seconds), float64(s.still.wakeups), "", true, 0)
+	row(fmt.Sprintf("patchbayd waking up, in %.0f s at rest, but for the Go runtime once a minute", s.still.seconds), float64(s.still.wakeups), "", true, 0)
 	row("CNI binary", s.sizeMB, " MB", true, 12)
 	row(fmt.Sprintf("VERSION (%.2f ms) / an empty static Go program (%.2f ms)", s.version, s.empty), ratio(s.version, s.empty), "", true, 2.5)
 	return b.String()
