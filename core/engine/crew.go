@@ -115,21 +115,35 @@ func (e *Engine) origin(team string, note plan.HostNote) (string, error) {
 
 // beneath are the netdevs that an uplink consists of, as they will be.
 func (e *Engine) beneath(uplink string) ([]string, error) {
-	team := e.teamRecord
-	if f, looking := e.kernel.(foreseen); looking {
-		team = func(name string) (store.TeamRecord, error) {
-			r, found, err := f.team(name)
-			if err == nil && !found {
-				err = vswitch.NotFound
-			}
-			return r, err
-		}
-	}
-	r, err := team(uplink)
+	r, err := e.teamToBe(uplink)
 	if errors.Is(err, vswitch.NotFound) {
 		return []string{uplink}, nil
 	}
 	return append([]string{uplink}, r.Preference()...), err
+}
+
+// uplinkMAC is the address of an uplink. That of a team is on record: where a process was
+// killed while the team had no members, its netdev has another one.
+func (e *Engine) uplinkMAC(ctx context.Context, uplink string) (vswitch.MAC, error) {
+	r, err := e.teamToBe(uplink)
+	if !errors.Is(err, vswitch.NotFound) {
+		return r.MAC, err
+	}
+	nic, err := e.kernel.Netdev(ctx, uplink)
+	return nic.MAC, err
+}
+
+// teamToBe is a team as it will be.
+func (e *Engine) teamToBe(name string) (store.TeamRecord, error) {
+	f, looking := e.kernel.(foreseen)
+	if !looking {
+		return e.teamRecord(name)
+	}
+	r, found, err := f.team(name)
+	if err == nil && !found {
+		err = vswitch.NotFound
+	}
+	return r, err
 }
 
 // livesOn is what the host has on an uplink and on what that consists of; carries tells

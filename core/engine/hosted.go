@@ -68,8 +68,7 @@ func (e *Engine) claimFor(ctx context.Context, old, r *store.SwitchRecord) error
 	if r.Host = place; place != store.HostOnPort {
 		return nil
 	}
-	nic, err := e.kernel.Netdev(ctx, r.Uplink)
-	r.HostMAC = nic.MAC
+	r.HostMAC, err = e.uplinkMAC(ctx, r.Uplink)
 	return err
 }
 

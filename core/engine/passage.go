@@ -206,7 +206,7 @@ func (e *Engine) arrived(ctx context.Context, w *way) error {
 	}
 	if missed := plan.Diff(want, observed); len(missed) > 0 {
 		return &vswitch.Error{
-			Kind: vswitch.KernelFailed, Err: fmt.Errorf("what the host has on the NIC did not arrive whole: %s is missing", missed[0]),
+			Kind: vswitch.KernelFailed, Err: fmt.Errorf("what the host has on the NIC did not arrive whole: %s is left to do", missed[0]),
 			Hint: "try again; if it stays so, the kernel does not take this back as it gives it",
 		}
 	}

@@ -74,6 +74,8 @@ func teamWays() map[string]struct {
 		"switch on the team":            {team, on("team0"), "pbh-wan"},
 		"switch leaves the team":        {then(team, on("team0")), delSwitch, "team0"},
 		"team and switch":               {nothing, both, "pbh-wan"},
+		"switch's team changes mode":    {both, set(engine.TeamChange{Mode: ptr(vswitch.TeamStatic)}), "pbh-wan"},
+		"switch's team gets options":    {both, set(engine.TeamChange{Monitor: ptr(50), Reselect: ptr(vswitch.ReselectAlways)}), "pbh-wan"},
 		"team and switch go":            {both, apply(nil), "nic1"},
 		"team goes from the switch":     {both, func(l *lab) error { return l.DeleteTeam(ctx, "team0", true) }, "pbh-wan"},
 		"switch goes from the team":     {both, delSwitch, "team0"},
@@ -91,7 +93,7 @@ func teamWays() map[string]struct {
 func sweptWays() []string {
 	return []string{
 		"team", "team goes", "team and switch", "team and switch go", "switch changes to the team",
-		"switch's team gets the member", "team instead of switch", "another switch, another team",
+		"switch's team gets the member", "switch's team changes mode", "team instead of switch", "another switch, another team",
 	}
 }
 

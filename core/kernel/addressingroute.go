@@ -75,6 +75,9 @@ func (s *survey) route(b []byte, all []part) (plan.Item, bool) {
 		if b[0] != unix.AF_INET6 || b[7] != unix.RTN_UNICAST || table == unix.RT_TABLE_LOCAL || i.Prefix.Addr().IsMulticast() {
 			return i, false
 		}
+		if i.Prefix.Addr().IsLinkLocalUnicast() {
+			return i, false // any netdev has it that is up, also one that the host has just left
+		}
 		i.Kind = plan.ItemResidue
 	}
 	expires := expiry(valueOf(all, unix.RTA_CACHEINFO))

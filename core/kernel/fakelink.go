@@ -119,9 +119,25 @@ func (l *fakeLink) enslave(bridge *fakeLink) {
 		return
 	}
 	l.master = bridge
-	delete(bridge.fdb, plan.Entry{MAC: l.MAC}) // is the bridge's own now
+	l.claim(0)
 	l.learning, l.flood, l.locked = true, true, false
 	l.isolated, l.noBroadcast, l.noMulticast = false, false, false
+}
+
+// claim has the bridge take a port's address for its own in a VLAN: who else had it there
+// has it no more.
+func (l *fakeLink) claim(vlan int) { delete(l.master.fdb, plan.Entry{MAC: l.MAC, VLAN: vlan}) }
+
+// setMAC gives l an address, be it the one that it has. A bridge that l is a port of takes
+// it for its own.
+func (l *fakeLink) setMAC(mac vswitch.MAC) {
+	if l.MAC = mac; l.master == nil || l.master.Kind != "bridge" {
+		return
+	}
+	l.claim(0)
+	for id := range l.vlans.All().All() {
+		l.claim(id)
+	}
 }
 
 // release takes l out of its bridge, which forgets what it knew of the port.

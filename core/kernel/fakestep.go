@@ -195,7 +195,7 @@ func (f *Fake) setPort(s plan.SetPort) error {
 		link.locked = p.Locked && f.caps.PortLocked // an old kernel skips the attribute it does not know
 	}
 	if !p.MAC.IsZero() {
-		link.MAC = p.MAC
+		link.setMAC(p.MAC)
 	}
 	if p.Alias != "" {
 		link.Alias = p.Alias

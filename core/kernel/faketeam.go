@@ -101,7 +101,7 @@ func (f *Fake) setBond(s plan.SetBond) error {
 		link.down()
 	}
 	if !s.Bond.MAC.IsZero() {
-		link.MAC = s.Bond.MAC
+		link.setMAC(s.Bond.MAC)
 	}
 	want.Primary = have.Primary
 	link.Alias, link.Up, link.noLinkLocal = s.Bond.Alias, true, true
@@ -167,7 +167,8 @@ func (f *Fake) addMember(s plan.AddMember) error {
 	return nil
 }
 
-// leaveBond gives a member back what it had; it is down.
+// leaveBond gives a member back what it had; it is down. A bond without members has an
+// address that Linux makes up.
 func (l *fakeLink) leaveBond() {
 	bond := l.master
 	l.MAC, l.MTU, l.Up, l.member = l.member.mac, l.member.mtu, false, fakeMember{}
@@ -176,6 +177,9 @@ func (l *fakeLink) leaveBond() {
 	}
 	if bond.bond.options.Primary == l.Name {
 		bond.bond.options.Primary = ""
+	}
+	if l.master = nil; len(bond.ports()) == 0 {
+		bond.setMAC(vswitch.DerivedMAC(bond.Name, "without members"))
 	}
 }
 

@@ -27,7 +27,7 @@ func (l *fakeLink) setVLANs(want vswitch.Membership, leave vswitch.VLANSet) {
 	}
 	have := l.vlans
 	for id := range want.All().Minus(have.All()).All() {
-		delete(l.master.fdb, plan.Entry{MAC: l.MAC, VLAN: id})
+		l.claim(id)
 	}
 	l.vlans = vswitch.Membership{
 		PVID:     want.PVID,

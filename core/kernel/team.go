@@ -111,7 +111,9 @@ func newBond(b plan.Bond) *nl.NetlinkRequest {
 // quietBond marks a bond as ours and keeps link-local addresses off it.
 func quietBond(b plan.Bond) *nl.NetlinkRequest {
 	r := byName(unix.RTM_NEWLINK, 0, b.Name, noHeader())
-	r.AddData(macAttribute(unix.IFLA_ADDRESS, b.MAC))
+	if !b.MAC.IsZero() {
+		r.AddData(macAttribute(unix.IFLA_ADDRESS, b.MAC))
+	}
 	r.AddData(nl.NewRtAttr(unix.IFLA_IFALIAS, []byte(b.Alias)))
 	if spec := noLinkLocal(b.MTU); spec != nil {
 		r.AddData(spec)

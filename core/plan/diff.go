@@ -174,8 +174,8 @@ func (b Bridge) besidesVLANs() Bridge {
 // removePort deletes a pair of ours, also one whose other end is out of sight,
 // and releases a netdev of somebody else, which bears no mark of ours.
 func (d *differ) removePort(p Port) {
-	if d.bonding(p.Name) {
-		return // with its bond
+	if d.bonding(p.Name) || d.bondOf(p.Name) != "" {
+		return // with its bond, or as that wants it
 	}
 	if p.Endpoint != nil || strings.HasPrefix(p.Alias, vswitch.AliasPrefix) {
 		d.doomed = append(d.doomed, p.Name)
@@ -233,12 +233,14 @@ func (d *differ) port(want, have Port, exists bool) {
 	if have.Bridge != "" && have.Bridge != want.Bridge || want.Bridge == "" && have.grouped() {
 		d.release(have)
 	}
-	if bond := d.bondOf(want.Name); bond != "" && want.Bridge != "" {
+	if bond := d.bondOf(want.Name); bond != "" && want.Bridge != "" && want.Bridge != bond {
 		d.leave(bond, Member{Name: want.Name})
 	}
 	if !samePort(want, have) {
 		d.add(SetPort{Port: want, Leave: leaves(want, have)})
-		d.repoint(want, have)
+		if want.Endpoint == nil && have.Bridge == want.Bridge && len(want.VLANs.All().Minus(have.VLANs.All())) > 0 {
+			d.repoint(d.macOf(want.Name))
+		}
 	}
 	d.learn(want, have)
 	if want.Trunk && want.Up && (!have.Up || have.Bridge != want.Bridge) {

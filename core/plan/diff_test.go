@@ -16,8 +16,8 @@ func TestDiff(t *testing.T) {
 		both    = plan.Families{IPv4: true, IPv6: true}
 		lan     = all(switchOf("lan"), hostPort("lan", "10.0.0.1/24", "fd00::1/64"), natOf("lan", both))
 		plain   = all(switchOf("lan"), hostPort("lan", "10.0.0.1/24"))
-		web     = guest("lan", "web", addressed("10.0.0.2/24", "fd00::2/64"), routed("0.0.0.0/0", "10.0.0.1"), routed("::/0", "fd00::1"))
-		private = all(switchOf("lab"), guest("lab", "web"))
+		web     = guestOn("lan", "web", addressed("10.0.0.2/24", "fd00::2/64"), routed("0.0.0.0/0", "10.0.0.1"), routed("::/0", "fd00::1"))
+		private = all(switchOf("lab"), guestOn("lab", "web"))
 		ext     = all(switchOf("ext"), adopted("ext", "nic0"))
 	)
 	meddle := func(steps ...plan.Step) func(*testing.T, *kernel.Fake) {
@@ -43,23 +43,23 @@ func TestDiff(t *testing.T) {
 		{name: "attach to private switch", want: private},
 		{name: "detach", have: all(lan, web), want: lan},
 		{name: "delete switch with ports", have: all(lan, web)},
-		{name: "spoofing allowed", have: private, want: all(switchOf("lab"), guest("lab", "web", func(p *plan.Port) { p.Locked, p.Learning, p.Flood = false, true, true }))},
+		{name: "spoofing allowed", have: private, want: all(switchOf("lab"), guestOn("lab", "web", func(p *plan.Port) { p.Locked, p.Learning, p.Flood = false, true, true }))},
 		{name: "uplink enslaved", have: switchOf("ext"), want: ext},
 		{name: "uplink released", have: ext},
 		{name: "uplink released and MTU put back", have: ext, want: plan.State{Ports: map[string]plan.Port{"nic0": {Name: "nic0", MTU: 9000, Up: true}}}},
 		{name: "uplink moves to another switch", have: ext, want: all(switchOf("other"), adopted("other", "nic0"))},
 		{name: "gateway changed", have: plain, want: all(switchOf("lan"), hostPort("lan", "10.0.0.254/24"))},
 		{
-			name: "address changed keeps the default route", have: all(plain, guest("lan", "web", addressed("10.0.0.2/24"), routed("0.0.0.0/0", "10.0.0.1"))),
-			want: all(plain, guest("lan", "web", addressed("10.0.0.3/24"), routed("0.0.0.0/0", "10.0.0.1"))),
+			name: "address changed keeps the default route", have: all(plain, guestOn("lan", "web", addressed("10.0.0.2/24"), routed("0.0.0.0/0", "10.0.0.1"))),
+			want: all(plain, guestOn("lan", "web", addressed("10.0.0.3/24"), routed("0.0.0.0/0", "10.0.0.1"))),
 		},
 		{
-			name: "first of two addresses goes", have: all(plain, guest("lan", "web", addressed("10.0.0.2/24", "10.0.0.3/24"))),
-			want: all(plain, guest("lan", "web", addressed("10.0.0.3/24"))),
+			name: "first of two addresses goes", have: all(plain, guestOn("lan", "web", addressed("10.0.0.2/24", "10.0.0.3/24"))),
+			want: all(plain, guestOn("lan", "web", addressed("10.0.0.3/24"))),
 		},
 		{
-			name: "route changed", have: all(plain, guest("lan", "web", addressed("10.0.0.2/24"), routed("0.0.0.0/0", "10.0.0.1"))),
-			want: all(plain, guest("lan", "web", addressed("10.0.0.2/24"), routed("0.0.0.0/0", "10.0.0.9", func(r *vswitch.Route) { r.MTU, r.AdvMSS = 1400, 1360 }))),
+			name: "route changed", have: all(plain, guestOn("lan", "web", addressed("10.0.0.2/24"), routed("0.0.0.0/0", "10.0.0.1"))),
+			want: all(plain, guestOn("lan", "web", addressed("10.0.0.2/24"), routed("0.0.0.0/0", "10.0.0.9", func(r *vswitch.Route) { r.MTU, r.AdvMSS = 1400, 1360 }))),
 		},
 		{name: "MTU of all ends", have: private, want: withMTU(private, 9000)},
 		{name: "masquerade of one family", have: lan, want: all(switchOf("lan"), hostPort("lan", "10.0.0.1/24", "fd00::1/64"), natOf("lan", plan.Families{IPv4: true}))},
@@ -94,8 +94,8 @@ func TestDiff(t *testing.T) {
 		{name: "detach after the namespace ended", have: private, want: switchOf("lab"), meddle: func(_ *testing.T, host *kernel.Fake) { host.RemoveNetns(nsWeb) }},
 		{
 			name: "endpoints swap namespaces",
-			have: all(switchOf("lan"), guest("lan", "web"), guest("lan", "db")),
-			want: all(switchOf("lan"), guest("lan", "web", func(p *plan.Port) { p.Endpoint.Netns = nsDB }), guest("lan", "db", func(p *plan.Port) { p.Endpoint.Netns = nsWeb })),
+			have: all(switchOf("lan"), guestOn("lan", "web"), guestOn("lan", "db")),
+			want: all(switchOf("lan"), guestOn("lan", "web", func(p *plan.Port) { p.Endpoint.Netns = nsDB }), guestOn("lan", "db", func(p *plan.Port) { p.Endpoint.Netns = nsWeb })),
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -122,8 +122,8 @@ func TestDiffFixedPoint(t *testing.T) {
 }
 
 func TestUnion(t *testing.T) {
-	a := all(switchOf("lan"), guest("lan", "web", addressed("10.0.0.2/24"), routed("0.0.0.0/0", "10.0.0.1")), guarded("web", vswitch.MAC{2}))
-	b := all(withMTU(switchOf("lan"), 9000), guest("lan", "web", addressed("10.0.0.3/24"), routed("10.9.0.0/16", "10.0.0.1")), switchOf("lab"))
+	a := all(switchOf("lan"), guestOn("lan", "web", addressed("10.0.0.2/24"), routed("0.0.0.0/0", "10.0.0.1")), guarded("web", vswitch.MAC{2}))
+	b := all(withMTU(switchOf("lan"), 9000), guestOn("lan", "web", addressed("10.0.0.3/24"), routed("10.9.0.0/16", "10.0.0.1")), switchOf("lab"))
 	got := plan.Union(a, b)
 
 	if len(got.Bridges) != 2 || got.Bridges["pb-lan"].MTU != 1500 {

@@ -136,12 +136,13 @@ func (d *differ) joins(name string) bool {
 	return false
 }
 
-// macOf is the address that a netdev has, or that a bond will have.
+// macOf is the address that a netdev has, or that a bond has as soon as it is as wanted:
+// before that it may have one that the kernel made up.
 func (d *differ) macOf(name string) vswitch.MAC {
-	if have := d.observed.Ports[name]; !have.MAC.IsZero() {
-		return have.MAC
+	if want, bond := d.desired.Bonds[name]; bond {
+		return want.MAC
 	}
-	return d.desired.Bonds[name].MAC
+	return d.observed.Ports[name].MAC
 }
 
 // joining reports whether a netdev with the address is to go into its bridge.
@@ -163,16 +164,14 @@ func (d *differ) point(mac vswitch.MAC) {
 	}
 }
 
-// repoint points the entry of a port's address to our port again after the port went into
-// a VLAN: the bridge takes the address for its own there too.
-func (d *differ) repoint(want, have Port) {
-	if want.Endpoint != nil || have.Bridge != want.Bridge || len(want.VLANs.All().Minus(have.VLANs.All())) == 0 {
-		return
-	}
+// repoint points the entry of an address to our port again after the bridge has taken the
+// address for its own: it does so when a netdev with that address goes into a VLAN, and
+// when a bridge's port gets the address.
+func (d *differ) repoint(mac vswitch.MAC) {
 	for _, name := range sorted(d.desired.Ports) {
 		p, was := d.desired.Ports[name], d.observed.Ports[name]
-		if p.Endpoint != nil && slices.Contains(p.FDB, have.MAC) && slices.Contains(was.FDB, have.MAC) {
-			d.add(AddFDB{Port: name, MAC: have.MAC})
+		if p.Endpoint != nil && slices.Contains(p.FDB, mac) && slices.Contains(was.FDB, mac) {
+			d.add(AddFDB{Port: name, MAC: mac})
 		}
 	}
 }

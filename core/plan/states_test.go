@@ -83,8 +83,8 @@ func addresses(prefixes ...string) []plan.Address {
 	return all
 }
 
-// guest is a container's port on a switch; its namespace is named as it is.
-func guest(name, container string, edit ...func(*plan.Port)) plan.State {
+// guestOn is a container's port on a switch; its namespace is named as it is.
+func guestOn(name, container string, edit ...func(*plan.Port)) plan.State {
 	mac := vswitch.MAC{0x0a, 0x50, 0x42, 0, 1, container[0]}
 	p := plan.Port{
 		Name: portName(container), Bridge: vswitch.BridgeName(name), Alias: vswitch.Alias("port", name, "container="+container),
@@ -216,8 +216,16 @@ func left(t testing.TB, host *kernel.Fake, want, have plan.State) string {
 			return "bridge " + name
 		}
 	}
+	for name := range seen.Bonds {
+		if _, ok := want.Bonds[name]; !ok {
+			return "bond " + name
+		}
+	}
 	for name, p := range seen.Ports {
 		if _, ok := want.Ports[name]; ok {
+			continue
+		}
+		if _, member := want.Bonds[p.Bridge]; member {
 			continue
 		}
 		if have.Ports[name].Endpoint != nil || p.Bridge != "" || p.Group != 0 {

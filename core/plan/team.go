@@ -55,8 +55,9 @@ type Released struct{ Up bool }
 type (
 	// CreateBond makes a bond without members and brings it up.
 	CreateBond struct{ Bond Bond }
-	// SetBond gives a bond those settings that it has otherwise. Down says that they can
-	// only be set while it is down; it comes up again.
+	// SetBond gives a bond those settings that it has otherwise; a zero MAC address is the
+	// one that it has. Down says that they can only be set while it is down; it comes up
+	// again.
 	SetBond struct {
 		Bond Bond
 		Was  BondOptions
@@ -81,7 +82,8 @@ type (
 		Member Member
 	}
 	// RemoveMember takes a NIC out of its bond and brings it up if it was. One that is
-	// gone, or not in the bond, is fine.
+	// gone, or not in the bond, is fine. With the last one the bond loses its MAC address:
+	// the kernel makes another up.
 	RemoveMember struct {
 		Bond   string
 		Member Member
@@ -141,7 +143,11 @@ func (s CreateBond) String() string {
 
 func (s SetBond) String() string {
 	b := s.Bond
-	set := fmt.Sprintf("ip link set %s address %s alias %q addrgenmode none", b.Name, b.MAC, b.Alias)
+	set := "ip link set " + b.Name
+	if !b.MAC.IsZero() {
+		set += " address " + b.MAC.String()
+	}
+	set += fmt.Sprintf(" alias %q addrgenmode none", b.Alias)
 	if words := s.Words(); words != "" {
 		set += " type bond " + words
 	}
@@ -195,13 +201,29 @@ func (d *differ) bonds() {
 			d.add(CreateBond{Bond: want})
 			have = Bond{Name: name}
 		case !sameBond(want, have):
-			have = d.emptied(want, have)
-			d.add(SetBond{Bond: want, Was: have.Options, Down: restarts(want.Options, have.Options)})
-			if restarts(want.Options, have.Options) {
-				d.forgets(name)
-			}
+			left := d.emptied(want, have)
+			d.setBond(want, have, len(left.Members) < len(have.Members))
+			have = left
 		}
 		d.bonded(want, have)
+	}
+}
+
+// setBond gives a bond its settings. It names the address only where the bond has another
+// one, as it has when it has lost all its members: even if it is told the one that it has,
+// the bridge that it is a port of takes that for its own.
+func (d *differ) setBond(want, have Bond, emptied bool) {
+	down := restarts(want.Options, have.Options)
+	step := SetBond{Bond: want, Was: have.Options, Down: down}
+	if !emptied && want.MAC == have.MAC {
+		step.Bond.MAC = vswitch.MAC{}
+	}
+	d.add(step)
+	if !step.Bond.MAC.IsZero() {
+		d.repoint(want.MAC)
+	}
+	if down {
+		d.forgets(want.Name)
 	}
 }
 
@@ -260,6 +282,10 @@ func (d *differ) settleBond(want, have Bond) {
 		if want.at(m.Name) < 0 {
 			d.leave(want.Name, m)
 		}
+	}
+	if len(want.Members) == 0 && len(have.Members) > 0 {
+		have.Options = want.Options // by now
+		d.setBond(want, have, true)
 	}
 }
 

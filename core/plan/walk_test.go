@@ -19,28 +19,28 @@ func namedStates() map[string]plan.State {
 	var (
 		both = plan.Families{IPv4: true, IPv6: true}
 		lan  = all(switchOf("lan"), hostPort("lan", "10.0.0.1/24", "fd00::1/64"), natOf("lan", both))
-		web  = guest("lan", "web", addressed("10.0.0.2/24", "fd00::2/64"), routed("0.0.0.0/0", "10.0.0.1"), routed("::/0", "fd00::1"))
-		db   = guest("lan", "db", addressed("10.0.0.3/24"), routed("0.0.0.0/0", "10.0.0.1", func(r *vswitch.Route) { r.MTU = 1400 }))
+		web  = guestOn("lan", "web", addressed("10.0.0.2/24", "fd00::2/64"), routed("0.0.0.0/0", "10.0.0.1"), routed("::/0", "fd00::1"))
+		db   = guestOn("lan", "db", addressed("10.0.0.3/24"), routed("0.0.0.0/0", "10.0.0.1", func(r *vswitch.Route) { r.MTU = 1400 }))
 	)
 	return map[string]plan.State{
 		"nothing":           {},
-		"private":           all(switchOf("lab"), guest("lab", "web"), guest("lab", "db")),
+		"private":           all(switchOf("lab"), guestOn("lab", "web"), guestOn("lab", "db")),
 		"internal":          lan,
 		"internal, one":     all(lan, web),
 		"internal, two":     all(lan, web, db),
 		"internal, jumbo":   withMTU(all(lan, web, db), 9000),
 		"internal, no NAT":  all(switchOf("lan"), hostPort("lan", "10.0.0.254/24", "fd00::1/80"), db),
 		"internal, IPv4":    all(switchOf("lan"), hostPort("lan", "10.0.0.1/24"), natOf("lan", plan.Families{IPv4: true})),
-		"external":          all(switchOf("ext"), adopted("ext", "nic0"), hostPort("ext"), guest("ext", "web")),
-		"external, tap":     all(switchOf("ext"), adopted("ext", "nic0"), adopted("ext", "tap0"), guest("ext", "db", addressed("10.0.0.3/24"))),
+		"external":          all(switchOf("ext"), adopted("ext", "nic0"), hostPort("ext"), guestOn("ext", "web")),
+		"external, tap":     all(switchOf("ext"), adopted("ext", "nic0"), adopted("ext", "tap0"), guestOn("ext", "db", addressed("10.0.0.3/24"))),
 		"uplink on another": all(switchOf("lan"), adopted("lan", "nic0"), switchOf("ext"), adopted("ext", "tap0"), web),
-		"spoofing": all(switchOf("lan"), guest("lan", "web", func(p *plan.Port) { p.FDB, p.Locked, p.Learning, p.Flood = nil, false, true, true }),
-			guarded("db", vswitch.MAC{2, 0, 0, 0, 0, 3}), guest("lan", "db")),
-		"policies":       all(switchOf("lan"), guest("lan", "db"), policed("db", plan.Guards{DHCP: true, Storm: 5})),
-		"other policies": all(switchOf("lan"), guest("lan", "db"), policed("db", plan.Guards{Router: true}), policed("web", plan.Guards{DHCP: true})),
-		"other guard":    all(switchOf("lan"), guarded("db", vswitch.MAC{2, 0, 0, 0, 0, 4}), guest("lan", "db", func(p *plan.Port) { p.Endpoint.Name = "eth1" })),
-		"crossed": all(switchOf("lan"), guest("lan", "web", func(p *plan.Port) { p.Endpoint.Netns = nsDB }),
-			guest("lan", "db", addressed("10.0.0.2/16", "fd00::2/80"), func(p *plan.Port) { p.Endpoint.Netns = nsWeb })),
+		"spoofing": all(switchOf("lan"), guestOn("lan", "web", func(p *plan.Port) { p.FDB, p.Locked, p.Learning, p.Flood = nil, false, true, true }),
+			guarded("db", vswitch.MAC{2, 0, 0, 0, 0, 3}), guestOn("lan", "db")),
+		"policies":       all(switchOf("lan"), guestOn("lan", "db"), policed("db", plan.Guards{DHCP: true, Storm: 5})),
+		"other policies": all(switchOf("lan"), guestOn("lan", "db"), policed("db", plan.Guards{Router: true}), policed("web", plan.Guards{DHCP: true})),
+		"other guard":    all(switchOf("lan"), guarded("db", vswitch.MAC{2, 0, 0, 0, 0, 4}), guestOn("lan", "db", func(p *plan.Port) { p.Endpoint.Name = "eth1" })),
+		"crossed": all(switchOf("lan"), guestOn("lan", "web", func(p *plan.Port) { p.Endpoint.Netns = nsDB }),
+			guestOn("lan", "db", addressed("10.0.0.2/16", "fd00::2/80"), func(p *plan.Port) { p.Endpoint.Netns = nsWeb })),
 	}
 }
 
@@ -68,15 +68,15 @@ func TestEveryTransitionSurvivesDeath(t *testing.T) {
 	for _, from := range names {
 		for _, to := range names {
 			t.Run(from+" to "+to, func(t *testing.T) {
-				for n := 1; dieAndRecover(t, states[from], states[to], n); n++ {
+				for n := 1; dieAndRecover(t, newHost, states[from], states[to], n); n++ {
 				}
 			})
 		}
 	}
 }
 
-// dieAndRecover reports whether the plan had an n-th step to die at.
-func dieAndRecover(t *testing.T, from, to plan.State, n int) bool {
+// dieAndRecover reports whether the plan on a new host had an n-th step to die at.
+func dieAndRecover(t *testing.T, newHost func() *kernel.Fake, from, to plan.State, n int) bool {
 	t.Helper()
 	died := false
 	for _, then := range []plan.State{to, from} {
