@@ -16,6 +16,7 @@ type Stream struct {
 	listener net.Listener   // of TCP
 	echoes   net.PacketConn // of UDP
 	again    time.Duration  // after which a datagram is sent again; 0: never
+	stopped  chan struct{}  // closed by Close
 	running  sync.WaitGroup
 	ready    chan struct{} // closed when the first byte has come back
 
@@ -32,7 +33,7 @@ const streamPatience = 20 * time.Second
 // Connect opens a stream from an address of n (or any, if src is not valid) to an
 // address of server.
 func (n *Netns) Connect(src netip.Addr, server *Netns, dst netip.Addr) (*Stream, error) {
-	s := &Stream{ready: make(chan struct{})}
+	s := &Stream{ready: make(chan struct{}), stopped: make(chan struct{})}
 	s.came = sync.NewCond(&s.mu)
 	err := server.Do(func() (err error) {
 		s.listener, err = net.Listen("tcp", netip.AddrPortFrom(dst, 0).String())
@@ -63,8 +64,16 @@ func (s *Stream) echo() {
 	if err != nil {
 		return
 	}
-	defer func() { _ = c.Close() }()
+	closed := make(chan struct{})
+	go func() {
+		select { // nobody hears of the other end's closing where the network is gone
+		case <-s.stopped:
+		case <-closed:
+		}
+		_ = c.Close()
+	}()
 	_, _ = io.Copy(c, c)
+	close(closed)
 }
 
 func (s *Stream) pump() {
@@ -130,6 +139,7 @@ func (s *Stream) Longest() (time.Duration, error) {
 
 // Close ends the stream.
 func (s *Stream) Close() error {
+	close(s.stopped)
 	err := s.conn.Close()
 	if s.listener != nil {
 		err = errors.Join(err, s.listener.Close())
@@ -145,7 +155,7 @@ func (s *Stream) Close() error {
 // so that the longest silence is that of the network, not that of TCP, which waits for
 // 200 ms and more until it repeats what was lost.
 func (n *Netns) Probe(server *Netns, dst netip.Addr) (*Stream, error) {
-	s := &Stream{ready: make(chan struct{}), again: time.Millisecond}
+	s := &Stream{ready: make(chan struct{}), stopped: make(chan struct{}), again: time.Millisecond}
 	s.came = sync.NewCond(&s.mu)
 	err := server.Do(func() (err error) {
 		s.echoes, err = net.ListenPacket("udp", netip.AddrPortFrom(dst, 0).String())
