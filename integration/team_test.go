@@ -93,3 +93,40 @@ func TestTeam(t *testing.T) {
 		t.Errorf("not as before:\n%s", got)
 	}
 }
+
+// patienceForLACP is how long two partners may take to agree.
+const patienceForLACP = 30 * time.Second
+
+// TestTeamLACPPartner finds the partner, a bond in another namespace, and misses one
+// where the physical switches do not speak LACP.
+func TestTeamLACPPartner(t *testing.T) {
+	guest.Needs(t, guest.Bonding)
+	for name, c := range map[string]struct {
+		group    string
+		degraded string // "" if it is whole
+	}{
+		"with":    {"mode 802.3ad lacp_rate fast", ""},
+		"without": {"", "no LACP partner answers"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t)
+			h.stopDaemon()
+			d := h.startDaemon()
+			outside := h.physical(c.group)
+			lines := d.Lines()
+			h.patchbay("team", "add", "team0", "--members", "eth0,eth1", "--mode", "lacp", "--lab")
+			if c.group != "" {
+				_, err := d.Await(lines, patienceForLACP, "msg=failover", "team=team0", "to=eth0,eth1")
+				ok(t, err)
+			}
+			s := h.team("team0")
+			if got := strings.Join(s.Degraded, "; "); (got == "") != (c.degraded == "") || !strings.Contains(got, c.degraded) {
+				t.Errorf("it is degraded by %q, want %q", got, c.degraded)
+			}
+			if far := h.run(outside, "ip", "-o", "link", "show", "far"); c.group != "" && !strings.Contains(far, s.State.Partner.String()) {
+				t.Errorf("the partner is %s, want that of %s", s.State.Partner, far)
+			}
+			h.patchbay("team", "delete", "team0")
+		})
+	}
+}
