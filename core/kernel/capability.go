@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 
 	"github.com/vishvananda/netlink/nl"
@@ -20,7 +21,13 @@ func probeCapabilities(ctx context.Context) (Capabilities, error) {
 		return Capabilities{}, err
 	}
 	var found Capabilities
-	err := inNewNetns(func() error {
+	host, err := dialRTNL()
+	if err != nil {
+		return Capabilities{}, err
+	}
+	defer host.close()
+	loads := host.loadsBonding()
+	err = inNewNetns(func() error {
 		c, err := dialRTNL()
 		if err != nil {
 			return err
@@ -36,6 +43,9 @@ func probeCapabilities(ctx context.Context) (Capabilities, error) {
 		found.MemberRules = tryTable(spreadTable(probeSpread())) == nil
 		return nil
 	})
+	if err == nil && loads {
+		err = host.dropSpareBond()
+	}
 	if err != nil {
 		return Capabilities{}, fmt.Errorf("probe the kernel: %w", err)
 	}
@@ -69,9 +79,31 @@ func (found *Capabilities) probeBridge(c *rtnl) error {
 	return err
 }
 
-// bonds tries whether there is bonding. Asking for one loads the module, which makes
-// a bond0 of its own in the host's namespace, down and of no use to anybody: that is
-// what any `ip link add type bond` does too.
+// spareBond is what the module of bonding makes when it is loaded: down, without members,
+// and in the way of who wants to define a bond of that name.
+const spareBond = "bond0"
+
+// loadsBonding reports that the module is not loaded, so that a bond of that name which is
+// there afterwards is the module's.
+func (c *rtnl) loadsBonding() bool {
+	_, module := os.Stat("/sys/module/bonding")
+	_, bond := c.link(spareBond)
+	return os.IsNotExist(module) && isAbsent(bond)
+}
+
+// dropSpareBond removes the module's own bond, if it is as the module makes it.
+func (c *rtnl) dropSpareBond() error {
+	l, err := c.link(spareBond)
+	if isAbsent(err) || err == nil && (l.kind != "bond" || l.up || l.master != 0 || l.alias != "") {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return c.do(deleteLinks(0, 0, []int{l.index}))
+}
+
+// bonds tries whether there is bonding. Asking for one loads the module.
 func (c *rtnl) bonds() bool {
 	b := plan.Bond{Name: "bond", MAC: vswitch.DerivedMAC("probe", "bond"), MTU: vswitch.DefaultMTU}
 	b.Options = plan.BondOptions{Mode: "active-backup", Monitor: vswitch.DefaultMonitor}

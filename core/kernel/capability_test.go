@@ -3,6 +3,7 @@ package kernel
 import (
 	"context"
 	"errors"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -10,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/patchbay-net/patchbay/core/vswitch"
+	"github.com/patchbay-net/patchbay/integration/guest"
 )
 
 func TestProbeCapabilities(t *testing.T) {
@@ -31,6 +33,7 @@ func TestProbeCapabilities(t *testing.T) {
 	want := Capabilities{
 		PortLocked:    try("bridge link set dev p0 locked on && bridge -d link show dev p0 | grep -q 'locked on'"),
 		VLANFiltering: try("ip link set br0 type bridge vlan_filtering 1"),
+		Bonding:       try("ip link add x type bond"),
 		BridgeRules:   try("nft 'add table bridge x; add chain bridge x y { type filter hook input priority 0; }'"),
 		GuardRules:    try("nft 'add table bridge z; add set bridge z s { type ifname; limit rate over 1/second; counter; }'"),
 		MemberRules:   try("nft 'add table netdev x; add chain netdev x y { type filter hook egress device p0 priority 0; }; add rule netdev x y fwd to p0'"),
@@ -46,6 +49,35 @@ func TestProbeCapabilities(t *testing.T) {
 	if diff := cmp.Diff(names(before), names(after)); diff != "" {
 		t.Errorf("netdevs of the host (-before +after):\n%s", diff)
 	}
+}
+
+// TestProbeLeavesNoBond: the module of bonding makes a bond0 when it is loaded, which the
+// probe does. It unloads the module, and so runs in a guest alone.
+func TestProbeLeavesNoBond(t *testing.T) {
+	guest.Needs(t, guest.NICs, guest.Bonding)
+	run := func(argv ...string) string {
+		out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %v: %s", argv, err, out)
+		}
+		return string(out)
+	}
+	probe := func() string {
+		caps, err := NewLinux().Capabilities(t.Context())
+		if err != nil || !caps.Bonding {
+			t.Fatalf("the probe found %+v, %v", caps, err)
+		}
+		return run("ip", "-o", "link", "show", "type", "bond")
+	}
+	run("modprobe", "-r", "bonding")
+	if left := probe(); left != "" {
+		t.Errorf("the probe left %s", left)
+	}
+	run("ip", "link", "add", "bond0", "type", "bond")
+	if left := probe(); left == "" {
+		t.Error("the probe removed a bond of somebody else")
+	}
+	run("ip", "link", "del", "bond0")
 }
 
 func names(devs []Netdev) (out []string) {
