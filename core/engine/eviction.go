@@ -43,10 +43,9 @@ func (e *Engine) evict(ctx context.Context, t *transaction) error {
 	for _, n := range netdevs {
 		there[n.Name] = true
 	}
-	for together := range slices.Chunk(t.guests, removedTogether) {
-		if err := e.evictTogether(ctx, t, together, there); err != nil {
-			return err
-		}
+	out := func(found []reservation) error { return e.evictTogether(ctx, t, found, there) }
+	if err := e.together(t.guests, out); err != nil {
+		return err
 	}
 	left := plan.State{}
 	for _, r := range t.lingering() {
@@ -67,17 +66,7 @@ func (e *Engine) evict(ctx context.Context, t *transaction) error {
 
 // evictTogether notes which of the guests are there before it takes them out: those that
 // had ended before do not come back.
-func (e *Engine) evictTogether(ctx context.Context, t *transaction, guests []vswitch.Port, there map[string]bool) error {
-	ids := idsOf(guests)
-	unlock, err := e.store.LockPorts(ids)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	found, err := e.recall(ids)
-	if err != nil {
-		return err
-	}
+func (e *Engine) evictTogether(ctx context.Context, t *transaction, found []reservation, there map[string]bool) error {
 	found = slices.DeleteFunc(found, func(r reservation) bool { return !r.known || recordOf(t.olds(), r.port.Switch).Name == "" })
 	for _, r := range found {
 		t.evicted = append(t.evicted, r.port)

@@ -124,6 +124,30 @@ func (e *Engine) recall(ids []string) ([]reservation, error) {
 	return all, err
 }
 
+// together locks the ports of guests, some at a time, and hands over what the store has of
+// them then.
+func (e *Engine) together(ports []vswitch.Port, do func([]reservation) error) error {
+	for some := range slices.Chunk(idsOf(ports), removedTogether) {
+		if err := e.withPorts(some, do); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *Engine) withPorts(ids []string, do func([]reservation) error) error {
+	unlock, err := e.store.LockPorts(ids)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	found, err := e.recall(ids)
+	if err != nil {
+		return err
+	}
+	return do(found)
+}
+
 func (r *reservation) recall(tx *store.Tx, id string) error {
 	p, err := tx.Port(id)
 	if errors.Is(err, vswitch.NotFound) {

@@ -29,29 +29,15 @@ func (e *Engine) retag(ctx context.Context, t *transaction) error {
 		if err != nil {
 			return err
 		}
-		for together := range slices.Chunk(ports, removedTogether) {
-			if err := e.retagTogether(ctx, t, r, together); err != nil {
-				return err
-			}
+		tag := func(found []reservation) error { return e.retagTogether(ctx, t, r, found) }
+		if err := e.together(ports, tag); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func (e *Engine) retagTogether(ctx context.Context, t *transaction, r store.SwitchRecord, ports []vswitch.Port) error {
-	var ids []string
-	for _, p := range ports {
-		ids = append(ids, p.ID)
-	}
-	unlock, err := e.store.LockPorts(ids)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	found, err := e.recall(ids)
-	if err != nil {
-		return err
-	}
+func (e *Engine) retagTogether(ctx context.Context, t *transaction, r store.SwitchRecord, found []reservation) error {
 	var all []plan.Step
 	for _, f := range found {
 		if !f.known || f.port.Switch != r.Name {

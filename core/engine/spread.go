@@ -169,26 +169,15 @@ func (e *Engine) ownGuests(ctx context.Context, t *transaction) error {
 				return err
 			}
 		}
-		for together := range slices.Chunk(missing, removedTogether) {
-			if err := e.ownTogether(ctx, r, t.caps, together); err != nil {
-				return err
-			}
+		own := func(found []reservation) error { return e.ownTogether(ctx, r, t.caps, found) }
+		if err := e.together(missing, own); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func (e *Engine) ownTogether(ctx context.Context, r store.SwitchRecord, caps kernel.Capabilities, ports []vswitch.Port) error {
-	ids := idsOf(ports)
-	unlock, err := e.store.LockPorts(ids)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	found, err := e.recall(ids)
-	if err != nil {
-		return err
-	}
+func (e *Engine) ownTogether(ctx context.Context, r store.SwitchRecord, caps kernel.Capabilities, found []reservation) error {
 	own := make(map[plan.Own]bool)
 	for _, f := range found {
 		if f.known && f.port.Switch == r.Name {

@@ -152,19 +152,6 @@ func (o *observer) bond(name string, scope plan.Bond, seen *plan.State) error {
 	return nil
 }
 
-// members lists the netdevs that have a master, in the order of their numbers.
-func (c *rtnl) members(master int) (links []link, err error) {
-	r := nl.NewNetlinkRequest(unix.RTM_GETLINK, unix.NLM_F_DUMP)
-	r.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
-	r.AddData(uint32Attribute(unix.IFLA_MASTER, master))
-	err = c.dump(r, func() { links = nil }, func(b []byte) {
-		if l := parseLink(b); l.master == master {
-			links = append(links, l)
-		}
-	})
-	return links, err
-}
-
 // Team reads a bond and its members as they are now.
 func (l *Linux) Team(ctx context.Context, name string) (TeamState, error) {
 	var t TeamState
@@ -176,7 +163,7 @@ func (l *Linux) Team(ctx context.Context, name string) (TeamState, error) {
 		if err != nil {
 			return err
 		}
-		members, err := c.membersCounted(bond.index)
+		members, err := c.members(bond.index)
 		inOrder(name, members)
 		t = teamState(bond, members)
 		return err
@@ -194,7 +181,8 @@ type counted struct {
 	Counters
 }
 
-func (c *rtnl) membersCounted(master int) (all []counted, err error) {
+// members lists the netdevs that have a master, in the order of their numbers.
+func (c *rtnl) members(master int) (all []counted, err error) {
 	r := nl.NewNetlinkRequest(unix.RTM_GETLINK, unix.NLM_F_DUMP)
 	r.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
 	r.AddData(uint32Attribute(unix.IFLA_MASTER, master))
