@@ -86,19 +86,13 @@ func teamStates() map[string]plan.State {
 // of takes the address of the host's port for the bond's. Then it does the same with a
 // process that dies before each step.
 func TestTeamTransitions(t *testing.T) {
-	states := teamStates()
-	names := slices.Sorted(maps.Keys(states))
-	for _, from := range names {
-		for _, to := range names {
-			t.Run(from+" to "+to, func(t *testing.T) {
-				host := teamHost()
-				reach(t, host, states[from], plan.State{})
-				reach(t, host, states[to], states[from])
-				for n := 1; dieAndRecover(t, teamHost, states[from], states[to], n); n++ {
-				}
-			})
+	eachTransition(t, teamStates(), func(t *testing.T, from, to plan.State) {
+		host := teamHost()
+		reach(t, host, from, plan.State{})
+		reach(t, host, to, from)
+		for n := 1; dieAndRecover(t, teamHost, from, to, n); n++ {
 		}
-	}
+	})
 }
 
 // TestTeamTransitionsOnLinux walks through the same states on a kernel.

@@ -63,14 +63,18 @@ func TestRandomWalk(t *testing.T) {
 // TestEveryTransitionSurvivesDeath kills the process before each step of each
 // transition and lets the next process finish it, or take it all back.
 func TestEveryTransitionSurvivesDeath(t *testing.T) {
-	states := namedStates()
+	eachTransition(t, namedStates(), func(t *testing.T, from, to plan.State) {
+		for n := 1; dieAndRecover(t, newHost, from, to, n); n++ {
+		}
+	})
+}
+
+// eachTransition runs a test for the way from every state to every state.
+func eachTransition(t *testing.T, states map[string]plan.State, test func(t *testing.T, from, to plan.State)) {
 	names := slices.Sorted(maps.Keys(states))
 	for _, from := range names {
 		for _, to := range names {
-			t.Run(from+" to "+to, func(t *testing.T) {
-				for n := 1; dieAndRecover(t, newHost, states[from], states[to], n); n++ {
-				}
-			})
+			t.Run(from+" to "+to, func(t *testing.T) { test(t, states[from], states[to]) })
 		}
 	}
 }
@@ -97,31 +101,25 @@ func dieAndRecover(t *testing.T, newHost func() *kernel.Fake, from, to plan.Stat
 
 // TestStepsAreIdempotent carries out every step of every transition twice.
 func TestStepsAreIdempotent(t *testing.T) {
-	states := namedStates()
-	names := slices.Sorted(maps.Keys(states))
-	for _, from := range names {
-		for _, to := range names {
-			t.Run(from+" to "+to, func(t *testing.T) {
-				host := newHost()
-				reach(t, host, states[from], plan.State{})
-				for _, step := range steps(t, host, states[to], states[from]) {
-					if err := host.Apply(context.Background(), []plan.Step{step}); err != nil {
-						t.Fatal(err)
-					}
-					switch step.(type) {
-					case plan.CreateBridge, plan.CreateVeth:
-						continue // EEXIST: what exists may be somebody else's
-					}
-					once := host.String()
-					if err := host.Apply(context.Background(), []plan.Step{step}); err != nil {
-						t.Errorf("second time: %v", err)
-					}
-					if again := host.String(); again != once {
-						t.Errorf("%s changes something the second time:\n%s\n%s", step, once, again)
-					}
-				}
-				arrived(t, host, states[to], states[from])
-			})
+	eachTransition(t, namedStates(), func(t *testing.T, from, to plan.State) {
+		host := newHost()
+		reach(t, host, from, plan.State{})
+		for _, step := range steps(t, host, to, from) {
+			if err := host.Apply(context.Background(), []plan.Step{step}); err != nil {
+				t.Fatal(err)
+			}
+			switch step.(type) {
+			case plan.CreateBridge, plan.CreateVeth:
+				continue // EEXIST: what exists may be somebody else's
+			}
+			once := host.String()
+			if err := host.Apply(context.Background(), []plan.Step{step}); err != nil {
+				t.Errorf("second time: %v", err)
+			}
+			if again := host.String(); again != once {
+				t.Errorf("%s changes something the second time:\n%s\n%s", step, once, again)
+			}
 		}
-	}
+		arrived(t, host, to, from)
+	})
 }
