@@ -72,6 +72,7 @@ type application struct {
 	pool     vswitch.MACRange // as it is
 	noted    bool             // every switch is noted as realised
 	yes      bool             // the user consents to what is taken from the host
+	dispute  dispute          // that switches of the configuration are in
 	warnings []string
 }
 
@@ -102,6 +103,14 @@ func (e *Engine) applying(ctx context.Context, req ApplyRequest, lock func(vswit
 	if err := e.measureTeams(ctx, a, req); err != nil {
 		return err
 	}
+	var names []string
+	for _, s := range req.Config.Switches {
+		names = append(names, s.Name)
+	}
+	if a.dispute, err = e.disputeOf(names...); err != nil {
+		return err
+	}
+	a.teams = a.dispute.withTeams(a.teams)
 	looking := e.foreseeing(a.teams...)
 	if err := looking.measure(ctx, a, req); err != nil {
 		return err
@@ -134,7 +143,7 @@ func (e *Engine) lockFor(c vswitch.Config) (existing []store.SwitchRecord, unloc
 		for _, r := range before {
 			names[r.Name] = true
 		}
-		if unlock, err = e.lockSwitches(slices.Collect(maps.Keys(names))...); err != nil {
+		if unlock, err = e.lockAlone(slices.Collect(maps.Keys(names))...); err != nil {
 			return nil, nil, err
 		}
 		existing, err = e.records()
@@ -171,6 +180,9 @@ func (e *Engine) measure(ctx context.Context, a *application, req ApplyRequest) 
 			refused = append(refused, fault("", "switch "+s.Name, err))
 		}
 	}
+	if err := e.joinDispute(a); err != nil {
+		return err
+	}
 	if a.caps == (kernel.Capabilities{}) {
 		if a.caps, err = e.capabilities(ctx); err != nil {
 			return err
@@ -180,6 +192,17 @@ func (e *Engine) measure(ctx context.Context, a *application, req ApplyRequest) 
 		return err
 	}
 	return errors.Join(append(refused, e.measureReturn(ctx, a))...)
+}
+
+// joinDispute adds the switches that are not mentioned and in a dispute with one that is.
+func (e *Engine) joinDispute(a *application) error {
+	t := &transaction{changes: a.changes, guests: a.detach}
+	if err := e.join(t, a.dispute); err != nil {
+		return err
+	}
+	a.changes, a.detach = t.changes, t.guests
+	a.kept = slices.DeleteFunc(a.kept, func(name string) bool { return recordOf(a.dispute.switches, name).Going })
+	return nil
 }
 
 // measureReturn warns of what the host finds at home where no other switch takes it.
@@ -305,17 +328,24 @@ func (e *Engine) finish(ctx context.Context, a *application) error {
 		return err
 	}
 	var records []store.SwitchRecord
+	var names []string
 	for _, c := range a.changes {
 		if c.old == nil || c.new == nil {
 			continue
 		}
 		was := recordOf(were, c.old.Name)
 		if was.Name != "" && len(fieldsOf(was, *c.old)) > 0 {
-			records = append(records, *c.old)
+			records, names = append(records, *c.old), append(names, c.old.Name)
 		}
 	}
-	if len(records) == 0 {
-		return nil
+	c, err := e.disputeOf(names...)
+	if err == nil {
+		err = e.end(ctx, c)
+	}
+	settled := func(r store.SwitchRecord) bool { return slices.Contains(c.names(), r.Name) }
+	records = slices.DeleteFunc(records, settled)
+	if err != nil || len(records) == 0 {
+		return err
 	}
 	return e.repairSwitches(ctx, a.caps, records...)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 
 	"github.com/patchbay-net/patchbay/core/kernel"
 	"github.com/patchbay-net/patchbay/core/plan"
@@ -82,16 +83,20 @@ func (r *reconciler) allPortsChanged(ctx context.Context, name string) {
 // repairDrift takes the switch's locks, looks again and repairs. done is false if
 // nothing was left to do.
 func (r *reconciler) repairDrift(ctx context.Context, name string) (done bool, d switchDrift, err error) {
-	unlock, err := r.lockSwitches(name)
+	settled, unlock, err := r.lockSettled(name)
 	if err != nil {
 		return false, d, err
 	}
 	defer unlock()
 	d, err = r.lookAtSwitch(ctx, name)
-	if errors.Is(err, vswitch.NotFound) {
-		return false, d, nil
+	gone := errors.Is(err, vswitch.NotFound)
+	if gone || err == nil && d.none() {
+		if len(settled) > 0 {
+			d.words = []string{"a process was killed while a NIC went from one to another of " + strings.Join(settled, ", ")}
+		}
+		return len(settled) > 0, d, nil
 	}
-	if err != nil || d.none() {
+	if err != nil {
 		return false, d, err
 	}
 	_, err = r.repairSwitch(context.WithoutCancel(ctx), d.record, d.caps)

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"slices"
 
 	"github.com/patchbay-net/patchbay/core/kernel"
@@ -13,6 +12,9 @@ import (
 // holds the locks of all of them.
 func (e *Engine) repairSwitches(ctx context.Context, caps kernel.Capabilities, records ...store.SwitchRecord) error {
 	t := &transaction{caps: caps}
+	for i := range records {
+		t.changes = append(t.changes, change{new: &records[i]})
+	}
 	err := e.store.View(func(tx *store.Tx) (err error) {
 		t.teams, err = unfinishedTeams(tx)
 		return err
@@ -21,19 +23,35 @@ func (e *Engine) repairSwitches(ctx context.Context, caps kernel.Capabilities, r
 		return err
 	}
 	e = e.foreseeing(t.teams...)
-	leaving, err := e.unfinished(records)
-	if err != nil {
+	if err := e.able(ctx, t); err != nil {
 		return err
 	}
-	for i, r := range records {
-		if err := e.possible(ctx, r, caps, leaving); err != nil {
-			return err
-		}
+	for i := range records {
 		if err := e.reclaim(ctx, caps, &records[i]); err != nil {
 			return err
 		}
-		t.changes = append(t.changes, change{new: &records[i]})
 	}
+	return e.repair(ctx, t)
+}
+
+// able refuses a transaction's switches that this host cannot make now.
+func (e *Engine) able(ctx context.Context, t *transaction) error {
+	leaving, err := e.unfinished(append(t.news(), t.olds()...))
+	if err != nil {
+		return err
+	}
+	leaving = append(leaving, t.olds()...)
+	for _, r := range t.news() {
+		if err := e.possible(ctx, r, t.caps, leaving); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// repair takes the kernel to the transaction's records, which are written already. What
+// fails is left as it is: whoever comes next finds the same to do.
+func (e *Engine) repair(ctx context.Context, t *transaction) error {
 	if err := e.strangers(ctx, t); err != nil {
 		return err
 	}
@@ -44,12 +62,15 @@ func (e *Engine) repairSwitches(ctx context.Context, caps kernel.Capabilities, r
 	if err := e.shift(ctx, t); err != nil {
 		return err
 	}
-	for _, r := range records {
-		was := slices.IndexFunc(t.from, func(f store.SwitchRecord) bool { return f.Name == r.Name })
-		if was < 0 || t.from[was].EffectiveMTU == r.EffectiveMTU {
+	if err := e.evict(ctx, t); err != nil {
+		return err
+	}
+	for _, r := range t.news() {
+		resizes := func(was store.SwitchRecord) bool { return was.Name == r.Name && was.EffectiveMTU != r.EffectiveMTU }
+		if !slices.ContainsFunc(t.from, resizes) {
 			continue
 		}
-		if err := e.resumeResize(ctx, r, caps); err != nil {
+		if err := e.resumeResize(ctx, r, t.caps); err != nil {
 			return err
 		}
 	}
@@ -99,42 +120,6 @@ func (e *Engine) unfinished(records []store.SwitchRecord) (were []store.SwitchRe
 		return nil
 	})
 	return were, err
-}
-
-// repairTogether is for a switch that waits for a NIC of another one, which a killed
-// process was changing too: two that exchange their uplinks are repaired at once or
-// not at all. refused is what repairing the switch alone failed with.
-func (e *Engine) repairTogether(ctx context.Context, caps kernel.Capabilities, r store.SwitchRecord, refused error) error {
-	records, err := e.records()
-	if err != nil {
-		return err
-	}
-	were, err := e.unfinished(records)
-	if err != nil {
-		return err
-	}
-	unfinished := func(name string) bool {
-		return slices.ContainsFunc(were, func(w store.SwitchRecord) bool { return w.Name == name })
-	}
-	if len(were) < 2 || !unfinished(r.Name) {
-		return refused
-	}
-	records = slices.DeleteFunc(records, func(r store.SwitchRecord) bool { return !unfinished(r.Name) })
-	for _, other := range records {
-		if other.Name == r.Name {
-			continue
-		}
-		// Only who holds the lock of all switches waits for a second one.
-		unlock, err := e.store.LockSwitch(other.Name, store.Exclusive)
-		if err != nil {
-			return err
-		}
-		defer unlock()
-	}
-	if err := e.repairSwitches(ctx, caps, records...); err != nil {
-		return errors.Join(refused, err)
-	}
-	return nil
 }
 
 // records are all switches of the host.

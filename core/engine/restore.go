@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"slices"
 
 	"github.com/patchbay-net/patchbay/core/kernel"
 	"github.com/patchbay-net/patchbay/core/store"
@@ -30,6 +31,9 @@ func (e *Engine) Restore(ctx context.Context, _ RestoreRequest) (RestoreReport, 
 		return report, fault("restore", "", err)
 	}
 	defer unlock()
+	if records, err = e.endAll(ctx, &report, records); err != nil {
+		return report, fault("restore", "", err)
+	}
 	if err := e.restoreTeams(ctx, &report); err != nil {
 		return report, fault("restore", "", err)
 	}
@@ -54,6 +58,30 @@ func (e *Engine) Restore(ctx context.Context, _ RestoreRequest) (RestoreReport, 
 		e.restore(ctx, &report, caps, possible)
 	}
 	return report, ctx.Err()
+}
+
+// endAll ends what killed processes have left disputed between switches, and returns
+// those that are to be made then. The others of a dispute that cannot be ended are
+// reported: one of them alone is not made.
+func (e *Engine) endAll(ctx context.Context, report *RestoreReport, records []store.SwitchRecord) ([]store.SwitchRecord, error) {
+	var failed []string
+	for _, r := range records {
+		c, err := e.disputeOf(r.Name)
+		if err != nil {
+			return nil, err
+		}
+		if slices.Contains(failed, r.Name) || recordOf(c.switches, r.Name).Name == "" {
+			continue
+		}
+		if err := e.end(ctx, c); err != nil {
+			for _, other := range c.switches {
+				report.fail(other, err)
+			}
+			failed = append(failed, c.names()...)
+		}
+	}
+	records, err := e.records()
+	return slices.DeleteFunc(records, func(r store.SwitchRecord) bool { return slices.Contains(failed, r.Name) }), err
 }
 
 // restoreTeams makes the teams, each for itself: one whose members are all gone is made

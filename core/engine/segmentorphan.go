@@ -38,7 +38,7 @@ func (e *Engine) orphanSegments(ctx context.Context, netdevs []kernel.Netdev) (r
 }
 
 func (e *Engine) removeOrphanSegment(ctx context.Context, name string, segment int, bridge string) (bool, error) {
-	unlock, err := e.lockSwitches(name)
+	unlock, err := e.lockAlone(name)
 	if err != nil {
 		return false, nil //nolint:nilerr // an alias that names no switch is a stranger's
 	}

@@ -38,8 +38,21 @@ func (e *Engine) AddSwitch(ctx context.Context, req AddSwitchRequest) (SwitchSta
 	return status, fault("switch add", object, err)
 }
 
-// lockSwitches takes the locks of a verb that changes switches.
+// lockSwitches takes the locks of a verb that changes switches, and ends what a killed
+// process has left disputed between these and others.
 func (e *Engine) lockSwitches(names ...string) (unlock func(), err error) {
+	_, unlock, err = e.lockSettled(names...)
+	return unlock, err
+}
+
+// lockAlone takes the locks of switches and settles nothing.
+func (e *Engine) lockAlone(names ...string) (unlock func(), err error) {
+	return e.lockWith(names, func() ([]string, error) { return nil, nil })
+}
+
+// lockWith takes the lock of all switches, and then those of some and of those that also
+// names by then.
+func (e *Engine) lockWith(names []string, also func() ([]string, error)) (unlock func(), err error) {
 	for _, name := range names {
 		if err := vswitch.ValidateName(name); err != nil {
 			return nil, &vswitch.Error{Kind: vswitch.Invalid, Err: err}
@@ -51,13 +64,25 @@ func (e *Engine) lockSwitches(names ...string) (unlock func(), err error) {
 			let()
 		}
 	}
-	for _, name := range append([]string{allSwitches}, slices.Sorted(slices.Values(names))...) {
+	lock := func(name string) error {
 		let, err := e.store.LockSwitch(name, store.Exclusive)
-		if err != nil {
-			unlock()
-			return nil, err
+		if err == nil {
+			held = append(held, let)
 		}
-		held = append(held, let)
+		return err
+	}
+	if err := lock(allSwitches); err != nil {
+		return nil, err
+	}
+	more, err := also()
+	for _, name := range slices.Compact(slices.Sorted(slices.Values(append(more, names...)))) {
+		if err == nil {
+			err = lock(name)
+		}
+	}
+	if err != nil {
+		unlock()
+		return nil, err
 	}
 	return unlock, nil
 }
@@ -141,11 +166,7 @@ func (e *Engine) record(name string) (r store.SwitchRecord, err error) {
 // gets it back, a change that a process was killed in is finished. The caller holds the
 // lock of all switches and that of this one.
 func (e *Engine) repairSwitch(ctx context.Context, r store.SwitchRecord, caps kernel.Capabilities) (SwitchStatus, error) {
-	err := e.repairSwitches(ctx, caps, r)
-	if errors.Is(err, vswitch.UplinkInUse) {
-		err = e.repairTogether(ctx, caps, r, err)
-	}
-	if err != nil {
+	if err := e.repairSwitches(ctx, caps, r); err != nil {
 		return SwitchStatus{}, err
 	}
 	return e.switchStatus(r)

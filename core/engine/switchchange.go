@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 
 	"github.com/patchbay-net/patchbay/core/kernel"
@@ -173,17 +174,23 @@ func (c SwitchChange) apply(s vswitch.Switch) vswitch.Switch {
 // is not there is NotFound. What the host had on the uplink goes back there. PowerShell twin: Remove-VMSwitch.
 func (e *Engine) DeleteSwitch(ctx context.Context, req DeleteSwitchRequest) (DeleteSwitchReport, error) {
 	object := "switch " + req.Name
-	unlock, err := e.lockSwitches(req.Name)
+	c, unlock, err := e.lockDispute(req.Name)
 	if err != nil {
 		return DeleteSwitchReport{}, fault("switch delete", object, err)
 	}
 	defer unlock()
-	report, err := e.deleteSwitch(ctx, req)
+	report, err := e.deleteSwitch(ctx, req, c)
 	return report, fault("switch delete", object, err)
 }
 
-func (e *Engine) deleteSwitch(ctx context.Context, req DeleteSwitchRequest) (report DeleteSwitchReport, err error) {
+// deleteSwitch deletes a switch that is in a dispute. Where that cannot be ended first, it
+// is ended together with the switch: there has to be a way out.
+func (e *Engine) deleteSwitch(ctx context.Context, req DeleteSwitchRequest, c dispute) (report DeleteSwitchReport, err error) {
+	unended := e.end(context.WithoutCancel(ctx), c)
 	r, err := e.record(req.Name)
+	if errors.Is(err, vswitch.NotFound) && slices.Contains(c.names(), req.Name) {
+		return report, nil // somebody had begun to delete it
+	}
 	if err != nil {
 		return report, err
 	}
@@ -203,13 +210,13 @@ func (e *Engine) deleteSwitch(ctx context.Context, req DeleteSwitchRequest) (rep
 		return report, err
 	}
 	t := &transaction{caps: caps, changes: []change{{old: &r}}, guests: ports}
-	unlock, err := e.joinHeirs(t)
-	if err != nil {
-		return report, err
+	if unended != nil {
+		if err := e.join(t, c); err != nil {
+			return report, err
+		}
 	}
-	defer unlock()
 	if err := e.carryOut(ctx, t); err != nil {
-		return report, err
+		return report, errors.Join(err, unended)
 	}
 	report.Warnings = warnings
 	return report, nil

@@ -183,7 +183,8 @@ func (t *transaction) reverse() *transaction {
 }
 
 // intend writes what the switches become. One that goes stays written until it is
-// gone: what a killed process left of it has a name by which it can be deleted.
+// gone, with the note that it does: what a killed process left of it has a name by which it
+// can be deleted, and gives way to who gets its uplink.
 func (t *transaction) intend(tx *store.Tx) error {
 	if err := errors.Join(t.putPool(tx), t.intendTeams(tx)); err != nil {
 		return err
@@ -198,6 +199,11 @@ func (t *transaction) intend(tx *store.Tx) error {
 	}
 	for _, c := range t.changes {
 		if c.new == nil {
+			going := *c.old
+			going.Going = true
+			if err := tx.PutSwitch(going); err != nil {
+				return err
+			}
 			continue
 		}
 		if err := errors.Join(fits(tx, c.new.Switch, switches), noMembersUplink(teams, c.new.Switch)); err != nil {
@@ -223,7 +229,7 @@ func (t *transaction) put(tx *store.Tx, c change) (err error) {
 	if err != nil {
 		return err
 	}
-	c.new.Spread = spreads(teams, c.new.Uplink)
+	c.new.Spread, c.new.Going = spreads(teams, c.new.Uplink), false
 	if err := leaseHostMAC(tx, c.new); err != nil {
 		return err
 	}

@@ -30,7 +30,9 @@ type SwitchRecord struct {
 	// outside sees; 0 stands for 4094. See UntaggedVLAN.
 	InternalVLAN int `json:"internalVLAN,omitempty"`
 	// Spread says that the uplink is an active/active team.
-	Spread  bool      `json:"spread,omitempty"`
+	Spread bool `json:"spread,omitempty"`
+	// Going says that a verb began to delete the switch.
+	Going   bool      `json:"going,omitempty"`
 	Created time.Time `json:"created"`
 }
 
