@@ -32,15 +32,19 @@ func (c dispute) names() (names []string) {
 // lockSettled is lockSwitches, and tells which switches were in a dispute. To end that is
 // not interrupted with the verb: it was somebody else's.
 func (e *Engine) lockSettled(names ...string) (settled []string, unlock func(), err error) {
-	c, unlock, err := e.lockDispute(names...)
+	c, let, err := e.lockDispute(names...)
 	if err != nil {
 		return nil, nil, err
 	}
+	defer func() { // also where the goroutine ends in there
+		if unlock == nil {
+			let()
+		}
+	}()
 	if err := e.end(context.Background(), c); err != nil {
-		unlock()
 		return nil, nil, err
 	}
-	return c.names(), unlock, nil
+	return c.names(), let, nil
 }
 
 // lockDispute takes the locks of switches, and of those that they are in a dispute with:
@@ -195,6 +199,11 @@ func (e *Engine) end(ctx context.Context, c dispute) error {
 		return nil
 	} else if err != nil {
 		return err
+	}
+	if len(t.guests) > 0 { // nobody is detached where that cannot be noted afterwards
+		if err := e.store.UpdateConfig(func(tx *store.Tx) error { return tx.PutSwitch(t.olds()[0]) }); err != nil {
+			return err
+		}
 	}
 	return e.repair(ctx, t)
 }

@@ -117,12 +117,24 @@ func (t *transaction) dismiss(tx *store.Tx) error {
 		if errors.Is(err, vswitch.NotFound) || err == nil && recordOf(t.olds(), p.Switch).Name == "" {
 			continue // it has left by itself, and may have come back elsewhere
 		}
+		var r store.Removed
 		if err == nil {
-			err = tx.DeletePort(p.ID)
+			r, err = tx.RemovePort(p.ID)
 		}
 		if err != nil {
 			return err
 		}
+		t.dismissed = append(t.dismissed, r)
 	}
 	return nil
+}
+
+// reinstate puts the records of dismissed guests back: what came after that has failed. It
+// goes on after errors.
+func (e *Engine) reinstate(t *transaction) error {
+	var errs []error
+	for _, r := range t.dismissed {
+		errs = append(errs, e.store.Update(func(tx *store.Tx) error { return tx.ReturnPort(r) }))
+	}
+	return errors.Join(errs...)
 }

@@ -42,6 +42,8 @@ type transaction struct {
 	// guests go with their switches: see eviction.go. evicted are those who have been taken
 	// out, and missed those of them who were there.
 	guests, evicted, missed []vswitch.Port
+	// dismissed are those whose records are dropped.
+	dismissed []store.Removed
 	// unfiltered are the switches whose bridges have not filtered VLANs so far.
 	unfiltered map[string]bool
 }
@@ -409,7 +411,8 @@ func (e *Engine) conclude(t *transaction) error {
 func (e *Engine) revert(ctx context.Context, t *transaction) error {
 	back := t.reverse()
 	err := e.shift(ctx, back)
-	away := e.readmit(ctx, t)
+	away := e.reinstate(t)
+	away = errors.Join(away, e.readmit(ctx, t))
 	if err != nil {
 		return errors.Join(err, away)
 	}
