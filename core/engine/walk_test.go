@@ -76,18 +76,23 @@ func (k *struck) Apply(ctx context.Context, steps []plan.Step) error {
 }
 
 // strike runs a verb with a failure or a kill in it; 0 is none.
-func (w *walker) strike(failIn, dieIn int, verb func() error) (killed bool) {
-	w.struck.failIn, w.struck.dieIn = failIn, dieIn
+func (k *struck) strike(failIn, dieIn int, verb func() error) (killed bool, err error) {
+	k.failIn, k.dieIn = failIn, dieIn
 	defer func() {
-		w.struck.failIn, w.struck.dieIn = 0, 0
+		k.failIn, k.dieIn = 0, 0
 		if r := recover(); r == errKilled { //nolint:errorlint // what was thrown, as it was
 			killed = true
 		} else if r != nil {
 			panic(r)
 		}
 	}()
-	_ = verb() // a refusal is as good as a change
-	return false
+	return false, verb()
+}
+
+// strike is struck's; a refusal is as good as a change.
+func (w *walker) strike(failIn, dieIn int, verb func() error) (killed bool) {
+	killed, _ = w.struck.strike(failIn, dieIn, verb)
+	return killed
 }
 
 func walkSwitches() []string { return []string{"a", "b", "c"} }
