@@ -131,7 +131,7 @@ func loses(a plan.Addressing) string {
 // passing tells what goes along but is not what it was.
 func passing(a plan.Addressing) (warnings []string) {
 	if slices.ContainsFunc(a.Items, func(i plan.Item) bool { return i.Kind == plan.ItemRoute && i.Advertised }) {
-		warnings = append(warnings, "routes that a router advertised have moved as they are, with the time that they had left; the next advertisement renews them on the host port")
+		warnings = append(warnings, "routes that a router advertised have moved with the time that they had left and a metric worse by one; the next advertisement makes new ones on the host port")
 	}
 	if slices.ContainsFunc(a.Items, func(i plan.Item) bool { return i.Kind == plan.ItemAddress && i.Temporary }) {
 		warnings = append(warnings, "temporary (privacy) IPv6 addresses have moved as ordinary ones with the lifetime that they had left; the kernel makes new ones on the host port")

@@ -65,6 +65,7 @@ func (l *linuxLab) dump() []string {
 ip rule; ip -6 rule; ip nexthop; ip neigh show nud permanent; ip neigh show proxy; ip -6 neigh show proxy`)
 	for _, r := range [][2]string{
 		{`(valid_lft|preferred_lft|expires) [0-9]+sec`, "$1 T"},
+		{`(proto ra .*metric) 102[456]`, "$1 M"}, // see besideAdvertised
 		{`qdisc.*`, ""},
 		{`(?m)^[0-9]+: `, ""},
 		{` +\n`, "\n"},

@@ -132,6 +132,9 @@ func carryMessages(i plan.Item, netdev string, index int) []*nl.NetlinkRequest {
 	case plan.ItemRule:
 		return []*nl.NetlinkRequest{raw(unix.RTM_NEWRULE, create, m)}
 	}
+	if i.Advertised {
+		m = besideAdvertised(m)
+	}
 	if i.Shared {
 		return []*nl.NetlinkRequest{raw(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_APPEND, m)}
 	}

@@ -103,6 +103,9 @@ func (s *survey) route(b []byte, all []part) (plan.Item, bool) {
 	}
 	i.Message = message(b[:unix.SizeofRtMsg], all)
 	i.Key = digest(i.Message)
+	if i.Advertised { // it may be there with another metric: see besideAdvertised
+		i.Key = digest(message(b[:unix.SizeofRtMsg], without(all, unix.RTA_PRIORITY)))
+	}
 	if expires > 0 {
 		i.Message = append(i.Message, uint32Attribute(rtaExpires, expires).Serialize()...)
 	}
@@ -141,6 +144,18 @@ func eachHop(b []byte, see func(hop []byte)) {
 		see(b[:size])
 		b = b[min(len(b), (size+unix.RTA_ALIGNTO-1)&^(unix.RTA_ALIGNTO-1)):]
 	}
+}
+
+// besideAdvertised is the message of a route that a router has advertised, with a metric
+// worse by one. The kernel cannot renew a route that it has not made itself; where one of
+// the same metric is in its way, it ignores the whole advertisement, and addresses and
+// routes run out. So it makes its own, and this one goes when its time is over.
+func besideAdvertised(m []byte) []byte {
+	return eachPart(m, unix.SizeofRtMsg, func(a *part) {
+		if a.kind == unix.RTA_PRIORITY && len(a.value) == 4 {
+			a.value = nl.Uint32Attr(number(a.value) + 1)
+		}
+	})
 }
 
 // expiry is rta_expires of struct rta_cacheinfo, in whole seconds, at least 1 of what
