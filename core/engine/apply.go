@@ -405,7 +405,39 @@ func (e *Engine) preview(ctx context.Context, a *application) (ConfigDiff, error
 		}
 		steps = append(steps, resized...)
 	}
+	lost, err := e.lostWithin(ctx, t, w.steps)
+	if err != nil {
+		return ConfigDiff{}, err
+	}
+	steps = append(steps, lost...)
 	return a.diff(t, steps), nil
+}
+
+// lostWithin is what switches have lost of what they have for attached guests. One that is
+// made again, or a part of it, is not looked at: its guests come with it.
+func (e *Engine) lostWithin(ctx context.Context, t *transaction, steps []plan.Step) (lost []plan.Step, err error) {
+	made := make(map[string]bool) // bridges
+	for _, s := range steps {
+		switch s := s.(type) {
+		case plan.CreateBridge:
+			made[s.Bridge.Name] = true
+		case plan.CreateVeth:
+			made[s.Port.Bridge] = made[s.Port.Bridge] || vswitch.IsTrunk(s.Port.Name)
+		case plan.SetPort:
+			made[s.Port.Bridge] = made[s.Port.Bridge] || vswitch.IsTrunk(s.Port.Name)
+		}
+	}
+	for _, c := range t.changes {
+		if c.old == nil || c.new == nil || made[vswitch.BridgeName(c.new.Name)] {
+			continue
+		}
+		of, err := e.lostOfGuests(ctx, *c.new, t.caps)
+		if err != nil {
+			return nil, err
+		}
+		lost = append(lost, of...)
+	}
+	return lost, nil
 }
 
 func recordOf(records []store.SwitchRecord, name string) (r store.SwitchRecord) {

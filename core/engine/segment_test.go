@@ -228,6 +228,9 @@ func TestSegmentDrift(t *testing.T) {
 			if c, err := l.Check(context.Background(), owner(2)); err != nil || len(c.Steps) == 0 {
 				t.Errorf("CHECK sees nothing: %v", err)
 			}
+			if d, err := l.DiffConfig(context.Background(), configured(internal())); err != nil || !d.Differs() || len(d.Commands) == 0 {
+				t.Errorf("diff sees nothing: %+v, %v", d, err)
+			}
 			l.mustAdd(internal())
 			for i := range 5 { // what was on a bridge that is gone, its own attach repairs
 				l.mustAttach(request(i))
@@ -237,6 +240,29 @@ func TestSegmentDrift(t *testing.T) {
 				t.Errorf("not repaired:\n%s", diff)
 			}
 		})
+	}
+}
+
+// What guests have lost at the root is told by diff, and comes back with apply.
+func TestApplyRepairsEntriesAtTheRoot(t *testing.T) {
+	l := newSmallLab(t)
+	for i := range 5 {
+		l.mustAttach(request(i))
+	}
+	whole, req := l.kernel.String(), configured(internal())
+	l.wantSame(req)
+	must(t, l.kernel.Apply(context.Background(), []plan.Step{plan.DeleteFDB{Port: "pbr1-prod", MAC: l.macOf(2)}}))
+	d, err := l.DiffConfig(context.Background(), req)
+	if err != nil || len(d.Changes) != 1 || d.Changes[0].Action != engine.ActionRepair {
+		t.Errorf("diff: %q, %v", changeWords(d), err)
+	}
+	if got := strings.Join(d.Commands, "\n"); !strings.HasPrefix(got, "bridge fdb replace "+l.macOf(2).String()+" dev pbr1-prod") {
+		t.Errorf("commands:\n%s", got)
+	}
+	l.mustApply(req)
+	l.wantSame(req)
+	if diff := cmp.Diff(whole, l.kernel.String()); diff != "" {
+		t.Errorf("not repaired:\n%s", diff)
 	}
 }
 
