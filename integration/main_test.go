@@ -84,7 +84,7 @@ func (h *testHost) stopDaemon() {
 	h.daemon = nil
 }
 
-// close deletes the switches and fails the test for anything left behind.
+// close deletes the switches and teams and fails the test for anything left behind.
 func (h *testHost) close() {
 	h.t.Helper()
 	if !h.t.Failed() {
@@ -109,6 +109,13 @@ func (h *testHost) checkClean() {
 	for _, s := range switches {
 		if out, err := h.Patchbay("switch", "delete", s.Name); err != nil {
 			h.t.Errorf("switch delete %s: %v: %s", s.Name, err, out)
+		}
+	}
+	var teams []struct{ Name string }
+	ok(h.t, h.PatchbayJSON(&teams, "team", "list"))
+	for _, x := range teams {
+		if out, err := h.Patchbay("team", "delete", x.Name); err != nil {
+			h.t.Errorf("team delete %s: %v: %s", x.Name, err, out)
 		}
 	}
 	var leases []struct{ MAC string }
