@@ -238,3 +238,19 @@ func TestStatusNotReady(t *testing.T) {
 	}
 	golden(t, "status-not-ready", stdout)
 }
+
+// A number that means none is shown as nothing, before a change and after.
+func TestNoneIsNoNumber(t *testing.T) {
+	var was, is engine.SwitchStatus
+	is.VLAN = 20
+	var teamWas, teamIs engine.TeamStatus
+	teamIs.MinLinks = 2
+	for want, got := range map[string]*sheet{
+		"  VLAN  - -> 20\n": differences(was, is), "  VLAN  20 -> -\n": differences(is, was),
+		"  least links  - -> 2\n": teamDifferences(teamWas, teamIs),
+	} {
+		if got := got.render(terminal{}); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}

@@ -198,6 +198,16 @@ func asked(cmd *cobra.Command, err error) error {
 	return &renamed
 }
 
+// nothingGiven is the fault of a "set" that names nothing to change; flag is one that would.
+func nothingGiven(cmd *cobra.Command, name, flag string) error {
+	op := operation(cmd)
+	noun, _, _ := strings.Cut(op, " ")
+	return &vswitch.Error{
+		Kind: vswitch.Invalid, Op: op, Object: noun + " " + name, Err: errors.New("nothing to change is given"),
+		Hint: fmt.Sprintf("name what to change, as in `patchbay %s %s %s`; `patchbay %s --help` lists the flags", op, name, flag, op),
+	}
+}
+
 // quoted is a command line's words as a shell takes them.
 func quoted(args []string) string {
 	words := slices.Clone(args)

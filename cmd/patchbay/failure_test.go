@@ -64,6 +64,11 @@ func TestErrors(t *testing.T) {
 		},
 		{"no such NIC", "switch add x --uplink eth7", exitFailure, "patchbay: switch add x: there is no NIC eth7\n  hint: run `patchbay topology` to see the NICs of this host\n"},
 		{
+			"nothing to change on a port", "port set web-1", exitUsage,
+			"patchbay: port set web-1: nothing to change is given\n" +
+				"  hint: name what to change, as in `patchbay port set web-1 --vlan 10`; `patchbay port set --help` lists the flags\n",
+		},
+		{
 			"what the new type cannot have", "switch set lan --type private", exitUsage,
 			"patchbay: switch set lan: gateway addresses belong to an internal switch; on an external one the gateway is the network's own router, a private one has none\n" +
 				"  hint: run `patchbay switch set lan --type private --gateway= --masquerade=off`\n",

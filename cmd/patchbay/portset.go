@@ -17,7 +17,8 @@ func (c *cli) portSetCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "set PORT",
 		Short: "Change the VLAN of a port, its guards, or whether it is isolated",
-		Long: `Change a port while it is attached. --vlan takes one of
+		Long: `Change a port while it is attached. PORT is its ID or that of its owner, a container's
+say, or the beginning of either. --vlan takes one of
 
   10, "access 10"             one VLAN, whose tag the owner does not see
   "trunk 10-19,30 native 1"   these VLANs with their tags, and untagged frames in VLAN 1
@@ -56,6 +57,9 @@ Hyper-V twins: Set-VMNetworkAdapterVlan, Set-VMNetworkAdapter.`,
 				change.Isolated = &isolated
 			}
 			change.Policy = policy()
+			if change == (engine.PortChange{}) {
+				return nothingGiven(cmd, args[0], "--vlan 10")
+			}
 			p, err := c.open().SetPort(cmd.Context(), args[0], change)
 			if err != nil {
 				return err

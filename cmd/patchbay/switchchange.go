@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -123,10 +122,7 @@ Hyper-V twin: Set-VMSwitch NAME -SwitchType, -NetAdapterName, -AllowManagementOS
 		RunE: func(cmd *cobra.Command, args []string) error {
 			change := d.toChange(cmd)
 			if change == (engine.SwitchChange{}) {
-				return &vswitch.Error{
-					Kind: vswitch.Invalid, Op: operation(cmd), Object: args[0], Err: errors.New("nothing to change is given"),
-					Hint: fmt.Sprintf("name what to change, as in `patchbay switch set %s --notes TEXT`; `patchbay switch set --help` lists the flags", args[0]),
-				}
+				return nothingGiven(cmd, args[0], "--notes TEXT")
 			}
 			change.Yes = d.yes
 			return c.setSwitch(cmd, args[0], change)
@@ -167,7 +163,7 @@ func differences(before, after engine.SwitchStatus) *sheet {
 	compare("type", string(before.Type), string(after.Type))
 	compare("uplink", before.Uplink, after.Uplink)
 	compare("host access", hostAccess(before), hostAccess(after))
-	compare("VLAN", strconv.Itoa(before.VLAN), strconv.Itoa(after.VLAN))
+	compare("VLAN", number(before.VLAN), number(after.VLAN))
 	compare("MTU", mtu(before), mtu(after))
 	compare("gateway", strings.Join(prefixes(before.Gateway), ", "), strings.Join(prefixes(after.Gateway), ", "))
 	compare("masquerade", before.Masquerade.String(), after.Masquerade.String())

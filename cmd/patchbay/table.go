@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -52,6 +53,14 @@ func shown(s string) string {
 		return "-"
 	}
 	return printable(s)
+}
+
+// number is a number of which 0 means none.
+func number(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return strconv.Itoa(n)
 }
 
 // printable replaces what would command the terminal instead of being shown.

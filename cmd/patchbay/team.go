@@ -27,8 +27,10 @@ as one names a NIC. Its mode says how the NICs, its members, share the traffic:
     static          by flow; the ports of the physical switch are a static group
     lacp            by flow; the ports of the physical switch speak LACP (IEEE 802.3ad)
 
-One flow is always on one member: no mode that changes the order of its frames, or a
-guest's MAC address, can be chosen. The netdev of a team has the team's name.
+No mode that changes the order of a flow's frames, or a guest's MAC address, can be
+chosen. By the hash transport-ports, fragments of IP, which have no ports, may leave by
+another member than whole datagrams of the same UDP conversation, and overtake them:
+--hash ip-addresses keeps them together. The netdev of a team has the team's name.
 
 Teams outlive a reboot. Hyper-V twins: New-, Set-, Get- and Remove-NetLbfoTeam, and
 the embedded team of New-VMSwitch -NetAdapterName A,B.`,
@@ -72,15 +74,12 @@ func teamText(s engine.TeamStatus, t terminal) string {
 	if s.State != nil && len(s.State.Members) > 0 {
 		g := grid{heading: []string{"MEMBER", "LINK", "CARRIES", "MBIT/S", "FAILURES", "RX BYTES", "TX BYTES", "MAC"}}
 		for _, m := range s.State.Members {
-			g.add(m.Name, upDown(m.Link), yesNo(m.InUse), speed(m.Speed), strconv.Itoa(m.Failures),
+			g.add(m.Name, upDown(m.Link), yesNo(m.InUse), number(m.Speed), strconv.Itoa(m.Failures),
 				strconv.FormatUint(m.RxBytes, 10), strconv.FormatUint(m.TxBytes, 10), m.MAC.String())
 		}
 		b.WriteString("\n" + g.render(t))
 	}
-	for _, d := range s.Degraded {
-		fmt.Fprintf(&b, "%s: %s\n", t.yellow("degraded"), printable(d))
-	}
-	return b.String()
+	return b.String() + degradedLines(s, t)
 }
 
 func teamSheet(s engine.TeamStatus) *sheet {
@@ -93,7 +92,7 @@ func teamSheet(s engine.TeamStatus) *sheet {
 		{"Primary", s.Primary},
 		{"Reselect", string(s.Reselect)},
 		{"Standby", s.Standby},
-		{"Hash", string(s.Hash)},
+		{"Hash", s.HashWords()},
 		{"LACP rate", string(s.LACPRate)},
 	} {
 		if f[1] != "" {
@@ -144,13 +143,6 @@ func yesNo(b bool) string {
 		return "yes"
 	}
 	return "no"
-}
-
-func speed(mbit int) string {
-	if mbit == 0 {
-		return ""
-	}
-	return strconv.Itoa(mbit)
 }
 
 func (c *cli) teamListCommand() *cobra.Command {

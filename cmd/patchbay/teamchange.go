@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -25,7 +24,7 @@ func (d *teamDefinition) flags(cmd *cobra.Command, c *cli) {
 	f.StringVar(&d.team.Primary, "primary", "", "`NIC` that an active-standby team prefers, if not the first")
 	f.StringVar(&d.reselect, "reselect", "", "when to go back to it: failure, better or always (default failure)")
 	f.StringVar(&d.team.Standby, "standby", "", "`NIC` of an active-active team that waits for another to fail")
-	f.StringVar(&d.hash, "hash", "", "what spreads flows in modes static and lacp: transport-ports, ip-addresses or mac-addresses")
+	f.StringVar(&d.hash, "hash", "", "what spreads flows in modes static and lacp: transport-ports (fragments of IP by addresses), ip-addresses or mac-addresses (default transport-ports)")
 	f.IntVar(&d.team.MinLinks, "min-links", 0, "`members` of an lacp team that must have a link (default 1)")
 	f.StringVar(&d.lacpRate, "lacp-rate", "", "how often the LACP partner is to speak: fast (1 s) or slow (30 s) (default fast)")
 	f.IntVar(&d.team.Monitor, "monitor", 0, "`ms` between looks at the links, 10 to 10000 (default 100)")
@@ -87,14 +86,9 @@ func (c *cli) teamAddCommand() *cobra.Command {
 		Long: `Make a team of NICs. Without --mode the first member carries all traffic and the
 others wait in their order. NAME becomes the name of its netdev, 1 to 15 characters.
 
-A NIC that the host lives on cannot become a member at once, since a member has to go
-down first. Make a switch on it, make the team of the other NICs, give the team to the
-switch, and then add the NIC: connections live through all of it.
-
-    patchbay switch add wan --uplink eth0
-    patchbay team add team0 --members eth1
-    patchbay switch set wan --uplink team0
-    patchbay team set team0 --members eth0,eth1
+What the host has on a NIC that becomes a member moves to the team, or to the host port
+of the switch on the team. Connections stay up but may pause for seconds, since a member
+has to go down first; it is least where "apply" makes team and switch at once.
 
 Adding a team that exists with the same definition changes nothing, repairs what it
 has lost, and succeeds; with another definition it is refused: use "team set".
@@ -124,7 +118,15 @@ Hyper-V twin: New-NetLbfoTeam NAME -TeamMembers, -TeamingMode, -LoadBalancingAlg
 	return cmd
 }
 
+// degradedText is what a team lacks at once after a verb, which may come by itself.
 func degradedText(s engine.TeamStatus, t terminal) string {
+	if len(s.Degraded) == 0 {
+		return ""
+	}
+	return degradedLines(s, t) + fmt.Sprintf("  hint: a NIC that has just joined has no link for a moment; look again with `patchbay team show %s`\n", s.Name)
+}
+
+func degradedLines(s engine.TeamStatus, t terminal) string {
 	var b strings.Builder
 	for _, d := range s.Degraded {
 		fmt.Fprintf(&b, "%s: %s\n", t.yellow("degraded"), printable(d))
@@ -156,10 +158,7 @@ Hyper-V twin: Set-NetLbfoTeam, Add- and Remove-NetLbfoTeamMember.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			change := d.toChange(cmd)
 			if change == (engine.TeamChange{}) {
-				return &vswitch.Error{
-					Kind: vswitch.Invalid, Op: operation(cmd), Object: args[0], Err: errors.New("nothing to change is given"),
-					Hint: fmt.Sprintf("name what to change, as in `patchbay team set %s --members NIC,NIC`; `patchbay team set --help` lists the flags", args[0]),
-				}
+				return nothingGiven(cmd, args[0], "--members NIC,NIC")
 			}
 			return c.setTeam(cmd, args[0], change)
 		},
@@ -202,7 +201,7 @@ func teamDifferences(before, after engine.TeamStatus) *sheet {
 	compare("reselect", string(before.Reselect), string(after.Reselect))
 	compare("standby", before.Standby, after.Standby)
 	compare("hash", string(before.Hash), string(after.Hash))
-	compare("least links", strconv.Itoa(before.MinLinks), strconv.Itoa(after.MinLinks))
+	compare("least links", number(before.MinLinks), number(after.MinLinks))
 	compare("LACP rate", string(before.LACPRate), string(after.LACPRate))
 	compare("monitor", strconv.Itoa(before.Monitor), strconv.Itoa(after.Monitor))
 	compare("up delay", strconv.Itoa(before.UpDelay), strconv.Itoa(after.UpDelay))

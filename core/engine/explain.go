@@ -62,13 +62,14 @@ func (e *Engine) explain(ctx context.Context, name string) (Explanation, error) 
 			return Explanation{}, err
 		}
 		s, err := e.switchStatus(r)
-		return explainSwitch(r, caps, d.carried, max(0, s.Segments-1)), err
+		return explainSwitch(r, caps, d, max(0, s.Segments-1)), err
 	}
 	if !errors.Is(err, vswitch.NotFound) {
 		return Explanation{}, err
 	}
 	if team, err := e.teamRecord(name); err == nil {
-		return explainTeam(team), nil
+		records, err := e.records()
+		return explainTeam(team, records, caps), err
 	}
 	p, err := e.findPort(name)
 	if errors.Is(err, vswitch.NotFound) {
@@ -99,8 +100,8 @@ func spelled(steps []plan.Step) []string {
 	return list
 }
 
-func explainSwitch(r store.SwitchRecord, caps kernel.Capabilities, carried vswitch.VLANSet, segments int) Explanation {
-	whole := switchState(r, caps, carried)
+func explainSwitch(r store.SwitchRecord, caps kernel.Capabilities, d vlanDemand, segments int) Explanation {
+	whole := switchState(r, caps, d.carried)
 	x := Explanation{Object: "switch " + r.Name, Paths: paths(r, "a guest")}
 	add := func(what, why string, s plan.State) {
 		if c := commands(s); len(c) > 0 {
@@ -122,9 +123,11 @@ func explainSwitch(r store.SwitchRecord, caps kernel.Capabilities, carried vswit
 		add("host port "+vswitch.HostPortName(r.Name), why, plan.State{Ports: map[string]plan.Port{end: whole.Ports[end]}})
 	}
 	if segments > 0 {
-		x.Parts = append(x.Parts, explainSegments(r, caps, extent{want: segments, carried: carried}))
+		x.Parts = append(x.Parts, explainSegments(r, caps, extent{want: segments, carried: d.carried}))
 	}
-	add("rules", rulesWhy(r), plan.State{Rules: hostRules([]store.SwitchRecord{r}, caps)})
+	rules := hostRules([]store.SwitchRecord{r}, caps)
+	rules.ApartIn = apartIn(rules.ApartIn, r, d.apart)
+	add("rules", rulesWhy(r), plan.State{Rules: rules})
 	add("forwarding", "The host passes on what guests send through their gateway.", plan.State{Forward: whole.Forward})
 	return x
 }
@@ -178,6 +181,9 @@ func explainPort(p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilities)
 	} else {
 		why += " The switch knows its address " + p.MAC.String() + " and need not learn: nobody else can take it, and the owner can send from no other."
 	}
+	if !p.VLAN.IsZero() {
+		why += " It hears and sends in its VLANs (" + p.VLAN.String() + ") and in no other."
+	}
 	bare := state
 	if state.Endpoint != nil {
 		end := *state.Endpoint
@@ -205,15 +211,30 @@ func explainPort(p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilities)
 			Why: "The physical switches send what the port sends for all back by the team's other members. By its address that is known, and dropped.",
 		})
 	}
-	rules := portRules(p, r, caps)
-	if c := commands(plan.State{Rules: plan.Rules{Guards: rules.Guards}}); len(c) > 0 {
-		x.Parts = append(x.Parts, Part{What: "guards", Why: "What the owner sends is looked at by the rules of table patchbay_guards, the same for all ports; the port is in the sets of what it may not send, and each counts what it has dropped.", Commands: c})
-	}
-	rules.Own, rules.Guards = nil, nil
-	if c := commands(plan.State{Rules: rules}); len(c) > 0 {
-		x.Parts = append(x.Parts, Part{What: "guard", Why: "This kernel cannot lock a port to its address; nftables drops what comes from another one.", Commands: c})
-	}
+	x.Parts = append(x.Parts, explainPortRules(portRules(p, r, caps))...)
 	return x
+}
+
+func explainPortRules(rules plan.Rules) (parts []Part) {
+	if len(rules.Guard) > 0 {
+		parts = append(parts, Part{
+			What: "guard", Commands: commands(plan.State{Rules: plan.Rules{Guard: rules.Guard}}),
+			Why: "This kernel cannot lock a port to its address; nftables drops what comes from another one.",
+		})
+	}
+	if len(rules.Guards) > 0 {
+		parts = append(parts, Part{
+			What: "guards", Commands: commands(plan.State{Rules: plan.Rules{Guards: rules.Guards}}),
+			Why: "What the owner sends is looked at by the rules of table patchbay_guards, the same for all ports; the port is in the sets of what it may not send, and each counts what it has dropped.",
+		})
+	}
+	if len(rules.Apart) > 0 {
+		parts = append(parts, Part{
+			What: "isolation", Commands: commands(plan.State{Rules: plan.Rules{Apart: rules.Apart}}),
+			Why: "The bridge keeps isolated ports apart that are its own; nftables does with those of other segments, and with what the uplink brings from other hosts' in the isolated VLAN.",
+		})
+	}
+	return parts
 }
 
 // paths is how a packet from somebody on the switch gets to where it may want to go.

@@ -2,7 +2,9 @@ package engine
 
 import (
 	"fmt"
+	"strings"
 
+	"github.com/patchbay-net/patchbay/core/kernel"
 	"github.com/patchbay-net/patchbay/core/plan"
 	"github.com/patchbay-net/patchbay/core/store"
 	"github.com/patchbay-net/patchbay/core/vswitch"
@@ -10,9 +12,9 @@ import (
 
 // explainTeam shows how a team is made of NICs that nobody else has, and which way a
 // guest's frames take.
-func explainTeam(r store.TeamRecord) Explanation {
+func explainTeam(r store.TeamRecord, switches []store.SwitchRecord, caps kernel.Capabilities) Explanation {
 	bond := teamState(r, r.MTU, func(string) bool { return true })
-	return Explanation{
+	x := Explanation{
 		Object: "team " + r.Name,
 		Parts: []Part{{
 			What: "bond " + r.Name, Commands: commands(plan.State{Bonds: map[string]plan.Bond{r.Name: bond}}),
@@ -20,6 +22,17 @@ func explainTeam(r store.TeamRecord) Explanation {
 		}},
 		Paths: []PacketPath{{From: "a guest", To: "the outside", Via: []string{"the switch", "team " + r.Name, teamChoice(r.Team)}}},
 	}
+	for _, s := range switches {
+		if s.Uplink == r.Name && s.Spread {
+			rules := spreadState(r, s, bond, caps)
+			rules.Spreads[r.Name] = rules.Spreads[r.Name].With(r.Active()[0])
+			x.Parts = append(x.Parts, Part{
+				What: "rules at the members", Commands: commands(rules),
+				Why: "The physical switches send what is for all by every member, and what the host has sent for all comes back. One member is designated to hear it; at the others it is dropped, and so is what comes from an address of the host's own.",
+			})
+		}
+	}
+	return x
 }
 
 func teamWhy(t vswitch.Team) string {
@@ -29,16 +42,16 @@ func teamWhy(t vswitch.Team) string {
 	case vswitch.TeamStatic, vswitch.TeamLACP:
 		return "The physical switch takes its ports for one; a flow, by its hash, is on one member."
 	}
-	return fmt.Sprintf("One member carries everything; if it fails, the first of %v that has a link takes over.", t.Preference())
+	return fmt.Sprintf("One member carries everything; if it fails, the first of %s that has a link takes over.", strings.Join(t.Preference(), ", "))
 }
 
 // teamChoice is which member a frame leaves by.
 func teamChoice(t vswitch.Team) string {
 	switch t.Mode {
 	case vswitch.TeamActiveActive:
-		return "the member of the guest's address: (VLAN id xor the address's first half xor its second half) modulo the number of members with a link"
+		return "the member of the guest's address: (the tag's VLAN id and priority xor the address's first half xor its second half) modulo the number of members with a link"
 	case vswitch.TeamStatic, vswitch.TeamLACP:
-		return fmt.Sprintf("the member of the flow, by %s", t.Normalized().Hash)
+		return "the member of the flow, by " + t.HashWords()
 	}
 	return "the active member"
 }

@@ -44,6 +44,16 @@ func TeamHashes() []TeamHash {
 	return []TeamHash{HashTransportPorts, HashIPAddresses, HashMACAddresses}
 }
 
+// HashWords is what of a flow decides which member carries it, whole: fragments too. It is
+// "" in the modes that have no hash.
+func (t Team) HashWords() string {
+	hash := t.Normalized().Hash
+	if hash == HashTransportPorts {
+		return string(hash) + "; fragments, which have none, by ip-addresses"
+	}
+	return string(hash)
+}
+
 // Reselect is when an active/standby team goes back to a member that it prefers.
 type Reselect string
 

@@ -135,6 +135,14 @@ func pictures() map[string]engine.Topology {
 				}, numbered(12, ipv4)...)...),
 			},
 		},
+		"long-names-in-vlans": {
+			NICs: []kernel.Netdev{nic("eth1", 1)},
+			Switches: []engine.TopologySwitch{
+				connected(vswitch.Switch{Name: "wan", Type: vswitch.External, Uplink: "eth1", HostAccess: &no}, in([]vswitch.PortVLAN{
+					vswitch.AccessVLAN(10), {Mode: vswitch.Promiscuous, Primary: 100, Secondaries: set("101-103,110")},
+				}, guest(strings.Repeat("long-", 8), 1, "192.168.100.121/24"), guest("a", 2, "192.168.100.122/24"), guest("b", 3), guest("c", 4))...),
+			},
+		},
 		"forty-ports": {Switches: []engine.TopologySwitch{connected(lan, many...), connected(lab, numbered(12, ipv4)...)}},
 		"long-names": {
 			NICs: []kernel.Netdev{nic("enx0123456789ab", 2)},

@@ -129,8 +129,9 @@ func (d *drawing) branch(x, y int, last bool) int {
 	return x + 3
 }
 
-// listColumns are the widths of a list's columns. The MAC address
-// stays out where it would leave no room for an IP address, and the VLAN too where it would.
+// listColumns are the widths of a list's columns. The MAC address stays out where it would
+// leave no room for an IP address; the VLAN is cut there, and stays out only if little
+// would be left of it.
 type listColumns struct {
 	name, endpoint, vlan int
 	mac                  bool
@@ -154,9 +155,9 @@ func columnsOf(ports []vswitch.Port, width int) listColumns {
 	c.name = min(c.name, longestName)
 	c.vlan = min(c.vlan, longestName)
 	rest := width - c.endpoint - 2 - c.name - 2
-	if c.vlan > 0 && rest < c.vlan+2+address {
+	if c.vlan = min(c.vlan, rest-2-address); c.vlan < len("VLAN 4094") {
 		c.vlan = 0
-	} else if c.vlan > 0 {
+	} else {
 		rest -= c.vlan + 2
 	}
 	c.mac = rest >= len("00:00:00:00:00:00")+2+address
