@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"sigs.k8s.io/yaml"
+
+	"github.com/patchbay-net/patchbay/integration/guest"
 )
 
 // block is the first block of a language below a heading of the README.
@@ -52,6 +54,33 @@ func TestReadme(t *testing.T) {
 			t.Errorf("Multus' configuration, %s: %s", v, r.stdout)
 		}
 	}
+}
+
+// TestReadmeTeams does what the README says of teams and VLANs, on NICs without hardware.
+func TestReadmeTeams(t *testing.T) {
+	guest.Needs(t, guest.Bonding, guest.VLANs, guest.Netdev)
+	h := newHost(t)
+	for _, nic := range []string{"eth1", "eth2", "eth3"} {
+		h.outside(nic)
+	}
+	h.patchbay("switch", "add", "lan", "--uplink", "eth1")
+	n := h.network(inplace)
+	web, _ := h.attached(n, "web-1")
+	env := append(h.Env(), "PATH="+filepath.Join(h.Root, "bin")+":"+os.Getenv("PATH"))
+	for line := range strings.Lines(h.block("### Teams and VLANs", "sh")) {
+		line = strings.Replace(line, "eth2,eth3", "eth2,eth3 --lab", 1)
+		if _, err := h.RunEnv(env, "sh", "-ec", line); err != nil {
+			t.Errorf("%s: %v", line, err)
+		}
+	}
+	h.wantUndrifted()
+	if s := h.team("team0"); s.Switch != "lan" || s.State.Active != "eth2" {
+		t.Errorf("the team is %+v", s)
+	}
+	if shown := h.patchbay("port", "list"); !strings.Contains(shown, "trunk 10-19 native 1") {
+		t.Errorf("no trunk in\n%s", shown)
+	}
+	ok(t, n.Del(web))
 }
 
 // TestExamples attaches a container to the network of every example.

@@ -23,7 +23,7 @@ type configVerb struct {
 func (v *configVerb) flags(cmd *cobra.Command) {
 	v.files.flag(cmd)
 	f := cmd.Flags()
-	f.BoolVar(&v.prune, "prune", false, "delete switches that the file does not mention")
+	f.BoolVar(&v.prune, "prune", false, "delete switches and teams that the file does not mention")
 	f.BoolVar(&v.force, "force", false, "detach the guests of switches that are deleted")
 	f.BoolVar(&v.yes, "yes", false, "take NICs even if the host loses its way out, or a network manager its NIC")
 	f.BoolVar(&v.explain, "explain", false, "print the changes as ip, bridge, nft and sysctl commands too")
@@ -35,19 +35,20 @@ func (c *cli) applyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "apply -f FILE",
 		Short: "Make this host what a file says",
-		Long: `Make, change and delete switches until the host is what the file says, in one
+		Long: `Make, change and delete teams and switches until the host is what the file says, in one
 transaction: if any part fails, everything is what it was. What is as it should be
 already is not touched, and what the kernel has lost is repaired, so apply may run as
 often as one likes.
 
 The file is YAML: "version: 1", "switches", a list whose fields are the flags of
-"switch add" (hostAccess for --host-access), and optionally "macPool" with first and
-last. A field that is left out has its default, whatever the switch has now. Several
-files and documents make one configuration. "patchbay export" writes such a file.
+"switch add" (hostAccess for --host-access), and optionally "teams", with the flags of
+"team add", and "macPool" with first and last. A field that is left out has its default,
+whatever the switch or team has now. Several files and documents make one configuration.
+"patchbay export" writes such a file.
 
-Switches that the file does not mention stay and are listed, unless --prune deletes
-them. A switch with guests is deleted only with --force, which detaches them last; if
-any part fails they stay attached.`,
+What the file does not mention stays and is listed, unless --prune deletes it. A switch
+with guests is deleted only with --force, which detaches them last; if any part fails
+they stay attached.`,
 		Example: `  patchbay apply -f examples/internal.yaml
   patchbay apply -f switches.yaml --prune --explain
   patchbay export | sed s/eth1/eth2/ | patchbay apply -f -`,

@@ -11,8 +11,8 @@ func (c *cli) exportCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "export",
 		Short: "Write this host's configuration as a file for apply",
-		Long: `Write the switches of this host as YAML that "patchbay apply" reads; applied here, it
-changes nothing. Defaults stand beside it as comments. The same configuration is
+		Long: `Write the teams and switches of this host as YAML that "patchbay apply" reads; applied
+here, it changes nothing. Defaults stand beside it as comments. The same configuration is
 always written as the same bytes. Ports are not in it: they belong to their owners.
 
 With -o json it is the same without comments, and apply reads that too.`,

@@ -4,10 +4,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
 	"github.com/patchbay-net/patchbay/core/config"
+	"github.com/patchbay-net/patchbay/core/vswitch"
 )
 
 // TestExamples has every example understood and valid, and open with a picture. The
@@ -34,5 +36,29 @@ func TestExamples(t *testing.T) {
 	})
 	if err != nil || seen < 8 {
 		t.Fatalf("%d examples, %v", seen, err)
+	}
+}
+
+// TestKeysAreDocumented looks for every key of a configuration in docs/declarative.md: those
+// of switches stand before those of teams.
+func TestKeysAreDocumented(t *testing.T) {
+	text, err := os.ReadFile("../../docs/declarative.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	switches, teams, found := strings.Cut(string(text), "| `teams[].name`")
+	if !found {
+		t.Fatal("docs/declarative.md has no teams")
+	}
+	for _, of := range []struct {
+		noun any
+		told string
+	}{{vswitch.Switch{}, switches}, {vswitch.Team{}, teams}} {
+		for _, field := range reflect.VisibleFields(reflect.TypeOf(of.noun)) {
+			key, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+			if key != "name" && !strings.Contains(of.told, "`."+key+"`") {
+				t.Errorf("docs/declarative.md does not tell of %s of %T", key, of.noun)
+			}
+		}
 	}
 }

@@ -23,7 +23,7 @@ type Effective struct {
 // same configuration. What has its default stands as a comment beside the rest.
 func Format(c vswitch.Config, e Effective) []byte {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# The switches of this host, for `patchbay apply -f FILE`. A line that begins with #\n# tells the default that holds where nothing is written.\nversion: %d\n\n", vswitch.ConfigVersion)
+	fmt.Fprintf(&b, "# The teams and switches of this host, for `patchbay apply -f FILE`. A line that begins with #\n# tells the default that holds where nothing is written.\nversion: %d\n\n", vswitch.ConfigVersion)
 	pool, mark := e.MACPool, "# "
 	if c.MACPool != nil {
 		pool, mark = *c.MACPool, ""

@@ -65,7 +65,7 @@ type application struct {
 	existing []store.SwitchRecord
 	changes  []change
 	teams    []teamChange
-	kept     []string // switches that are there, not mentioned, and stay
+	kept     []string // what is there, not mentioned, and stays: see ConfigDiff
 	detach   []vswitch.Port
 	oldPool  *vswitch.MACRange // as in transaction
 	newPool  *vswitch.MACRange

@@ -260,6 +260,22 @@ func masked(picture string) string {
 	return strings.Join(lines, "\n")
 }
 
+// A team that the configuration does not mention is told of like a switch, and goes like
+// one.
+func TestApplyKeepsAndPrunesTeams(t *testing.T) {
+	l := teamLab(t)
+	l.mustTeam(teamOf("nic1", "nic2"))
+	nothing := configured()
+	d := l.mustApply(nothing)
+	if diff := cmp.Diff([]string{"team team0"}, d.Kept); diff != "" || d.Differs() {
+		t.Errorf("kept %v, %v", d.Kept, changeWords(d))
+	}
+	nothing.Prune = true
+	if d = l.mustApply(nothing); len(d.Kept) > 0 || len(d.Changes) != 1 || d.Changes[0].Action != engine.ActionDelete {
+		t.Errorf("kept %v, %v", d.Kept, changeWords(d))
+	}
+}
+
 func TestApplyKeepsAndPrunes(t *testing.T) {
 	l := hosting(t, configured(internal(), vswitch.Switch{Name: "lab", Type: vswitch.Private}))
 	lab := configured(vswitch.Switch{Name: "lab", Type: vswitch.Private})

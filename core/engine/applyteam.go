@@ -31,6 +31,7 @@ func (e *Engine) measureTeams(ctx context.Context, a *application, req ApplyRequ
 		}
 		if !req.Prune {
 			check.other = append(check.other, r.Team)
+			a.kept = append(a.kept, "team "+r.Name)
 			continue
 		}
 		a.teams = append(a.teams, teamChange{old: &r})

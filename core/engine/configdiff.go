@@ -12,7 +12,8 @@ import (
 // ConfigDiff is what a configuration changes of a host.
 type ConfigDiff struct {
 	Changes []ConfigChange `json:"changes"`
-	// Kept are switches that the configuration does not mention and that stay.
+	// Kept are switches, by name, and teams, as "team NAME", that the configuration does not
+	// mention and that stay.
 	Kept []string `json:"kept,omitempty"`
 	// Commands are the ip, bridge, nft and sysctl commands that the changes equal.
 	Commands []string `json:"commands"`
