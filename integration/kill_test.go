@@ -194,15 +194,21 @@ func TestKilled(t *testing.T) {
 				if then.name == "" {
 					then, stride = x.verb, 1
 				}
-				s.sweep(x, then, stride, func(n int) bool {
-					out, err := x.verb.do(s, "bin/faults", []string{fmt.Sprintf("PATCHBAY_DIE_AT=%d", n)})
-					if err != nil && !strings.Contains(err.Error(), "killed") {
-						t.Fatalf("point %d: %v: %s", n, err, out)
-					}
-					return err == nil
-				})
+				s.sweep(x, then, stride, s.dies(x.verb))
 			}
 		})
+	}
+}
+
+// dies does a verb that kills itself at a point, or finishes before it.
+func (s *scene) dies(verb op) func(point int) (finished bool) {
+	return func(point int) bool {
+		s.t.Helper()
+		out, err := verb.do(s, "bin/faults", []string{fmt.Sprintf("PATCHBAY_DIE_AT=%d", point)})
+		if err != nil && !strings.Contains(err.Error(), "killed") {
+			s.t.Fatalf("point %d: %v: %s", point, err, out)
+		}
+		return err == nil
 	}
 }
 
@@ -255,14 +261,14 @@ func (s *scene) must(o op) {
 	}
 }
 
-// records are the configuration and who has a port.
+// records are the configuration, and who has a port and in which VLANs.
 type records struct{ config, ports string }
 
 func (s *scene) records() records {
 	s.t.Helper()
 	r := records{config: s.patchbay("export")}
 	for _, p := range s.ports() {
-		r.ports += fmt.Sprintf("%s on %s\n", p.Owner.ID, p.Switch)
+		r.ports += fmt.Sprintf("%s on %s %s\n", p.Owner.ID, p.Switch, p.VLAN)
 	}
 	return r
 }

@@ -15,6 +15,7 @@ import (
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
+	"github.com/patchbay-net/patchbay/core/vswitch"
 	"github.com/patchbay-net/patchbay/integration/host"
 )
 
@@ -146,6 +147,7 @@ type portRecord struct {
 	ID, Switch, MAC, Netdev string
 	Owner                   struct{ Kind, Network, ID, Endpoint, Netns string }
 	Addresses               []struct{ Prefix netip.Prefix }
+	VLAN                    vswitch.PortVLAN
 }
 
 // ports lists the ports of containers.

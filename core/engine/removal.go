@@ -76,6 +76,7 @@ func (e *Engine) removeHeld(ctx context.Context, ids []string, r removal, lockEr
 // forgetAll drops the records of ports that are out of the kernel.
 func (e *Engine) forgetAll(ports []reservation, outgrown func(string)) error {
 	if !slices.ContainsFunc(ports, func(x reservation) bool { return x.known }) {
+		e.tellOutgrown(outgrown)
 		return nil
 	}
 	return e.store.Update(func(tx *store.Tx) error {
@@ -105,6 +106,18 @@ func (e *Engine) forgetAll(ports []reservation, outgrown func(string)) error {
 		}
 		return nil
 	})
+}
+
+// tellOutgrown tells of switches that are outgrown where no port has gone: whoever removed
+// it was killed, perhaps, before its switch had shrunk.
+func (e *Engine) tellOutgrown(outgrown func(string)) {
+	if outgrown == nil {
+		return
+	}
+	names, _ := e.outgrown() // no port has to go; GC looks again and tells
+	for _, name := range names {
+		outgrown(name)
+	}
 }
 
 // recall reads what the store has of ports that are to go. One that it does not know,

@@ -87,6 +87,29 @@ func TestUplinkCarriesWhatPortsUse(t *testing.T) {
 	l.wantClean(pristine)
 }
 
+// TestKilledDetachInVLAN kills a Detach before each step: the next one takes the VLAN along,
+// though the port may have gone before.
+func TestKilledDetachInVLAN(t *testing.T) {
+	prepare := func(l *lab) {
+		l.mustAdd(wan())
+		l.mustAttach(inVLAN(t, 1, "access 10"))
+	}
+	detach := func(l *lab) error { return l.Detach(context.Background(), owner(1)) }
+	for n := 1; n <= stepsOf(t, prepare, detach); n++ {
+		l := newLab(t)
+		prepare(l)
+		l.kernel.DieAt(n)
+		if !dies(func() error { return detach(l) }) {
+			t.Fatal("the process was not killed")
+		}
+		l.kernel.Revive()
+		l.open()
+		l.mustDetach(1)
+		l.wantVLANs("nic0", "pvid 4094 untagged 4094")
+		l.wantHealthy()
+	}
+}
+
 // TestPrivateVLANState holds the three kinds of ports against the recipe.
 func TestPrivateVLANState(t *testing.T) {
 	l := newLab(t)
