@@ -95,7 +95,11 @@ func (f Feature) tryOut(h *netlink.Handle) error {
 	case Bonding:
 		return h.LinkAdd(netlink.NewLinkBond(probe))
 	case VLANDevs:
-		return command("ip", "link", "add", "link", "lo", "name", "probe", "type", "vlan", "id", "7")
+		b := &netlink.Bridge{LinkAttrs: probe} // lo takes none
+		if err := h.LinkAdd(b); err != nil {
+			return err
+		}
+		return h.LinkAdd(&netlink.Vlan{LinkAttrs: netlink.LinkAttrs{Name: "probe.7", ParentIndex: b.Index}, VlanId: 7})
 	case TUN:
 		return command("ip", "tuntap", "add", "dev", "probe", "mode", "tap")
 	case TBF:
