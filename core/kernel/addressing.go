@@ -56,6 +56,17 @@ func (c *rtnl) addressing(netdev string) (plan.Addressing, error) {
 	return plan.Addressing{Items: s.items, Settings: settings}.With(plan.Addressing{}), err
 }
 
+// settings reads those alone.
+func (c *rtnl) settings(netdev string) (plan.Addressing, error) {
+	if _, err := c.link(netdev); isAbsent(err) {
+		return plan.Addressing{}, noNetdev(netdev)
+	} else if err != nil {
+		return plan.Addressing{}, err
+	}
+	settings, err := readSettings(netdev)
+	return plan.Addressing{Settings: settings}, err
+}
+
 // survey collects the items of one netdev.
 type survey struct {
 	conn  *rtnl

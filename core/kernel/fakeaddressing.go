@@ -38,7 +38,7 @@ func (f *Fake) Addressing(ctx context.Context, netdev string) (plan.Addressing, 
 }
 
 func (l *fakeLink) addressing() plan.Addressing {
-	a := plan.Addressing{Settings: map[string]string{"ipv4/rp_filter": "0", "ipv4/arp_ignore": "0", "ipv6/addr_gen_mode": "0"}}
+	a := plan.Addressing{Settings: map[string]string{"ipv4/rp_filter": "0", "ipv4/arp_ignore": "0", "ipv6/addr_gen_mode": "0", "ipv6/disable_ipv6": "0"}}
 	maps.Copy(a.Settings, l.settings)
 	for _, i := range l.items {
 		i.Dev = l.Name
@@ -50,6 +50,8 @@ func (l *fakeLink) addressing() plan.Addressing {
 	}
 	return a.With(plan.Addressing{})
 }
+
+const settingNoIPv6 = "ipv6/disable_ipv6"
 
 // AddressItem is an address without anything special, as an item for a Fake.
 func AddressItem(p netip.Prefix) plan.Item {
@@ -77,6 +79,10 @@ func (f *Fake) carryOutForHost(step plan.Step) error {
 			link.settings = make(map[string]string)
 		}
 		maps.Copy(link.settings, s.Settings)
+		if s.Settings[settingNoIPv6] == "1" {
+			link.flushIPv6()
+			link.items = slices.DeleteFunc(link.items, func(i plan.Item) bool { return i.Kind != plan.ItemRule && i.Prefix.Addr().Is6() })
+		}
 		return nil
 	case plan.CarryItem:
 		link, err := f.host.link(s.Netdev)
@@ -101,6 +107,10 @@ func (l *fakeLink) carry(i plan.Item) error {
 	switch i.Kind {
 	case plan.ItemResidue:
 		return nil // is made by the kernel alone
+	case plan.ItemAddress:
+		if i.Prefix.Addr().Is6() && l.settings[settingNoIPv6] == "1" {
+			return fmt.Errorf("address %s on %s, which has no IPv6: %w", i.Prefix, l.Name, syscall.EACCES)
+		}
 	case plan.ItemRoute, plan.ItemNexthop:
 		if err := l.mayRoute(i); err != nil {
 			return err

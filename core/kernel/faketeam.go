@@ -63,6 +63,13 @@ func (f *Fake) carryOutForTeam(step plan.Step) error {
 			link.Up = link.Up || s.Member.Released.Up
 		}
 		return nil
+	case plan.HoldMember:
+		link, err := f.host.link(s.Member.Name)
+		if err == nil {
+			link.release()
+			link.Up = true
+		}
+		return err
 	}
 	return f.carryOutAtSpread(step)
 }
@@ -293,12 +300,17 @@ func (f *Fake) observeBond(link *fakeLink, scope plan.Bond) plan.Bond {
 	b := plan.Bond{Name: link.Name, MAC: link.MAC, MTU: link.MTU, Alias: link.Alias, Up: link.Up, Options: link.bond.options, LinkLocal: !link.noLinkLocal}
 	for _, m := range link.membersInOrder() {
 		member := plan.Member{Name: m.Name, Prio: m.member.prio}
-		for _, wanted := range scope.Members {
+		for _, wanted := range slices.Concat(scope.Held, scope.Members) {
 			if wanted.Name == m.Name {
 				member.Released = wanted.Released
 			}
 		}
 		b.Members = append(b.Members, member)
+	}
+	for _, wanted := range scope.Held {
+		if nic := f.host.links[wanted.Name]; nic != nil && nic.Up && nic.master == nil {
+			b.Held = append(b.Held, wanted)
+		}
 	}
 	return b
 }

@@ -78,7 +78,11 @@ func (o *observer) observe(scope plan.State, seen *plan.State) error {
 
 // hosted reads what the host has on a netdev, as far as scope names it.
 func (o *observer) hosted(name string, scope plan.Addressing, seen *plan.State) error {
-	has, err := o.host.addressing(name)
+	read := o.host.addressing
+	if len(scope.Items) == 0 { // to look for routes among thousands is dear
+		read = o.host.settings
+	}
+	has, err := read(name)
 	if errors.Is(err, vswitch.NotFound) {
 		return nil
 	}

@@ -63,6 +63,10 @@ func (a *applier) teamStep(i int, s plan.Step) error {
 		return a.bondMessages(i, setMember(s.Member))
 	case plan.RemoveMember:
 		return a.removeMember(i, s)
+	case plan.HoldMember:
+		held := byName(unix.RTM_NEWLINK, 0, s.Member.Name, upHeader())
+		held.AddData(uint32Attribute(unix.IFLA_MASTER, 0))
+		return a.bondMessages(i, held)
 	case plan.AnnounceMACs:
 		return a.outside(func() error { announceMACs(s); return nil })
 	}

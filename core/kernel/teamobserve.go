@@ -135,7 +135,7 @@ func (o *observer) bond(name string, scope plan.Bond, seen *plan.State) error {
 			b.Options.Primary = m.name
 		}
 		found := plan.Member{Name: m.name, Prio: int(m.member.prio)}
-		for _, wanted := range scope.Members {
+		for _, wanted := range slices.Concat(scope.Held, scope.Members) {
 			if wanted.Name == m.name {
 				found.Released = wanted.Released
 				if !m.member.hasPrio {
@@ -144,6 +144,15 @@ func (o *observer) bond(name string, scope plan.Bond, seen *plan.State) error {
 			}
 		}
 		b.Members = append(b.Members, found)
+	}
+	for _, wanted := range scope.Held {
+		nic, err := o.host.link(wanted.Name)
+		if err != nil && !isAbsent(err) {
+			return err
+		}
+		if err == nil && nic.up && nic.master == 0 {
+			b.Held = append(b.Held, wanted)
+		}
 	}
 	if seen.Bonds == nil {
 		seen.Bonds = make(map[string]plan.Bond)

@@ -19,6 +19,7 @@ func Diff(desired, observed State) []Step {
 	d.rulesFirst(desired.Rules, observed.Rules)
 	d.bridges(desired.Bridges, observed.Bridges)
 	d.bonds()
+	d.opens()
 	coming := d.goings(moves(desired.Hosts, d.observed.Hosts))
 	for _, name := range sorted(observed.Ports) {
 		want, keep := desired.Ports[name]
@@ -43,6 +44,7 @@ func Diff(desired, observed State) []Step {
 	d.comings(coming)
 	d.lateMembers()
 	d.spreads()
+	d.holds()
 	d.spreadsGone()
 	d.bondsGone()
 	for _, name := range sorted(observed.Bridges) {

@@ -22,6 +22,9 @@ type Bond struct {
 	// LinkLocal is an IPv6 link-local address of its own, which nobody asked for.
 	LinkLocal bool
 	Members   []Member // by preference
+	// Held are NICs that stand by beside the bond: out of it and of everybody's hands, and
+	// up, so that it is known whether they have a link.
+	Held []Member
 }
 
 // BondOptions are the settings of a bond, in the words of `ip link`. What a mode does
@@ -279,7 +282,7 @@ func (d *differ) settleBond(want, have Bond) {
 		d.add(SetPrimary{Bond: want.Name, Member: want.Options.Primary})
 	}
 	for _, m := range have.Members {
-		if want.at(m.Name) < 0 {
+		if want.at(m.Name) < 0 && !want.holds(m.Name) {
 			d.leave(want.Name, m)
 		}
 	}
@@ -362,10 +365,11 @@ func (d *differ) busy(nic string) bool {
 // bondsGone removes bonds that are not wanted, once nothing is on them.
 func (d *differ) bondsGone() {
 	for _, name := range sorted(d.observed.Bonds) {
+		have := d.observed.Bonds[name]
+		d.letsGo(have)
 		if _, keep := d.desired.Bonds[name]; keep {
 			continue
 		}
-		have := d.observed.Bonds[name]
 		for _, m := range have.Members {
 			d.leave(name, m)
 		}
@@ -396,12 +400,14 @@ func (d *differ) bonding(name string) bool {
 	return want || have
 }
 
-// mergeBonds is merge; of a bond that both name the members of both are in it.
+// mergeBonds is merge; of a bond that both name the members of both are in it, and what
+// both hold.
 func mergeBonds(a, b map[string]Bond) map[string]Bond {
 	u := merge(a, b)
 	for name, bond := range u {
 		if other, both := b[name]; both {
-			bond.Members = appendNew(bond.Members, other.Members, func(m Member) string { return m.Name })
+			by := func(m Member) string { return m.Name }
+			bond.Members, bond.Held = appendNew(bond.Members, other.Members, by), appendNew(bond.Held, other.Held, by)
 			u[name] = bond
 		}
 	}

@@ -18,8 +18,11 @@ type TeamRecord struct {
 	MTU int `json:"mtu"`
 	// Down lists members that were down when they joined: they are so again when they
 	// leave.
-	Down    []string  `json:"down,omitempty"`
-	Created time.Time `json:"created"`
+	Down []string `json:"down,omitempty"`
+	// StandbyHad are settings of the standby that Patchbay keeps otherwise while it stands
+	// by, as they were.
+	StandbyHad map[string]string `json:"standbyHad,omitempty"`
+	Created    time.Time         `json:"created"`
 }
 
 // teamPrefix begins the keys of teams among the settings: files written before there

@@ -101,8 +101,8 @@ type Team struct {
 	Primary string `json:"primary,omitempty"`
 	// Reselect is when an active/standby team goes back to it; default failure.
 	Reselect Reselect `json:"reselect,omitempty"`
-	// Standby is the one member of an active/active team that carries nothing until
-	// another one fails.
+	// Standby is the one member of an active/active team that carries nothing while all
+	// others have a link.
 	Standby string `json:"standby,omitempty"`
 	// Hash spreads flows in the modes static and lacp; default transport-ports.
 	Hash TeamHash `json:"hash,omitempty"`
@@ -174,9 +174,12 @@ func (t Team) Active() []string {
 	return slices.DeleteFunc(slices.Clone(t.Members), func(m string) bool { return m == t.Standby })
 }
 
-// Preference lists the members of an active/standby team, the preferred one first.
+// Preference lists the members, the preferred one first and the standby last.
 func (t Team) Preference() []string {
-	order := slices.Clone(t.Members)
+	order := t.Active()
+	if t.Standby != "" {
+		order = append(order, t.Standby)
+	}
 	if at := slices.Index(order, t.Primary); at > 0 {
 		order = slices.Insert(slices.Delete(order, at, at+1), 0, t.Primary)
 	}
@@ -258,6 +261,8 @@ func (t Team) validateStandby(p *problems, object string) {
 			hint = "with the physical switch in the group all members are active"
 		}
 		p.found(TeamStandby, object, "a standby member is for mode active-active; %s", hint).in("standby")
+	case strings.ContainsAny(t.Standby, ", "):
+		p.found(TeamStandby, object, "standby %.32q is more than one member; a team has one at most", t.Standby).in("standby")
 	case !slices.Contains(t.Members, t.Standby):
 		p.found(TeamStandby, object, "standby %.32q is not among its members", t.Standby).in("standby")
 	case len(t.Members) == 1:
