@@ -56,9 +56,6 @@ func (e *Engine) measureTeam(ctx context.Context, a *application, t vswitch.Team
 		a.teams = append(a.teams, teamChange{new: &record})
 		return err
 	}
-	if err := feasible(t); err != nil {
-		return err
-	}
 	old := existing[at]
 	record := old
 	record.Team = t.Normalized()

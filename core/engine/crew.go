@@ -16,10 +16,14 @@ import (
 
 // crews are the members of teams, the preferred one first: as they are after a
 // transaction, and all that they may have had before.
-type crews struct{ is, was map[string][]string }
+type crews struct {
+	is, was map[string][]string
+	// standbys are NICs that Patchbay keeps silent, with the settings that they had.
+	standbys map[string]map[string]string
+}
 
 func (e *Engine) crews(t *transaction) (c crews, err error) {
-	c = crews{is: make(map[string][]string), was: make(map[string][]string)}
+	c = crews{is: make(map[string][]string), was: make(map[string][]string), standbys: make(map[string]map[string]string)}
 	var teams []store.TeamRecord
 	err = e.store.View(func(tx *store.Tx) error {
 		teams, err = t.outcomeTeams(tx)
@@ -34,6 +38,7 @@ func (e *Engine) crews(t *transaction) (c crews, err error) {
 		}
 	}
 	for _, r := range append(teams, t.fromTeams...) {
+		c.standbys[r.Standby] = r.StandbyHad
 		for _, m := range r.Preference() {
 			if !slices.Contains(c.was[r.Name], m) {
 				c.was[r.Name] = append(c.was[r.Name], m)

@@ -104,7 +104,7 @@ func (x examination) findings() []Finding {
 		x.kernelVersion, x.capabilities, x.ipv6,
 		x.forwardedFrames, x.forwardedPackets, x.legacyTables, x.firewalld,
 		x.forwarding, x.routerAdvertisements, x.reversePath,
-		x.bonding, x.announcements, x.managers, x.neighbours, x.backlog, x.connections,
+		x.bonding, x.announcements, x.standbys, x.managers, x.neighbours, x.backlog, x.connections,
 	} {
 		all = append(all, check()...)
 	}

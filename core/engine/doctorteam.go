@@ -48,6 +48,19 @@ func (x examination) announcements() (all []Finding) {
 	return all
 }
 
+// standbys are relieved by patchbayd.
+func (x examination) standbys() (all []Finding) {
+	for _, t := range x.teams {
+		if t.Standby != "" && !x.resident {
+			all = append(all, Finding{
+				Severity: Warning, Check: "standby", What: fmt.Sprintf("patchbayd does not run: standby %s of team %s does not take over by itself", t.Standby, t.Name),
+				Why: "when another member fails the others have to do, until a command repairs the team", Mend: []string{startDaemon},
+			})
+		}
+	}
+	return all
+}
+
 // unannounced is what Status says of the same.
 func unannounced(t TeamStatus) Problem {
 	return Problem{

@@ -92,6 +92,8 @@ func bondWords(step plan.Step, observed plan.State, made map[string]bool) []stri
 		bond, word = s.Bond, fmt.Sprintf("had lost member %s", s.Member.Name)
 	case plan.RemoveMember:
 		bond, word = s.Bond, fmt.Sprintf("had %s for a member", s.Member.Name)
+	case plan.HoldMember:
+		bond, word = s.Bond, fmt.Sprintf("lacked its standby %s, which was down or in something", s.Member.Name)
 	case plan.SetMember:
 		bond, word = s.Bond, "had its members in another order"
 	default:

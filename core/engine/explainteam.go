@@ -13,18 +13,20 @@ import (
 // explainTeam shows how a team is made of NICs that nobody else has, and which way a
 // guest's frames take.
 func explainTeam(r store.TeamRecord, switches []store.SwitchRecord, caps kernel.Capabilities) Explanation {
-	bond := teamState(r, r.MTU, func(string) bool { return true })
+	whole := func(string) bool { return true }
+	s := plan.State{Bonds: map[string]plan.Bond{r.Name: teamState(r, r.MTU, false, whole)}}
+	silence(&s, r, whole)
 	x := Explanation{
 		Object: "team " + r.Name,
 		Parts: []Part{{
-			What: "bond " + r.Name, Commands: commands(plan.State{Bonds: map[string]plan.Bond{r.Name: bond}}),
+			What: "bond " + r.Name, Commands: commands(s),
 			Why: "The members as one netdev, with an address that stays when they change. " + teamWhy(r.Team),
 		}},
 		Paths: []PacketPath{{From: "a guest", To: "the outside", Via: []string{"the switch", "team " + r.Name, teamChoice(r.Team)}}},
 	}
-	for _, s := range switches {
-		if s.Uplink == r.Name && s.Spread {
-			rules := spreadState(r, s, bond, caps)
+	for _, on := range switches {
+		if on.Uplink == r.Name && on.Spread {
+			rules := spreadState(r, on, s.Bonds[r.Name], caps)
 			rules.Spreads[r.Name] = rules.Spreads[r.Name].With(r.Active()[0])
 			x.Parts = append(x.Parts, Part{
 				What: "rules at the members", Commands: commands(rules),
@@ -38,7 +40,11 @@ func explainTeam(r store.TeamRecord, switches []store.SwitchRecord, caps kernel.
 func teamWhy(t vswitch.Team) string {
 	switch t.Mode {
 	case vswitch.TeamActiveActive:
-		return "By VLAN and source address each guest is on one member, so the physical switches see him in one place."
+		why := "By VLAN and source address each guest is on one member, so the physical switches see him in one place."
+		if t.Standby != "" {
+			why += fmt.Sprintf(" %s stands by outside, up and silent: patchbayd makes it a member when another one has no link, and takes it out when all have theirs.", t.Standby)
+		}
+		return why
 	case vswitch.TeamStatic, vswitch.TeamLACP:
 		return "The physical switch takes its ports for one; a flow, by its hash, is on one member."
 	}

@@ -24,10 +24,11 @@ type Failover struct {
 type bearing struct {
 	plan.Carriage
 	members []kernel.MemberState
+	standby string
 }
 
 func (h *herald) failedOver(name string, was, now bearing, announced int) {
-	f := Failover{Time: h.now(), From: was.carriers(), To: now.carriers(), Why: why(was.members, now.members), Announced: announced}
+	f := Failover{Time: h.now(), From: was.carriers(), To: now.carriers(), Why: why(now.standby, was.members, now.members), Announced: announced}
 	h.ledger.failedOver(name, f)
 	h.log.Info("failover", "team", name, "from", strings.Join(f.From, ","), "to", strings.Join(f.To, ","), "why", f.Why, "announced", announced)
 }
@@ -57,11 +58,13 @@ func (b bearing) carriers() []string {
 
 // why says in words what has happened to members: of losses first, since the rest
 // follows from those.
-func why(was, now []kernel.MemberState) string {
+func why(standby string, was, now []kernel.MemberState) string {
 	var lost, found, chosen []string
 	for _, m := range was {
 		at := slices.IndexFunc(now, func(n kernel.MemberState) bool { return n.Name == m.Name })
 		switch {
+		case at < 0 && m.Name == standby:
+			found = append(found, "standby "+m.Name+" stands by again")
 		case at < 0:
 			lost = append(lost, m.Name+" left the team")
 		case m.Link && !now[at].Up:
@@ -70,6 +73,8 @@ func why(was, now []kernel.MemberState) string {
 			lost = append(lost, m.Name+" lost its link")
 		case m.InUse && !now[at].InUse:
 			chosen = append(chosen, m.Name+" is not in use any more")
+		case !m.Link && now[at].Link && m.Name == standby: // it joins before its link is there again
+			found = append(found, tookOver(standby, now))
 		case !m.Link && now[at].Link:
 			found = append(found, m.Name+" has its link back")
 		case !m.InUse && now[at].InUse:
@@ -77,7 +82,11 @@ func why(was, now []kernel.MemberState) string {
 		}
 	}
 	for _, n := range now {
-		if !slices.ContainsFunc(was, func(m kernel.MemberState) bool { return n.Name == m.Name }) {
+		switch {
+		case slices.ContainsFunc(was, func(m kernel.MemberState) bool { return n.Name == m.Name }):
+		case n.Name == standby:
+			found = append(found, tookOver(standby, now))
+		default:
 			found = append(found, n.Name+" joined the team")
 		}
 	}
@@ -87,4 +96,14 @@ func why(was, now []kernel.MemberState) string {
 		}
 	}
 	return "its definition was changed"
+}
+
+func tookOver(standby string, now []kernel.MemberState) string {
+	words := "standby " + standby + " took over"
+	for _, m := range now {
+		if !m.Link && m.Name != standby {
+			words += " for " + m.Name
+		}
+	}
+	return words
 }

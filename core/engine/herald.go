@@ -28,6 +28,9 @@ type herald struct {
 	mu      sync.Mutex
 	stirred map[string]bool // teams to look at; "" for all
 	moved   map[string]bool // switches whose uplink was changed
+	// relieving are teams whose standby waits to change places.
+	relieving map[string]bool
+	reliefs   sync.WaitGroup
 
 	teams map[string]bearing // as they were last; of the herald alone
 	again []repetition
@@ -52,17 +55,21 @@ func repetitions() []time.Duration { return []time.Duration{100 * time.Milliseco
 
 func newHerald(e *Engine, log *slog.Logger, l *ledger) *herald {
 	h := &herald{Engine: e, log: log, ledger: l, wake: make(chan struct{}, 1), teams: make(map[string]bearing)}
-	h.stirred, h.moved = make(map[string]bool), make(map[string]bool)
+	h.stirred, h.moved, h.relieving = make(map[string]bool), make(map[string]bool), make(map[string]bool)
 	return h
 }
 
 // note takes an event of the kernel's watch and must be quick.
 func (h *herald) note(e kernel.Event) {
-	if e.Team == "" && e.Change != kernel.Lost {
-		return
+	if e.Team != "" || e.Change == kernel.Lost {
+		h.stir(e.Team)
 	}
+}
+
+// stir has a team looked at, or with "" all.
+func (h *herald) stir(team string) {
 	h.mu.Lock()
-	h.stirred[e.Team] = true
+	h.stirred[team] = true
 	h.mu.Unlock()
 	h.rouse()
 }
@@ -101,6 +108,7 @@ func (h *herald) lookAll(ctx context.Context) {
 
 // run is the herald's life.
 func (h *herald) run(ctx context.Context) {
+	defer h.reliefs.Wait()
 	for ctx.Err() == nil {
 		due, stop := h.due()
 		select {
@@ -162,8 +170,11 @@ func (h *herald) look(ctx context.Context, name string) {
 		h.later(repetition{at: time.Now().Add(firstRetry), team: name})
 		return
 	}
+	if err == nil {
+		h.relieve(ctx, r, state)
+	}
 	was, known := h.teams[name]
-	now := bearing{carriage(r.Team, state), state.Members}
+	now := bearing{carriage(r.Team, state), state.Members, r.Standby}
 	if known && was.Equal(now.Carriage) {
 		return
 	}

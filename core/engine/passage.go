@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/patchbay-net/patchbay/core/plan"
 	"github.com/patchbay-net/patchbay/core/store"
@@ -52,6 +53,9 @@ func (e *Engine) placeHost(ctx context.Context, t *transaction, desired, had *pl
 		for _, n := range p.Netdevs() {
 			if _, exists := there[n]; !exists && crews.is[n] != nil {
 				there[n] = plan.Addressing{} // it is made before the host comes
+			}
+			if has, silent := crews.standbys[n]; silent && there[n].Settings != nil {
+				maps.Copy(there[n].Settings, has) // the silence does not go along with the host
 			}
 		}
 		if j, moves := p.Plan(there); moves {

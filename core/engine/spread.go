@@ -55,10 +55,10 @@ func reportSource(r store.TeamRecord) vswitch.MAC {
 }
 
 // spreadState is a team's table, with the own addresses that are no guest's. Its members
-// are those that are on the host.
+// are those that are on the host, also one that stands by: it is muted before it joins.
 func spreadState(t store.TeamRecord, r store.SwitchRecord, bond plan.Bond, caps kernel.Capabilities) plan.State {
 	s := plan.Spread{Team: t.Name, Source: reportSource(t)}
-	for _, m := range bond.Members {
+	for _, m := range slices.Concat(bond.Members, bond.Held) {
 		s.Members = append(s.Members, m.Name)
 	}
 	slices.Sort(s.Members)
@@ -87,7 +87,7 @@ func (e *Engine) placeSpread(ctx context.Context, t *transaction, teams []store.
 		}
 		s := spreadState(teams[at], r, desired.Bonds[r.Uplink], t.caps)
 		spread := s.Spreads[r.Uplink]
-		designated, _, err := e.designate(ctx, teams[at], spread)
+		designated, _, err := e.designate(ctx, teams[at], spread, desired.Bonds[r.Uplink])
 		if err != nil {
 			return err
 		}
@@ -97,8 +97,9 @@ func (e *Engine) placeSpread(ctx context.Context, t *transaction, teams []store.
 	return nil
 }
 
-// designate chooses the member that hears what is for all, and returns which one does.
-func (e *Engine) designate(ctx context.Context, t store.TeamRecord, s plan.Spread) (chosen, now string, err error) {
+// designate chooses the member that hears what is for all, of those that are to be in the
+// bond, and returns which one does. The standby comes last.
+func (e *Engine) designate(ctx context.Context, t store.TeamRecord, s plan.Spread, bond plan.Bond) (chosen, now string, err error) {
 	seen, err := e.kernel.Observe(ctx, plan.State{Spreads: map[string]plan.Spread{s.Team: s}})
 	if err != nil {
 		return "", "", err
@@ -109,9 +110,16 @@ func (e *Engine) designate(ctx context.Context, t store.TeamRecord, s plan.Sprea
 	if err != nil && !fresh {
 		return "", now, err
 	}
-	order := slices.DeleteFunc(t.Active(), func(m string) bool { return !slices.Contains(s.Members, m) })
+	order := slices.DeleteFunc(append(t.Active(), t.Standby), func(m string) bool {
+		return !slices.ContainsFunc(bond.Members, func(in plan.Member) bool { return in.Name == m })
+	})
 	hasLink := func(m string) bool {
-		return fresh || slices.ContainsFunc(state.Members, func(x kernel.MemberState) bool { return x.Name == m && x.Link })
+		at := slices.IndexFunc(state.Members, func(x kernel.MemberState) bool { return x.Name == m })
+		if at >= 0 || fresh {
+			return fresh || state.Members[at].Link
+		}
+		nic, err := e.kernel.Netdev(ctx, m) // it is about to join
+		return err == nil && nic.Carrier
 	}
 	return plan.Designate(order, hasLink, now), now, nil
 }
@@ -303,8 +311,11 @@ func (e *Engine) redesignate(ctx context.Context, r store.SwitchRecord, t store.
 			bond.Members = append(bond.Members, plan.Member{Name: m.Name})
 		}
 	}
+	if nic, err := e.kernel.Netdev(ctx, t.Standby); t.Standby != "" && err == nil && nic.Master == "" {
+		bond.Held = []plan.Member{{Name: t.Standby}}
+	}
 	spread := spreadState(t, r, bond, caps).Spreads[t.Name]
-	to, from, err = e.designate(ctx, t, spread)
+	to, from, err = e.designate(ctx, t, spread, bond)
 	if err != nil || from == to || from == "" {
 		return from, from, err
 	}

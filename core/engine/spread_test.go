@@ -207,6 +207,14 @@ func TestSpreadSurvivesFailuresAndKills(t *testing.T) {
 			_, err := l.SetTeam(ctx, "team0", engine.TeamChange{Members: ptr([]string{"nic2", "nic3"})})
 			return err
 		},
+		"standby": func(l *lab) error {
+			_, err := l.SetTeam(ctx, "team0", engine.TeamChange{Members: ptr([]string{"nic1", "nic2", "nic3"}), Standby: ptr("nic3")})
+			return err
+		},
+		"a member stands by": func(l *lab) error {
+			_, err := l.SetTeam(ctx, "team0", engine.TeamChange{Members: ptr([]string{"nic1", "nic2", "nic3"}), Standby: ptr("nic2")})
+			return err
+		},
 		"uplink": func(l *lab) error {
 			_, err := l.SetSwitch(ctx, "wan", engine.SwitchChange{Uplink: ptr("nic3")})
 			return err

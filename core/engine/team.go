@@ -133,9 +133,6 @@ func (e *Engine) readdTeam(ctx context.Context, t vswitch.Team, r store.TeamReco
 // completeTeam.
 func (e *Engine) newTeam(ctx context.Context, t vswitch.Team, c memberCheck) (store.TeamRecord, []string, error) {
 	r := store.TeamRecord{Team: t.Normalized(), Created: e.now()}
-	if err := feasible(t); err != nil {
-		return r, nil, err
-	}
 	if err := errors.Join(e.canBond(ctx), e.canSpread(ctx, t)); err != nil {
 		return r, nil, err
 	}
@@ -144,17 +141,6 @@ func (e *Engine) newTeam(ctx context.Context, t vswitch.Team, c memberCheck) (st
 	}
 	warnings, err := e.completeTeam(ctx, &r, nil, c)
 	return r, warnings, err
-}
-
-// feasible refuses what this version can define and not carry out.
-func feasible(t vswitch.Team) error {
-	if t.Standby == "" {
-		return nil
-	}
-	return &vswitch.Error{
-		Kind: vswitch.CapabilityMissing, Err: errors.New("a standby beside several active members is not in this version of Patchbay"),
-		Hint: "leave the standby out, or use mode active-standby",
-	}
 }
 
 // canBond fails with vswitch.CapabilityMissing where the kernel has no bonding. It may

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"strings"
 
@@ -107,7 +106,7 @@ func (e *Engine) SetTeam(ctx context.Context, name string, c TeamChange) (TeamSt
 		if err := t.Validate(); err != nil {
 			return TeamStatus{}, err
 		}
-		if err := errors.Join(feasible(t), e.canSpread(ctx, t)); err != nil {
+		if err := e.canSpread(ctx, t); err != nil {
 			return TeamStatus{}, err
 		}
 		if err := e.settleTeam(ctx, old); err != nil {

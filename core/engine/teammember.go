@@ -75,19 +75,24 @@ func (e *Engine) completeTeam(ctx context.Context, r, old *store.TeamRecord, c m
 		if !had && !nic.Up {
 			r.Down = append(r.Down, m)
 		}
-		r.MAC = cmp.Or(r.MAC, nic.MAC)
-		r.MTU = cmp.Or(r.MTU, nic.MTU)
+		if m != r.Standby {
+			r.MAC = cmp.Or(r.MAC, nic.MAC)
+			r.MTU = cmp.Or(r.MTU, nic.MTU)
+		}
 		if nic.Speed > 0 {
 			speeds[nic.Speed] = m
 		}
+	}
+	if len(refused) == 0 {
+		refused = append(refused, e.noteStandby(ctx, r, old))
 	}
 	return append(warnings, mixedSpeeds(speeds)...), errors.Join(refused...)
 }
 
 // keepMAC gives a new team the address of the member that carries the host: neighbours
-// need not learn another.
+// need not learn another. The standby keeps its own.
 func (e *Engine) keepMAC(ctx context.Context, r *store.TeamRecord) error {
-	for _, m := range r.Members {
+	for _, m := range r.Active() {
 		nic, err := e.kernel.Netdev(ctx, m)
 		if errors.Is(err, vswitch.NotFound) || !r.MAC.IsZero() {
 			continue

@@ -24,8 +24,9 @@ func (c teamChange) name() string {
 }
 
 // teamState is what a team consists of. Members that are not on the host are left out:
-// the others carry on without them.
-func teamState(r store.TeamRecord, mtu int, there func(nic string) bool) plan.Bond {
+// the others carry on without them. standsIn says that the standby is one of those who
+// carry.
+func teamState(r store.TeamRecord, mtu int, standsIn bool, there func(nic string) bool) plan.Bond {
 	t := r.Normalized()
 	b := plan.Bond{
 		Name: t.Name, MAC: r.MAC, MTU: mtu, Alias: teamAlias(t.Name), Up: true,
@@ -53,6 +54,10 @@ func teamState(r store.TeamRecord, mtu int, there func(nic string) bool) plan.Bo
 			if m == t.Primary {
 				o.Primary = m
 			}
+		}
+		if m == t.Standby && !standsIn {
+			b.Held = append(b.Held, member)
+			continue
 		}
 		b.Members = append(b.Members, member)
 	}
@@ -101,7 +106,7 @@ func (t *transaction) beginTeams(tx *store.Tx) error {
 		if err != nil {
 			return err
 		}
-		if !found && c.new == nil { // one that a killed process had not made whole
+		if !found && c.old != nil { // one that a killed process had not made whole, or a switch on it has
 			was.TeamRecord, found = *c.old, true
 		}
 		going := c.new == nil
@@ -220,12 +225,19 @@ func (e *Engine) placeTeams(ctx context.Context, t *transaction, desired, had *p
 			}
 		}
 		concerned = concerned || slices.ContainsFunc(t.from, func(s store.SwitchRecord) bool { return s.Uplink == r.Name })
-		if concerned {
-			put(desired, teamState(r, mtu, there))
+		if !concerned {
+			continue
 		}
+		why, err := e.standsIn(ctx, r.Team)
+		if err != nil {
+			return err
+		}
+		put(desired, teamState(r, mtu, why != "", there))
+		silence(desired, r, there)
 	}
 	for _, r := range t.fromTeams {
-		put(had, teamState(r, r.MTU, func(string) bool { return true }))
+		put(had, teamState(r, r.MTU, false, func(string) bool { return true }))
+		unsilence(desired, r, there)
 	}
 	if desired.Ports == nil {
 		desired.Ports = make(map[string]plan.Port)
@@ -238,7 +250,7 @@ func (e *Engine) placeTeams(ctx context.Context, t *transaction, desired, had *p
 // was killed may have taken them down and come no further.
 func freeMembers(netdevs []kernel.Netdev, desired, had plan.State) {
 	for _, bond := range had.Bonds {
-		for _, m := range bond.Members {
+		for _, m := range slices.Concat(bond.Members, bond.Held) {
 			at := slices.IndexFunc(netdevs, func(n kernel.Netdev) bool { return n.Name == m.Name })
 			if at < 0 || !m.Released.Up || netdevs[at].Up || netdevs[at].Master != "" || isMemberOf(desired.Bonds, m.Name) {
 				continue
@@ -252,7 +264,7 @@ func freeMembers(netdevs []kernel.Netdev, desired, had plan.State) {
 
 func isMemberOf(bonds map[string]plan.Bond, nic string) bool {
 	for _, b := range bonds {
-		if slices.ContainsFunc(b.Members, func(m plan.Member) bool { return m.Name == nic }) {
+		if slices.ContainsFunc(slices.Concat(b.Members, b.Held), func(m plan.Member) bool { return m.Name == nic }) {
 			return true
 		}
 	}

@@ -19,6 +19,8 @@ type TeamStatus struct {
 	Switch string `json:"switch,omitempty"`
 	// State is how the team is in the kernel; nil while it is not there.
 	State *kernel.TeamState `json:"state,omitempty"`
+	// StandsIn says why the standby is among those who carry; "" while it stands by.
+	StandsIn string `json:"standsIn,omitempty"`
 	// LastFailover is the last change of the members that carry traffic since patchbayd
 	// runs.
 	LastFailover *Failover `json:"lastFailover,omitempty"`
@@ -63,7 +65,11 @@ func (e *Engine) teamStatus(ctx context.Context, r store.TeamRecord) (TeamStatus
 		return s, nil
 	}
 	s.State = &state
-	s.Degraded = degraded(r.Team, state)
+	if err != nil {
+		return s, err
+	}
+	standby, err := e.standby(ctx, &s)
+	s.Degraded = append(degraded(r.Team, state), standby...)
 	return s, err
 }
 

@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"testing"
 
@@ -55,13 +56,15 @@ func (w *teamWalk) step() (what string) {
 	switch w.random.IntN(8) {
 	case 0, 1:
 		t := vswitch.Team{Name: team, Members: w.members(), Mode: vswitch.TeamModes()[w.random.IntN(4)]}
-		what = "add " + team + " " + string(t.Mode)
+		t.Standby = w.standby(t.Mode, t.Members)
+		what = fmt.Sprintf("add %s %s %v standby %s", team, t.Mode, t.Members, t.Standby)
 		verb = func() error { _, err := w.AddTeam(ctx, t); return err }
 	case 2:
 		members, mode := w.members(), vswitch.TeamModes()[w.random.IntN(4)]
-		what = "set " + team + " " + string(mode)
+		standby := w.standby(mode, members)
+		what = fmt.Sprintf("set %s %s %v standby %s", team, mode, members, standby)
 		verb = func() error {
-			_, err := w.SetTeam(ctx, team, engine.TeamChange{Members: &members, Mode: &mode})
+			_, err := w.SetTeam(ctx, team, engine.TeamChange{Members: &members, Mode: &mode, Standby: &standby})
 			return err
 		}
 	case 3:
@@ -112,13 +115,21 @@ func (w *teamWalk) judge(what string, err error) {
 		return
 	}
 	for _, kind := range []vswitch.Kind{
-		vswitch.NotFound, vswitch.Conflict, vswitch.InUse, vswitch.UplinkInUse, vswitch.UplinkNotFound, vswitch.TeamMember, vswitch.AlreadyExists,
+		vswitch.TeamStandby, vswitch.NotFound, vswitch.Conflict, vswitch.InUse, vswitch.UplinkInUse, vswitch.UplinkNotFound, vswitch.TeamMember, vswitch.AlreadyExists,
 	} {
 		if errors.Is(err, kind) {
 			return
 		}
 	}
 	w.t.Errorf("%s: %v", what, err)
+}
+
+// standby is one of the members now and then, where there can be one.
+func (w *teamWalk) standby(mode vswitch.TeamMode, members []string) string {
+	if mode != vswitch.TeamActiveActive || len(members) == 1 || w.random.IntN(3) == 0 {
+		return ""
+	}
+	return w.pick(members...)
 }
 
 func (w *teamWalk) members() []string {

@@ -309,6 +309,7 @@ func (e *Engine) shift(ctx context.Context, t *transaction) error {
 	if err := errors.Join(e.ownGuests(ctx, t), e.queryGuests(ctx, t, w.steps)); err != nil {
 		return err
 	}
+	e.announceRelieved(ctx, t, w.steps)
 	return e.resizeGuests(ctx, t)
 }
 

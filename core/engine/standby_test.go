@@ -1,0 +1,340 @@
+package engine_test
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/patchbay-net/patchbay/core/engine"
+	"github.com/patchbay-net/patchbay/core/kernel"
+	"github.com/patchbay-net/patchbay/core/plan"
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+// standbyTeam is nic1 and nic2 with nic3 standing by.
+func standbyTeam() vswitch.Team {
+	t := activeActive("nic1", "nic2", "nic3")
+	t.Standby = "nic3"
+	return t
+}
+
+const (
+	standsBy = "nic3: 52:54:00:00:00:04 mtu 1500 up\n    sysctl ipv4/arp_ignore = 8\n"
+	standsIn = "nic3: 52:54:00:00:00:02 mtu 1500 up master team0"
+)
+
+func TestStandbyFromMakingToDeleting(t *testing.T) {
+	ctx := context.Background()
+	l := teamLab(t)
+	pristine := l.kernel.String()
+	s := l.mustTeam(standbyTeam())
+	l.mustAdd(wanOn("team0"))
+	l.wantKernel(standsBy, "at nic1 nic2 nic3,", "designated nic1\n  mute { nic2, nic3 }")
+	if s.StandsIn != "" || len(s.State.Members) != 3 || !s.State.Members[2].Held || !s.State.Members[2].Link || s.State.Members[2].InUse {
+		t.Errorf("a standby that stands by is shown as %+v", s)
+	}
+	l.wantSound()
+	// An active member becomes the standby, and no member is.
+	for _, c := range []struct{ standby, held, in string }{
+		{"nic2", "nic2: 52:54:00:00:00:03 mtu 1500 up\n    sysctl", standsIn + "\n"},
+		{"", "nic2: 52:54:00:00:00:02 mtu 1500 up master team0\n", standsIn + "\n"},
+	} {
+		_, err := l.SetTeam(ctx, "team0", engine.TeamChange{Standby: &c.standby})
+		must(t, err)
+		l.wantKernel(c.held, c.in)
+		l.wantSound()
+	}
+	// The team has the address of nic1, which two would have then.
+	_, err := l.SetTeam(ctx, "team0", engine.TeamChange{Standby: ptr("nic1")})
+	wantKind(t, err, vswitch.TeamStandby)
+	must(t, l.deleteSwitch(engine.DeleteSwitchRequest{Name: "wan"}))
+	must(t, l.DeleteTeam(ctx, "team0", false))
+	l.wantClean(pristine)
+	// A new team takes another address, whatever the order.
+	first := standbyTeam()
+	first.Standby = "nic1"
+	l.mustTeam(first)
+	l.wantKernel("team0: bond 52:54:00:00:00:03", "nic1: 52:54:00:00:00:02 mtu 1500 up\n    sysctl")
+	must(t, l.DeleteTeam(ctx, "team0", false))
+	l.wantClean(pristine)
+}
+
+// TestStandbyWasDown comes up to stand by, and is down again afterwards.
+func TestStandbyWasDown(t *testing.T) {
+	ctx := context.Background()
+	l := teamLab(t)
+	l.kernel.SetNetdevDown("", "nic3")
+	pristine := l.kernel.String()
+	l.mustTeam(standbyTeam())
+	l.wantKernel(standsBy)
+	l.kernel.SetNetdevDown("", "nic3")
+	if s, err := l.Status(ctx); err != nil || !slices.ContainsFunc(s.Problems, func(p engine.Problem) bool { return p.Kind == vswitch.Drifted }) {
+		t.Errorf("nobody sees that the standby is down: %+v, %v", s.Problems, err)
+	}
+	l.mustTeam(standbyTeam())
+	l.wantKernel(standsBy)
+	_, err := l.SetTeam(ctx, "team0", engine.TeamChange{Members: ptr([]string{"nic1", "nic2"})})
+	must(t, err)
+	l.wantKernel("nic3: 52:54:00:00:00:04 mtu 1500 down\n")
+	must(t, l.DeleteTeam(ctx, "team0", false))
+	l.wantClean(pristine)
+}
+
+// TestStandbyTakesOver loses members and gets them back while patchbayd runs.
+func TestStandbyTakesOver(t *testing.T) {
+	ctx := context.Background()
+	l := teamLab(t)
+	l.mustTeam(standbyTeam())
+	l.mustAdd(wanOn("team0"))
+	macs := l.guestsOn()
+	k := l.keep()
+	for _, at := range []struct {
+		nic        string
+		link       bool
+		says, what string
+		carry      []string
+		designated string
+		standsIn   string
+	}{
+		{"nic1", false, "to=nic2,nic3", "standby nic3 took over for nic1", []string{"nic2", "nic3"}, "nic2", "nic1 has no link"},
+		{"nic2", false, "to=nic3", "nic2 lost its link", []string{"nic3"}, "nic3", "nic1 has no link, nic2 has no link"},
+		{"nic1", true, "to=nic1,nic3", "nic1 has its link back", []string{"nic1", "nic3"}, "nic3", "nic2 has no link"},
+		{"nic3", false, "to=nic1", "nic3 lost its link", []string{"nic1"}, "nic1", "nic2 has no link"},
+		{"nic3", true, "to=nic1,nic3", "standby nic3 took over for nic2", []string{"nic1", "nic3"}, "nic1", "nic2 has no link"},
+		{"nic2", true, "to=nic1,nic2", "standby nic3 stands by again", []string{"nic1", "nic2"}, "nic1", ""},
+		{"nic3", false, "", "", []string{"nic1", "nic2"}, "nic1", ""},
+		{"nic2", false, "", "the standby takes over", []string{"nic1"}, "nic1", "nic2 has no link"},
+	} {
+		before, _ := k.logged()
+		l.kernel.SetCarrier(at.nic, at.link)
+		if at.what != "" {
+			k.await(before, "team=team0", at.says, at.what)
+		}
+		s, err := l.Team(ctx, "team0")
+		must(t, err)
+		if diff := cmp.Diff(at.carry, carry(s)); diff != "" || s.StandsIn != at.standsIn {
+			t.Fatalf("link of %s %v: it stands in since %q, and not %q; those who carry are otherwise (-want +got):\n%s", at.nic, at.link, s.StandsIn, at.standsIn, diff)
+		}
+		l.wantKernel("designated " + at.designated + "\n")
+		if at.says != "" {
+			for i, mac := range macs {
+				vlan := map[int]int{2: 7}[i]
+				in := inOrder(s)
+				if want, got := in[hashOf(mac, vlan)%len(in)], l.kernel.Heard(mac, vlan); want != got {
+					t.Errorf("link of %s %v: guest %d is on %s, and heard of by %s", at.nic, at.link, i, want, got)
+				}
+			}
+		}
+	}
+	if text, _ := k.logged(); strings.Contains(text, "repaired") || strings.Contains(text, "WARN") {
+		t.Errorf("the standby was taken for drift:\n%s", text)
+	}
+}
+
+// carry are the members that carry, by name; inOrder are they in the order in which they
+// joined.
+func carry(s engine.TeamStatus) []string { return slices.Sorted(slices.Values(inOrder(s))) }
+
+func inOrder(s engine.TeamStatus) (names []string) {
+	for _, m := range s.State.Members {
+		if m.InUse {
+			names = append(names, m.Name)
+		}
+	}
+	return names
+}
+
+// TestStandbyWithoutPatchbayd waits for a verb, and says so.
+func TestStandbyWithoutPatchbayd(t *testing.T) {
+	ctx := context.Background()
+	l := teamLab(t)
+	l.mustTeam(standbyTeam())
+	l.mustAdd(wanOn("team0"))
+	macs := l.guestsOn()
+	says := func(words ...string) {
+		t.Helper()
+		s, err := l.Team(ctx, "team0")
+		must(t, err)
+		for _, w := range words {
+			if !slices.ContainsFunc(s.Degraded, func(d string) bool { return strings.Contains(d, w) }) {
+				t.Errorf("no %q in %q", w, s.Degraded)
+			}
+		}
+	}
+	says("only while patchbayd runs")
+	if d, err := l.Doctor(ctx, engine.DoctorRequest{}); err != nil || !slices.ContainsFunc(d.Findings, func(f engine.Finding) bool { return f.Check == "standby" && f.Severity == engine.Warning }) {
+		t.Errorf("doctor finds %+v, %v", d.Findings, err)
+	}
+	verbs := []func(){
+		func() { l.mustAdd(wanOn("team0")) },
+		func() { l.mustTeam(standbyTeam()) },
+		func() { _, err := l.Restore(ctx, engine.RestoreRequest{}); must(t, err) },
+		func() { _, err := l.SetTeam(ctx, "team0", engine.TeamChange{Monitor: ptr(50)}); must(t, err) },
+		func() { _, err := l.SetTeam(ctx, "team0", engine.TeamChange{Monitor: ptr(100)}); must(t, err) },
+	}
+	for _, verb := range verbs {
+		l.kernel.SetCarrier("nic1", false)
+		l.kernel.SetCarrier("nic2", false)
+		says("standby nic3 has not taken over")
+		verb()
+		l.wantKernel(standsIn, "designated nic3")
+		for _, mac := range macs[:2] {
+			if got := l.kernel.Heard(mac, 0); got != "nic3" {
+				t.Errorf("%s is heard of by %q", mac, got)
+			}
+		}
+		l.kernel.SetCarrier("nic1", true)
+		l.kernel.SetCarrier("nic2", true)
+		says("still among the others")
+		verb()
+		l.wantKernel(standsBy, "designated nic1")
+	}
+}
+
+// TestStandbyTakenByAStranger comes back from whoever has it, and stays in no bond that
+// somebody puts it into.
+func TestStandbyTakenByAStranger(t *testing.T) {
+	l := teamLab(t)
+	l.mustTeam(standbyTeam())
+	l.mustAdd(wanOn("team0"))
+	k := l.keep()
+	before, _ := k.logged()
+	must(t, l.kernel.Apply(context.Background(), []plan.Step{
+		plan.TakeDown{Name: "nic3"}, plan.AddMember{Bond: "team0", Member: plan.Member{Name: "nic3"}},
+	}))
+	k.await(before, "failover", "standby nic3 stands by again")
+	l.wantKernel(standsBy)
+	before, _ = k.logged()
+	l.kernel.SetNetdevDown("", "nic3")
+	k.await(before, "repaired", "nic3")
+	l.wantKernel(standsBy)
+	_, err := l.AddSwitch(context.Background(), engine.AddSwitchRequest{Switch: vswitch.Switch{Name: "lan", Uplink: "nic3"}})
+	wantKind(t, err, vswitch.UplinkInUse)
+}
+
+// TestStandbyKilled kills patchbayd before each step of a takeover and of the way back; the
+// next one ends it, whatever the links have become.
+func TestStandbyKilled(t *testing.T) {
+	for _, leaves := range []bool{false, true} {
+		for n := 1; n <= 4; n++ {
+			for _, link := range []bool{false, true} {
+				t.Run(fmt.Sprintf("leaves %v step %d link %v", leaves, n, link), func(t *testing.T) {
+					l := teamLab(t)
+					l.mustTeam(standbyTeam())
+					l.mustAdd(wanOn("team0"))
+					whole := l.kernel.String()
+					l.kernel.SetCarrier("nic1", false)
+					if leaves {
+						l.mustTeam(standbyTeam())
+						l.kernel.SetCarrier("nic1", true)
+					}
+					l.kernel.DieAt(n)
+					dies(func() error { _, err := l.AddTeam(context.Background(), standbyTeam()); return err })
+					l.kernel.Revive()
+					l.kernel.SetCarrier("nic1", link)
+					l.keep().stop()
+					want := standsBy
+					if !link {
+						want = standsIn
+					}
+					l.wantKernel(want)
+					l.kernel.SetCarrier("nic1", true)
+					l.open()
+					l.mustTeam(standbyTeam())
+					if diff := cmp.Diff(undesignated(whole), undesignated(l.kernel.String())); diff != "" {
+						t.Errorf("it is not as it was (-want +got):\n%s", diff)
+					}
+				})
+			}
+		}
+	}
+}
+
+// TestStandbyForAMemberThatIsGone: a member that is not on the host is one without a link.
+func TestStandbyForAMemberThatIsGone(t *testing.T) {
+	l := teamLab(t)
+	l.mustTeam(standbyTeam())
+	l.mustAdd(wanOn("team0"))
+	k := l.keep()
+	before, _ := k.logged()
+	l.kernel.RemoveNetdev("nic1")
+	k.await(before, "failover", "took over")
+	l.wantKernel(standsIn)
+	before, _ = k.logged()
+	l.kernel.AddNetdev(kernel.Netdev{Name: "nic1", MAC: vswitch.MAC{0x52, 0x54, 0, 0, 0, 2}, MTU: 1500, Ethernet: true, Up: true, Carrier: true})
+	k.await(before, "failover", "stands by again")
+	l.wantKernel(standsBy)
+}
+
+func address(p string) plan.Item { return kernel.AddressItem(netip.MustParsePrefix(p)) }
+
+// TestHostLivesOnTheStandby moves the host from the NIC that is to stand by, and back.
+func TestHostLivesOnTheStandby(t *testing.T) {
+	ctx := context.Background()
+	l := teamLab(t)
+	l.kernel.SetAddressing("nic3", plan.Addressing{Items: []plan.Item{address("192.0.2.9/24"), address("2001:db8::9/64")}})
+	pristine := l.kernel.String()
+	l.mustTeam(standbyTeam())
+	l.wantKernel(standsBy, "sysctl ipv6/disable_ipv6 = 1", "team0: bond 52:54:00:00:00:02")
+	l.mustAdd(wanOn("team0"))
+	l.wantKernel(standsBy)
+	a, err := l.kernel.Addressing(ctx, vswitch.HostPortName("wan"))
+	must(t, err)
+	if len(a.Items) != 2 || a.Settings["ipv6/disable_ipv6"] != "0" || a.Settings["ipv4/arp_ignore"] != "0" {
+		t.Errorf("the host port has %+v", a)
+	}
+	l.wantSound()
+	must(t, l.deleteSwitch(engine.DeleteSwitchRequest{Name: "wan"}))
+	must(t, l.DeleteTeam(ctx, "team0", false))
+	l.wantClean(pristine)
+}
+
+// TestStandbyOfATeamThatASwitchMade: what a killed process had written and the switch on
+// the team has made is known when the team changes, also to a process that is killed again.
+func TestStandbyOfATeamThatASwitchMade(t *testing.T) {
+	ctx := context.Background()
+	l := teamLab(t)
+	pristine := l.kernel.String()
+	killed := func(verb func() error) {
+		t.Helper()
+		l.kernel.DieAt(1)
+		if !dies(verb) {
+			t.Fatal("the process was not killed")
+		}
+		l.kernel.Revive()
+		l.open()
+	}
+	killed(func() error { _, err := l.AddTeam(ctx, standbyTeam()); return err })
+	l.mustAdd(wanOn("team0"))
+	l.wantKernel(standsBy)
+	killed(func() error { _, err := l.SetTeam(ctx, "team0", engine.TeamChange{Standby: ptr("")}); return err })
+	must(t, l.deleteSwitch(engine.DeleteSwitchRequest{Name: "wan"}))
+	must(t, l.DeleteTeam(ctx, "team0", false))
+	l.wantClean(pristine)
+}
+
+// TestStandbyOfAFlappingMember changes places as often as the link does, and is not taken
+// for somebody's who changes the team again and again.
+func TestStandbyOfAFlappingMember(t *testing.T) {
+	l := teamLab(t)
+	l.mustTeam(standbyTeam())
+	l.mustAdd(wanOn("team0"))
+	k := l.keep()
+	for range 12 {
+		for _, link := range []bool{false, true} {
+			before, _ := k.logged()
+			l.kernel.SetCarrier("nic1", link)
+			k.await(before, "failover", map[bool]string{false: "took over", true: "stands by again"}[link])
+		}
+	}
+	l.wantKernel(standsBy)
+	l.wantSound()
+	if text, _ := k.logged(); strings.Contains(text, "again and again") {
+		t.Errorf("the flapping was taken for a contest:\n%s", text)
+	}
+}
