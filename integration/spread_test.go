@@ -46,6 +46,14 @@ type point struct {
 
 func newTwoSwitches(t *testing.T) *twoSwitches {
 	t.Helper()
+	s := newPhysical(t)
+	s.teamUp("eth0,eth1")
+	return s
+}
+
+// newPhysical is all of it but for team and switch.
+func newPhysical(t *testing.T) *twoSwitches {
+	t.Helper()
 	h := newHost(t)
 	s := &twoSwitches{testHost: h, hosts: make(map[string]*host.Netns), points: make(map[string]*point), vlans: make(map[string][]int), bare: make(map[string]int)}
 	var err error
@@ -77,13 +85,18 @@ link set jB up`)
 		}
 		s.listen("h"+side, ns, 0, 10, 20, 21)
 	}
-	h.patchbay("team", "add", "team0", "--members", "eth0,eth1", "--mode", "active-active", "--monitor", "20", "--lab")
-	h.patchbay("switch", "add", "wan", "--uplink", "team0", "--host-access=false")
-	t.Cleanup(func() { // the guests have gone before
-		h.patchbay("switch", "delete", "wan")
-		h.patchbay("team", "delete", "team0")
-	})
 	return s
+}
+
+// teamUp makes the team and the switch on it.
+func (s *twoSwitches) teamUp(members string, args ...string) {
+	s.t.Helper()
+	s.patchbay(append([]string{"team", "add", "team0", "--members", members, "--mode", "active-active", "--monitor", "20", "--lab"}, args...)...)
+	s.patchbay("switch", "add", "wan", "--uplink", "team0", "--host-access=false")
+	s.t.Cleanup(func() { // the guests have gone before
+		s.patchbay("switch", "delete", "wan")
+		s.patchbay("team", "delete", "team0")
+	})
 }
 
 const spreadGuest = `{"cniVersion":"1.1.0","name":"%s","plugins":[{"type":"patchbay","switch":"wan"%s,"ipam":{"type":"patchbay","ranges":[[{"subnet":"192.0.2.0/24","rangeStart":"%s"}]]}}]}`
@@ -370,7 +383,7 @@ func (s *twoSwitches) up() (names []string) {
 func (s *twoSwitches) designated() string {
 	s.t.Helper()
 	shown := s.run(s.Netns, "nft", "list", "map", "netdev", "patchbay-team0", "designated")
-	for _, name := range []string{"eth0", "eth1"} {
+	for _, name := range []string{"eth0", "eth1", "eth2"} {
 		if strings.Contains(shown, `: "`+name+`"`) {
 			return name
 		}

@@ -71,12 +71,7 @@ func TestTeamFailover(t *testing.T) {
 			ok(t, err)
 			measure := func(what string, in *host.Netns, script string) host.Outage {
 				t.Helper()
-				o, err := pulse.During(func() { h.script(in, script) }, 30*time.Second)
-				if err != nil {
-					t.Errorf("%s (%s): %v", what, script, err)
-				}
-				t.Logf("%s (%s): %d lost, %v silent", what, script, o.Lost, o.Silence.Round(time.Millisecond))
-				return o
+				return h.outage(pulse, what+" ("+script+")", func() { h.script(in, script) })
 			}
 			measure("before", outside, "link show lo")
 			var lost, back, down, up host.Outage
@@ -88,17 +83,12 @@ func TestTeamFailover(t *testing.T) {
 			}
 			h.script(outside, "link set port0 down\nlink set port1 down")
 			all := measure("all links back", outside, "link set port0 up\nlink set port1 up")
-			cell := func(o host.Outage) string {
-				return fmt.Sprintf("%v, %d lost", o.Silence.Round(time.Millisecond), o.Lost)
-			}
 			t.Logf("| %s | %s | %s | %s | %s | %s |", mode.name, cell(lost), cell(back), cell(down), cell(up), cell(all))
 			if s := h.team("team0"); s.LastFailover == nil || len(s.Degraded) > 0 {
 				t.Errorf("after it the team is %+v", s)
 			}
-			// What nobody announces is out of reach for 5 s and more.
-			const limit = 200
-			if mode.group == "" && max(lost.Lost, back.Lost, down.Lost, up.Lost) > limit {
-				t.Errorf("more than %d datagrams, one every %v, were lost", limit, interval)
+			if mode.group == "" && max(lost.Lost, back.Lost, down.Lost, up.Lost) > unannounced {
+				t.Errorf("more than %d datagrams, one every %v, were lost", unannounced, interval)
 			}
 			ok(t, pulse.Close())
 			ok(t, n.Del(c))
@@ -106,4 +96,23 @@ func TestTeamFailover(t *testing.T) {
 			h.patchbay("team", "delete", "team0")
 		})
 	}
+}
+
+// unannounced is how many datagrams are lost, one every 5 ms, where nobody announces: a
+// guest is out of reach for 5 s and more then.
+const unannounced = 200
+
+// outage is what a pulse misses because of an event.
+func (h *testHost) outage(p *host.Pulse, what string, event func()) host.Outage {
+	h.t.Helper()
+	o, err := p.During(event, 30*time.Second)
+	if err != nil {
+		h.t.Errorf("%s: %v", what, err)
+	}
+	h.t.Logf("%s: %s", what, cell(o))
+	return o
+}
+
+func cell(o host.Outage) string {
+	return fmt.Sprintf("%v, %d lost", o.Silence.Round(time.Millisecond), o.Lost)
 }

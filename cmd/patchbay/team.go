@@ -23,7 +23,8 @@ as one names a NIC. Its mode says how the NICs, its members, share the traffic:
 
     active-standby  one member carries all, the next in order takes over when it fails;
                     the physical switches need not know
-    active-active   each guest on one member; the physical switches need not know
+    active-active   each guest on one member; the physical switches need not know;
+                    --standby names one that carries nothing while all others have links
     static          by flow; the ports of the physical switch are a static group
     lacp            by flow; the ports of the physical switch speak LACP (IEEE 802.3ad)
 
@@ -74,6 +75,10 @@ func teamText(s engine.TeamStatus, t terminal) string {
 	if s.State != nil && len(s.State.Members) > 0 {
 		g := grid{heading: []string{"MEMBER", "LINK", "CARRIES", "MBIT/S", "FAILURES", "RX BYTES", "TX BYTES", "MAC"}}
 		for _, m := range s.State.Members {
+			if m.Held {
+				g.add(m.Name, upDown(m.Link), "stands by", number(m.Speed), "", "", "", m.MAC.String())
+				continue
+			}
 			g.add(m.Name, upDown(m.Link), yesNo(m.InUse), number(m.Speed), strconv.Itoa(m.Failures),
 				strconv.FormatUint(m.RxBytes, 10), strconv.FormatUint(m.TxBytes, 10), m.MAC.String())
 		}
@@ -91,7 +96,7 @@ func teamSheet(s engine.TeamStatus) *sheet {
 	for _, f := range [][2]string{
 		{"Primary", s.Primary},
 		{"Reselect", string(s.Reselect)},
-		{"Standby", s.Standby},
+		{"Standby", standbyText(s)},
 		{"Hash", s.HashWords()},
 		{"LACP rate", string(s.LACPRate)},
 	} {
@@ -125,6 +130,17 @@ func teamSheet(s engine.TeamStatus) *sheet {
 		t.add("Notes", s.Notes)
 	}
 	return &t
+}
+
+// standbyText tells whether the standby carries, and why.
+func standbyText(s engine.TeamStatus) string {
+	switch {
+	case s.Standby == "" || s.State == nil:
+		return s.Standby
+	case s.StandsIn != "":
+		return fmt.Sprintf("%s, stands in: %s", s.Standby, s.StandsIn)
+	}
+	return s.Standby + ", stands by"
 }
 
 func orNone(members []string) string {

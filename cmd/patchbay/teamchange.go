@@ -23,7 +23,7 @@ func (d *teamDefinition) flags(cmd *cobra.Command, c *cli) {
 	f.StringSliceVar(&d.team.Members, "members", nil, "`NICs` of the team, 1 to 32, in order of preference")
 	f.StringVar(&d.team.Primary, "primary", "", "`NIC` that an active-standby team prefers, if not the first")
 	f.StringVar(&d.reselect, "reselect", "", "when to go back to it: failure, better or always (default failure)")
-	f.StringVar(&d.team.Standby, "standby", "", "`NIC` of an active-active team that waits for another to fail")
+	f.StringVar(&d.team.Standby, "standby", "", "`NIC` of an active-active team that carries nothing while all others have links")
 	f.StringVar(&d.hash, "hash", "", "what spreads flows in modes static and lacp: transport-ports (fragments of IP by addresses), ip-addresses or mac-addresses (default transport-ports)")
 	f.IntVar(&d.team.MinLinks, "min-links", 0, "`members` of an lacp team that must have a link (default 1)")
 	f.StringVar(&d.lacpRate, "lacp-rate", "", "how often the LACP partner is to speak: fast (1 s) or slow (30 s) (default fast)")
@@ -97,6 +97,7 @@ Hyper-V twin: New-NetLbfoTeam NAME -TeamMembers, -TeamingMode, -LoadBalancingAlg
 -LacpTimer.`,
 		Example: `  patchbay team add team0 --members eth0,eth1
   patchbay team add team0 --members eth0,eth1,eth2 --primary eth1 --reselect always
+  patchbay team add team0 --members eth0,eth1,eth2 --mode active-active --standby eth2
   patchbay team add lag0 --mode lacp --members eth2,eth3 --min-links 2
   patchbay team add lag0 --mode static --members eth2,eth3 --hash ip-addresses`,
 		SuggestFor:        []string{"new", "create", "make"},
@@ -150,6 +151,7 @@ it does not have go back to their defaults.
 Hyper-V twin: Set-NetLbfoTeam, Add- and Remove-NetLbfoTeamMember.`,
 		Example: `  patchbay team set team0 --members eth0,eth1,eth2
   patchbay team set team0 --primary eth1
+  patchbay team set team0 --standby eth2
   patchbay team set team0 --mode lacp --lacp-rate slow
   patchbay team set team0 --monitor 50 --up-delay 200`,
 		SuggestFor:        []string{"change", "edit", "update", "modify"},

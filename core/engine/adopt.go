@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/patchbay-net/patchbay/core/kernel"
+	"github.com/patchbay-net/patchbay/core/store"
 	"github.com/patchbay-net/patchbay/core/vswitch"
 )
 
@@ -20,7 +21,11 @@ func (e *Engine) admissible(ctx context.Context, r reservation) error {
 		return err
 	}
 	if r.port.Adopted {
-		if err := adoptable(netdevs, r); err != nil {
+		teams, err := e.teamRecords()
+		if err != nil {
+			return err
+		}
+		if err := adoptable(netdevs, teams, r); err != nil {
 			return err
 		}
 	}
@@ -44,7 +49,7 @@ func (e *Engine) admissible(ctx context.Context, r reservation) error {
 }
 
 // adoptable refuses a netdev that is not there, is ours, or serves somebody else.
-func adoptable(netdevs []kernel.Netdev, r reservation) error {
+func adoptable(netdevs []kernel.Netdev, teams []store.TeamRecord, r reservation) error {
 	p, bridge := r.port, vswitch.SegmentName(r.record.Name, r.port.Segment)
 	at := slices.IndexFunc(netdevs, func(n kernel.Netdev) bool { return n.Name == p.Netdev })
 	if at < 0 {
@@ -53,6 +58,11 @@ func adoptable(netdevs []kernel.Netdev, r reservation) error {
 	n := netdevs[at]
 	if strings.HasPrefix(n.Alias, vswitch.AliasPrefix) || n.Name == r.record.Uplink {
 		return &vswitch.Error{Kind: vswitch.InUse, Err: fmt.Errorf("netdev %s is a part of switch %s", n.Name, p.Switch), Hint: "attach a netdev that another plugin made, or none"}
+	}
+	for _, t := range teams {
+		if slices.Contains(t.Members, n.Name) { // its standby belongs to no netdev
+			return &vswitch.Error{Kind: vswitch.InUse, Err: fmt.Errorf("netdev %s is a member of team %s", n.Name, t.Name), Hint: "attach a netdev that another plugin made, or none"}
+		}
 	}
 	if n.Master != "" && n.Master != bridge {
 		return &vswitch.Error{Kind: vswitch.InUse, Err: fmt.Errorf("netdev %s belongs to %s", n.Name, n.Master)}

@@ -213,8 +213,34 @@ func TestStandbyTakenByAStranger(t *testing.T) {
 	l.kernel.SetNetdevDown("", "nic3")
 	k.await(before, "repaired", "nic3")
 	l.wantKernel(standsBy)
+	// It is nobody else's either.
 	_, err := l.AddSwitch(context.Background(), engine.AddSwitchRequest{Switch: vswitch.Switch{Name: "lan", Uplink: "nic3"}})
 	wantKind(t, err, vswitch.UplinkInUse)
+	_, err = l.AddTeam(context.Background(), vswitch.Team{Name: "team1", Members: []string{"nic3"}})
+	wantKind(t, err, vswitch.UplinkInUse)
+	_, err = l.Attach(context.Background(), engine.AttachRequest{Owner: owner(5), Switch: "wan", Netdev: "nic3"})
+	wantKind(t, err, vswitch.InUse)
+}
+
+// TestStandbyExported applies what was exported, while it stands by and while it stands in.
+func TestStandbyExported(t *testing.T) {
+	ctx := context.Background()
+	l := teamLab(t)
+	config := vswitch.Config{Version: vswitch.ConfigVersion, Teams: []vswitch.Team{standbyTeam()}, Switches: []vswitch.Switch{wanOn("team0")}}
+	_, err := l.Apply(ctx, engine.ApplyRequest{Config: config})
+	must(t, err)
+	l.wantKernel(standsBy)
+	for _, want := range []string{standsBy, standsIn} {
+		out, err := l.Export(ctx, engine.ExportRequest{})
+		must(t, err)
+		if len(out.Config.Teams) != 1 || out.Config.Teams[0].Standby != "nic3" {
+			t.Errorf("exported: %+v", out.Config.Teams)
+		}
+		l.wantSame(engine.ApplyRequest{Config: out.Config, Prune: true})
+		l.wantKernel(want)
+		l.kernel.SetCarrier("nic1", false)
+		l.mustTeam(standbyTeam())
+	}
 }
 
 // TestStandbyKilled kills patchbayd before each step of a takeover and of the way back; the

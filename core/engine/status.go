@@ -58,10 +58,14 @@ func (e *Engine) judgeTeams(ctx context.Context, s *Status) (err error) {
 	for _, t := range s.Teams {
 		object := "team " + t.Name
 		if len(t.Degraded) > 0 {
-			s.Problems = append(s.Problems, Problem{
+			p := Problem{
 				Kind: vswitch.TeamDegraded, Message: object + ": " + strings.Join(t.Degraded, "; "),
 				Hint: fmt.Sprintf("run `patchbay team show %s`; check cables and the physical switch", t.Name),
-			})
+			}
+			if t.Standby != "" && s.Daemon == nil {
+				p.Hint += "; run `" + startDaemon + "`, or `patchbayd`"
+			}
+			s.Problems = append(s.Problems, p)
 		}
 		if s.Daemon == nil && t.Switch != "" && !t.Mode.Grouped() {
 			s.Problems = append(s.Problems, unannounced(t))

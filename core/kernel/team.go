@@ -64,9 +64,8 @@ func (a *applier) teamStep(i int, s plan.Step) error {
 	case plan.RemoveMember:
 		return a.removeMember(i, s)
 	case plan.HoldMember:
-		held := byName(unix.RTM_NEWLINK, 0, s.Member.Name, upHeader())
-		held.AddData(uint32Attribute(unix.IFLA_MASTER, 0))
-		return a.bondMessages(i, held)
+		// Two messages: a bond takes down what leaves it, and one would bring it up before.
+		return a.bondMessages(i, setMaster(s.Member.Name, 0), byName(unix.RTM_NEWLINK, 0, s.Member.Name, upHeader()))
 	case plan.AnnounceMACs:
 		return a.outside(func() error { announceMACs(s); return nil })
 	}

@@ -43,6 +43,7 @@ func TestTeamValidate(t *testing.T) {
 		"itself":               {pair(func(t *vswitch.Team) { t.Members[1] = "team0" }), vswitch.TeamMembers, "its own"},
 		"standby in lacp":      {pair(func(t *vswitch.Team) { t.Mode, t.Standby = "lacp", "eth1" }), vswitch.TeamStandby, "all members are active"},
 		"standby in standby":   {pair(func(t *vswitch.Team) { t.Standby = "eth1" }), vswitch.TeamStandby, "list it last"},
+		"two standbys":         {pair(func(t *vswitch.Team) { t.Mode, t.Standby = "active-active", "eth0,eth1" }), vswitch.TeamStandby, "one at most"},
 		"strange standby":      {pair(func(t *vswitch.Team) { t.Mode, t.Standby = "active-active", "eth2" }), vswitch.TeamStandby, "not among"},
 		"nothing but standby":  {pair(func(t *vswitch.Team) { t.Mode, t.Members, t.Standby = "active-active", []string{"eth1"}, "eth1" }), vswitch.TeamStandby, "only member"},
 		"round robin":          {pair(func(t *vswitch.Team) { t.Mode = "balance-rr" }), vswitch.TeamOption, "order of a flow"},

@@ -77,6 +77,13 @@ func (d *Patchbayd) Lines() int {
 	return len(d.lines)
 }
 
+// More is closed when the next line comes, or the last one has.
+func (d *Patchbayd) More() <-chan struct{} {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.more
+}
+
 // Await waits until the daemon logs a line, after the first n, that has all words,
 // and returns it.
 func (d *Patchbayd) Await(n int, patience time.Duration, words ...string) (string, error) {

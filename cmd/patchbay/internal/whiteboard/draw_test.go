@@ -155,12 +155,24 @@ func pictures() map[string]engine.Topology {
 			},
 		},
 		"teams": {
-			NICs:     []kernel.Netdev{nic("team0", 1), nic("eth0", 1), nic("eth1", 2), nic("eth2", 3), nic("eth3", 4), nic("team1", 3)},
+			NICs:     []kernel.Netdev{nic("team0", 1), nic("eth0", 1), nic("eth1", 2), nic("eth2", 3), nic("eth3", 4), nic("team1", 3), nic("team2", 5), nic("team3", 6)},
 			Switches: []engine.TopologySwitch{connected(vswitch.Switch{Name: "wan", Type: vswitch.External, Uplink: "team0"}, host("wan"), guest("dns", 2))},
 			Teams: []engine.TeamStatus{
 				{Team: vswitch.Team{Name: "team0", Mode: vswitch.TeamActiveStandby, Members: []string{"eth0", "eth1"}}, State: &kernel.TeamState{Members: []kernel.MemberState{
 					{Name: "eth0", Up: true}, {Name: "eth1", Up: true, Link: true, InUse: true},
 				}}},
+				{
+					Team: vswitch.Team{Name: "team2", Mode: vswitch.TeamActiveActive, Members: []string{"eth4", "eth5", "eth6"}, Standby: "eth6"},
+					State: &kernel.TeamState{Members: []kernel.MemberState{
+						{Name: "eth4", Up: true, Link: true, InUse: true}, {Name: "eth5", Up: true}, {Name: "eth6", Up: true, Link: true, InUse: true},
+					}},
+				},
+				{
+					Team: vswitch.Team{Name: "team3", Mode: vswitch.TeamActiveActive, Members: []string{"eth7", "eth8"}, Standby: "eth8"},
+					State: &kernel.TeamState{Members: []kernel.MemberState{
+						{Name: "eth7", Up: true, Link: true, InUse: true}, {Name: "eth8", Up: true, Link: true, Held: true},
+					}},
+				},
 				{Team: vswitch.Team{Name: "team1", Mode: vswitch.TeamLACP, Members: []string{"eth2"}}, State: &kernel.TeamState{Members: []kernel.MemberState{{Name: "eth2"}}}},
 			},
 		},

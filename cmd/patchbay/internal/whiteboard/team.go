@@ -36,6 +36,8 @@ func memberLine(name string, team engine.TeamStatus) line {
 		l.right = "off"
 	case !m.Link:
 		l.right = "no link"
+	case m.InUse && name == team.Standby:
+		l.right, l.rightTone = "stands in", good
 	case m.InUse:
 		l.right, l.rightTone = "carries", good
 	default:
