@@ -56,6 +56,8 @@ func stepWords(step plan.Step, observed plan.State, made map[string]bool) []stri
 			return said("nftables rules were gone")
 		}
 		return said("there were nftables rules too many")
+	case plan.SetSettings:
+		return said("netdev %s had other settings", s.Netdev)
 	case plan.SetForwarding:
 		return said("IP forwarding was off")
 	case plan.MakeSpread:

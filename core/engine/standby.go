@@ -288,8 +288,18 @@ func (e *Engine) standby(ctx context.Context, s *TeamStatus) (degraded []string,
 	if errors.Is(err, vswitch.NotFound) {
 		return append(degraded, fmt.Sprintf("standby %s is not on the host", s.Standby)), nil
 	}
+	if err != nil {
+		return nil, err
+	}
 	s.State.Members = append(s.State.Members, kernel.MemberState{
 		Name: nic.Name, MAC: nic.MAC, Up: nic.Up, Link: nic.Up && nic.Carrier, Speed: nic.Speed, Held: true,
 	})
+	if !nic.Up || !nic.Carrier {
+		degraded = append(degraded, fmt.Sprintf("standby %s has no link", s.Standby))
+	}
+	bond, err := e.kernel.Netdev(ctx, s.Name)
+	if err == nil && nic.MaxMTU != 0 && nic.MaxMTU < bond.MTU {
+		degraded = append(degraded, fmt.Sprintf("standby %s can do an MTU of %d, and the team has %d: it cannot take over", s.Standby, nic.MaxMTU, bond.MTU))
+	}
 	return degraded, err
 }

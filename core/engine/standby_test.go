@@ -39,6 +39,14 @@ func TestStandbyFromMakingToDeleting(t *testing.T) {
 		t.Errorf("a standby that stands by is shown as %+v", s)
 	}
 	l.wantSound()
+	x, err := l.Explain(ctx, engine.ExplainRequest{Name: "team0"})
+	must(t, err)
+	commands := strings.Join(x.Parts[0].Commands, "\n")
+	for _, want := range []string{"ip link set nic2 master team0", "ip link set nic3 nomaster up", "sysctl -w net.ipv4.conf.nic3.arp_ignore=8 net.ipv6.conf.nic3.disable_ipv6=1"} {
+		if !strings.Contains(commands, want) {
+			t.Errorf("no %q in:\n%s", want, commands)
+		}
+	}
 	// An active member becomes the standby, and no member is.
 	for _, c := range []struct{ standby, held, in string }{
 		{"nic2", "nic2: 52:54:00:00:00:03 mtu 1500 up\n    sysctl", standsIn + "\n"},
@@ -50,7 +58,7 @@ func TestStandbyFromMakingToDeleting(t *testing.T) {
 		l.wantSound()
 	}
 	// The team has the address of nic1, which two would have then.
-	_, err := l.SetTeam(ctx, "team0", engine.TeamChange{Standby: ptr("nic1")})
+	_, err = l.SetTeam(ctx, "team0", engine.TeamChange{Standby: ptr("nic1")})
 	wantKind(t, err, vswitch.TeamStandby)
 	must(t, l.deleteSwitch(engine.DeleteSwitchRequest{Name: "wan"}))
 	must(t, l.DeleteTeam(ctx, "team0", false))
@@ -298,6 +306,30 @@ func TestStandbyForAMemberThatIsGone(t *testing.T) {
 }
 
 func address(p string) plan.Item { return kernel.AddressItem(netip.MustParsePrefix(p)) }
+
+// TestStandbyThatIsPluggedIn is told to be silent when it is there, and missed before.
+func TestStandbyThatIsPluggedIn(t *testing.T) {
+	ctx := context.Background()
+	l := teamLab(t)
+	l.mustTeam(standbyTeam())
+	k := l.keep()
+	l.kernel.RemoveNetdev("nic3")
+	s, err := l.Team(ctx, "team0")
+	must(t, err)
+	if diff := cmp.Diff([]string{"standby nic3 is not on the host"}, s.Degraded); diff != "" {
+		t.Error(diff)
+	}
+	before, _ := k.logged()
+	l.kernel.AddNetdev(kernel.Netdev{Name: "nic3", MAC: vswitch.MAC{0x52, 0x54, 0, 0, 0, 4}, MTU: 1500, MaxMTU: 1500, Ethernet: true, Up: true})
+	k.await(before, "repaired", "team0")
+	l.wantKernel(standsBy)
+	l.mustAdd(vswitch.Switch{Name: "wan", Uplink: "team0", MTU: 9000})
+	s, err = l.Team(ctx, "team0")
+	must(t, err)
+	if diff := cmp.Diff([]string{"standby nic3 has no link", "standby nic3 can do an MTU of 1500, and the team has 9000: it cannot take over"}, s.Degraded); diff != "" {
+		t.Error(diff)
+	}
+}
 
 // TestHostLivesOnTheStandby moves the host from the NIC that is to stand by, and back.
 func TestHostLivesOnTheStandby(t *testing.T) {

@@ -68,8 +68,9 @@ func (e *Engine) teamStatus(ctx context.Context, r store.TeamRecord) (TeamStatus
 	if err != nil {
 		return s, err
 	}
+	s.Degraded = degraded(r.Team, state)
 	standby, err := e.standby(ctx, &s)
-	s.Degraded = append(degraded(r.Team, state), standby...)
+	s.Degraded = append(s.Degraded, standby...)
 	return s, err
 }
 
