@@ -263,8 +263,9 @@ func (e *Engine) announceRelieved(ctx context.Context, t *transaction, steps []p
 	}
 }
 
-// standby completes a team's status with what is known of its standby.
-func (e *Engine) standby(ctx context.Context, s *TeamStatus) (degraded []string, err error) {
+// judgeStandby completes a team's status with what is known of its standby, and returns
+// what keeps it from taking over.
+func (e *Engine) judgeStandby(ctx context.Context, s *TeamStatus) (degraded []string, err error) {
 	if s.Standby == "" {
 		return nil, nil
 	}

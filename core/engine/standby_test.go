@@ -178,7 +178,10 @@ func TestStandbyWithoutPatchbayd(t *testing.T) {
 	if d, err := l.Doctor(ctx, engine.DoctorRequest{}); err != nil || !slices.ContainsFunc(d.Findings, func(f engine.Finding) bool { return f.Check == "standby" && f.Severity == engine.Warning }) {
 		t.Errorf("doctor finds %+v, %v", d.Findings, err)
 	}
+	exported, err := l.Export(ctx, engine.ExportRequest{})
+	must(t, err)
 	verbs := []func(){
+		func() { _, err := l.Apply(ctx, engine.ApplyRequest{Config: exported.Config}); must(t, err) },
 		func() { l.mustAdd(wanOn("team0")) },
 		func() { l.mustTeam(standbyTeam()) },
 		func() { _, err := l.Restore(ctx, engine.RestoreRequest{}); must(t, err) },

@@ -69,7 +69,7 @@ func (e *Engine) teamStatus(ctx context.Context, r store.TeamRecord) (TeamStatus
 		return s, err
 	}
 	s.Degraded = degraded(r.Team, state)
-	standby, err := e.standby(ctx, &s)
+	standby, err := e.judgeStandby(ctx, &s)
 	s.Degraded = append(s.Degraded, standby...)
 	return s, err
 }

@@ -91,15 +91,14 @@ type TeamState struct {
 
 // MemberState is how one member of a team is now.
 type MemberState struct {
-	Name  string      `json:"name"`
-	MAC   vswitch.MAC `json:"mac"`   // its own, which it does not use as a member
-	Up    bool        `json:"up"`    // nobody has taken it down
-	Link  bool        `json:"link"`  // as the team's monitor sees it
-	InUse bool        `json:"inUse"` // it carries traffic
-	// Held says that it stands by beside the team: nothing is counted of it.
-	Held     bool `json:"held,omitempty"`
-	Failures int  `json:"failures"`
-	Speed    int  `json:"speed,omitempty"` // Mbit/s; 0: unknown
+	Name     string      `json:"name"`
+	MAC      vswitch.MAC `json:"mac"`            // its own, which it does not use as a member
+	Up       bool        `json:"up"`             // nobody has taken it down
+	Link     bool        `json:"link"`           // as the team's monitor sees it
+	InUse    bool        `json:"inUse"`          // it carries traffic
+	Held     bool        `json:"held,omitempty"` // it stands by beside the team, and nothing is counted of it
+	Failures int         `json:"failures"`
+	Speed    int         `json:"speed,omitempty"` // Mbit/s; 0: unknown
 	Counters
 }
 

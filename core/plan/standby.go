@@ -21,7 +21,8 @@ func (b Bond) holds(nic string) bool {
 	return slices.ContainsFunc(b.Held, func(m Member) bool { return m.Name == nic })
 }
 
-// holds comes when everybody has left the NICs, and another member hears what is for all.
+// holds has NICs stand by when everybody has left them, and another member hears what is
+// for all. Those that stand by no more and were down before they did are so again.
 func (d *differ) holds() {
 	for _, name := range sorted(d.desired.Bonds) {
 		for _, m := range d.desired.Bonds[name].Held {
@@ -30,14 +31,12 @@ func (d *differ) holds() {
 			}
 		}
 	}
-}
-
-// letsGo takes NICs down that stand by no more and were down before they did.
-func (d *differ) letsGo(have Bond) {
-	for _, m := range have.Held {
-		_, port := d.desired.Ports[m.Name]
-		if !m.Released.Up && !port && !d.teamed(m.Name) {
-			d.add(TakeDown{Name: m.Name})
+	for _, name := range sorted(d.observed.Bonds) {
+		for _, m := range d.observed.Bonds[name].Held {
+			_, port := d.desired.Ports[m.Name]
+			if !m.Released.Up && !port && !d.teamed(m.Name) {
+				d.add(TakeDown{Name: m.Name})
+			}
 		}
 	}
 }

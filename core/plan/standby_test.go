@@ -48,11 +48,13 @@ func TestStandby(t *testing.T) {
 			[]string{"sysctl -w net.ipv4.conf.m2.arp_ignore=8 net.ipv6.conf.m2.disable_ipv6=1"},
 		},
 		{
-			"goes with its team", bond("m0", false, "m2"), plan.State{},
-			[]string{"nft delete table netdev patchbay-t", "ip link set m2 down", "ip link set m0 nomaster up", "ip link set m1 nomaster up", "ip link del t"},
+			"goes with its team", bond("m0", false, "m2"),
+			plan.State{},
+			[]string{"ip link set m2 down", "nft delete table netdev patchbay-t", "ip link set m0 nomaster up", "ip link set m1 nomaster up", "ip link del t"},
 		},
 		{
-			"goes and was up", bond("m0", true, "m2"), plan.State{},
+			"goes and was up", bond("m0", true, "m2"),
+			plan.State{},
 			[]string{"nft delete table netdev patchbay-t", "ip link set m0 nomaster up", "ip link set m1 nomaster up", "ip link del t"},
 		},
 		{

@@ -365,11 +365,10 @@ func (d *differ) busy(nic string) bool {
 // bondsGone removes bonds that are not wanted, once nothing is on them.
 func (d *differ) bondsGone() {
 	for _, name := range sorted(d.observed.Bonds) {
-		have := d.observed.Bonds[name]
-		d.letsGo(have)
 		if _, keep := d.desired.Bonds[name]; keep {
 			continue
 		}
+		have := d.observed.Bonds[name]
 		for _, m := range have.Members {
 			d.leave(name, m)
 		}
