@@ -53,6 +53,10 @@ func referenceList(dir string) string {
 // contenders makes the hosts, with a pool of containers each and one attached for
 // good, so that switches exist before anything is measured.
 func contenders(dir string, o options) ([]*contender, error) {
+	root, err := install(dir)
+	if err != nil {
+		return nil, err
+	}
 	var cs []*contender
 	for i, name := range []string{ours, oursNAT, resident, reference, theFloor} {
 		at := filepath.Join(dir, fmt.Sprint(i))
@@ -63,6 +67,7 @@ func contenders(dir string, o options) ([]*contender, error) {
 		if err != nil {
 			return cs, err
 		}
+		h.Root = root
 		c := &contender{name: name, host: h, samples: map[key][]float64{}}
 		cs = append(cs, c)
 		if err := c.equip(o); err != nil {
@@ -83,9 +88,6 @@ func (c *contender) equip(o options) error {
 			err = c.equipPatchbay(false)
 		}
 	case reference:
-		if _, err := os.Stat(filepath.Join(c.host.Root, "bin/tools/cni/bridge")); err != nil {
-			return fmt.Errorf("%w; run `make deps`", err)
-		}
 		if err = c.equipPlugin(referenceList(filepath.Join(c.host.Dir, "ipam"))); err == nil {
 			c.park, c.plain = c.parkPlain, "bench0"
 		}

@@ -91,7 +91,7 @@ func run(o options) (err error) {
 	if err != nil {
 		return err
 	}
-	s, err := measureStart(dir)
+	s, err := measureStart(find(cs, ours).host.Root)
 	if err != nil {
 		return err
 	}

@@ -7,8 +7,6 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
-
-	"github.com/patchbay-net/patchbay/integration/host"
 )
 
 // startup compares the plugin's VERSION with a program that does nothing.
@@ -21,24 +19,24 @@ type startup struct {
 
 const emptyProgram = "package main\n\nfunc main() {}\n"
 
-func measureStart(dir string) (startup, error) {
-	root, err := host.Root()
-	if err != nil {
-		return startup{}, err
-	}
+// measureStart compares what is installed below root.
+func measureStart(root string) (startup, error) {
 	plugin := filepath.Join(root, "bin/cni/patchbay")
 	info, err := os.Stat(plugin)
 	if err != nil {
 		return startup{}, err
 	}
-	empty, source := filepath.Join(dir, "empty"), filepath.Join(dir, "empty.go")
+	empty, linked, source := filepath.Join(root, "empty"), filepath.Join(root, "linked"), filepath.Join(root, "empty.go")
 	if err := os.WriteFile(source, []byte(emptyProgram), 0o600); err != nil {
 		return startup{}, err
 	}
-	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", empty, source)
+	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", linked, source)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return startup{}, fmt.Errorf("build an empty program: %w: %s", err, out)
+	}
+	if err := installFile(linked, empty); err != nil {
+		return startup{}, err
 	}
 	const times = 200
 	samples := map[string][]float64{}
