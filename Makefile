@@ -59,7 +59,7 @@ install: build ## Install under DESTDIR: PREFIX (/usr/local), CNIBINDIR (/opt/cn
 	install -D -m 0644 packaging/systemd/patchbayd.socket '$(DESTDIR)$(UNITDIR)/patchbayd.socket'
 	sed 's|@BINDIR@|$(PREFIX)/bin|' packaging/systemd/patchbayd.service >bin/patchbayd.service
 	install -D -m 0644 bin/patchbayd.service '$(DESTDIR)$(UNITDIR)/patchbayd.service'
-	sed 's|@BINDIR@|$(PREFIX)/bin|' packaging/systemd/patchbay-restore.service >bin/patchbay-restore.service
+	sed 's|@BINDIR@|$(PREFIX)/bin|; s|@CNIBINDIR@|$(CNIBINDIR)|' packaging/systemd/patchbay-restore.service >bin/patchbay-restore.service
 	install -D -m 0644 bin/patchbay-restore.service '$(DESTDIR)$(UNITDIR)/patchbay-restore.service'
 	install -D -m 0755 bin/cni/patchbay '$(DESTDIR)$(CNIBINDIR)/patchbay'
 	install -d '$(DESTDIR)$(MANDIR)' '$(DESTDIR)$(COMPDIR)'
