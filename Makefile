@@ -154,6 +154,12 @@ fuzz: ## Run every fuzz target for FUZZRUNS executions
 bench: build deps ## Measure against the reference plugin; table into docs/performance.md
 	$(call stage,bench,go build -o bin/bench ./integration/bench && bin/bench $(BENCHFLAGS))
 
+# The log of a test is its table; where it fails, the report says why.
+.PHONY: failover
+failover: build build-guest ## Measure in a guest what a failover of teams costs; prints the table of docs/performance.md
+	@bin/guest test -kernel qemu -run 'TestTeamFailover$$' ./integration >bin/failover.json || { go run ./integration/testreport <bin/failover.json; exit 1; }
+	@sed -n 's/.*"Output":" *teamfailover_test.go:[0-9]*: \(|.*|\)\\n".*/\1/p' bin/failover.json
+
 .PHONY: demo
 demo: build build-guest ## Three switches, six containers, and who reaches whom; VLANs, and a team that loses a cable; as root
 	@go build -o bin/demo ./integration/demo

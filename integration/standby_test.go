@@ -190,9 +190,6 @@ func TestStandbyFailover(t *testing.T) {
 	again := s.outage(pulse, "both links back", func() { s.standby("link set uA up\nlink set uB up", standsBy, "eth0", "eth1") })
 	t.Log("| | link lost | link back | both links lost | both links back |")
 	t.Logf("| standby | %s | %s | %s | %s |", cell(lost), cell(back), cell(all), cell(again))
-	if max(lost.Lost, back.Lost, all.Lost, again.Lost) > unannounced {
-		t.Errorf("more than %d datagrams were lost", unannounced)
-	}
 	ok(t, pulse.Close())
 	ok(t, n.Del(c))
 }
