@@ -18,7 +18,15 @@ func (f *Fake) SetAddressing(netdev string, a plan.Addressing) {
 	defer f.mu.Unlock()
 	defer f.tellSince(f.scene())
 	if link := f.host.links[netdev]; link != nil {
-		link.items, link.settings = slices.Clone(a.Items), maps.Clone(a.Settings)
+		link.items, link.settings = nil, maps.Clone(a.Settings)
+		delete(f.host.rules, netdev)
+		for _, i := range a.Items {
+			if i.Kind == plan.ItemRule {
+				f.host.rule(netdev, i)
+			} else {
+				link.items = append(link.items, i)
+			}
+		}
 		link.sortItems()
 	}
 }
@@ -40,7 +48,7 @@ func (f *Fake) Addressing(ctx context.Context, netdev string) (plan.Addressing, 
 func (l *fakeLink) addressing() plan.Addressing {
 	a := plan.Addressing{Settings: map[string]string{"ipv4/rp_filter": "0", "ipv4/arp_ignore": "0", "ipv6/addr_gen_mode": "0", "ipv6/disable_ipv6": "0"}}
 	maps.Copy(a.Settings, l.settings)
-	for _, i := range l.items {
+	for _, i := range l.all() {
 		i.Dev = l.Name
 		i.Shared = i.Kind == plan.ItemRoute && l.ns.has(i, l)
 		a.Items = append(a.Items, i)
@@ -52,6 +60,18 @@ func (l *fakeLink) addressing() plan.Addressing {
 }
 
 const settingNoIPv6 = "ipv6/disable_ipv6"
+
+// all is what the host has on a netdev, with the rules that name it.
+func (l *fakeLink) all() []plan.Item { return slices.Concat(l.items, l.ns.rules[l.Name]) }
+
+// rule adds a rule that names a netdev, there or not.
+func (ns *fakeNetns) rule(netdev string, i plan.Item) {
+	if slices.ContainsFunc(ns.rules[netdev], func(have plan.Item) bool { return have.ID() == i.ID() }) {
+		return
+	}
+	ns.rules[netdev] = append(ns.rules[netdev], i)
+	slices.SortFunc(ns.rules[netdev], func(a, b plan.Item) int { return cmp.Compare(a.Key, b.Key) })
+}
 
 // AddressItem is an address without anything special, as an item for a Fake.
 func AddressItem(p netip.Prefix) plan.Item {
@@ -91,7 +111,9 @@ func (f *Fake) carryOutForHost(step plan.Step) error {
 		}
 		return link.carry(s.Item)
 	case plan.DropItem:
-		if link := f.host.links[s.Netdev]; link != nil {
+		if s.Item.Kind == plan.ItemRule {
+			f.host.rules[s.Netdev] = slices.DeleteFunc(f.host.rules[s.Netdev], func(i plan.Item) bool { return i.ID() == s.Item.ID() })
+		} else if link := f.host.links[s.Netdev]; link != nil {
 			link.drop(s.Item.ID())
 		}
 		return nil
@@ -111,6 +133,10 @@ func (l *fakeLink) carry(i plan.Item) error {
 		if i.Prefix.Addr().Is6() && l.settings[settingNoIPv6] == "1" {
 			return fmt.Errorf("address %s on %s, which has no IPv6: %w", i.Prefix, l.Name, syscall.EACCES)
 		}
+
+	case plan.ItemRule:
+		l.ns.rule(l.Name, i)
+		return nil
 	case plan.ItemRoute, plan.ItemNexthop:
 		if err := l.mayRoute(i); err != nil {
 			return err

@@ -16,6 +16,7 @@ type fakeNetns struct {
 	id     NetnsID
 	links  map[string]*fakeLink
 	routes map[plan.RouteID]fakeRoute // a namespace has one route of a key, whatever its netdev
+	rules  map[string][]plan.Item     // by the name of the netdev, which need not be there
 }
 
 // fakeLink is a netdev with all that the kernel hangs on it.
@@ -26,7 +27,7 @@ type fakeLink struct {
 	master    *fakeLink
 	peer      *fakeLink // of a veth
 	addresses []plan.Address
-	// What the host has on it, and net.ipv4.conf and net.ipv6.conf of it.
+	// What the host has on it but for rules, and net.ipv4.conf and net.ipv6.conf of it.
 	items       []plan.Item
 	settings    map[string]string
 	noLinkLocal bool
@@ -47,7 +48,7 @@ type fakeLink struct {
 const maxBridgePorts = 1023
 
 func newFakeNetns(path string) *fakeNetns {
-	return &fakeNetns{path: path, links: make(map[string]*fakeLink), routes: make(map[plan.RouteID]fakeRoute)}
+	return &fakeNetns{path: path, links: make(map[string]*fakeLink), routes: make(map[plan.RouteID]fakeRoute), rules: make(map[string][]plan.Item)}
 }
 
 func (ns *fakeNetns) add(n Netdev) *fakeLink {

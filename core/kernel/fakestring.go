@@ -57,6 +57,11 @@ func (ns *fakeNetns) draw(b *strings.Builder, title string) {
 	for _, name := range slices.Sorted(maps.Keys(ns.links)) {
 		ns.links[name].draw(b)
 	}
+	for _, name := range slices.Sorted(maps.Keys(ns.rules)) {
+		for _, i := range ns.rules[name] {
+			line(b, ns.links[name] == nil, "%s %s [detached]", i.Kind, i.On(name))
+		}
+	}
 }
 
 func (l *fakeLink) draw(b *strings.Builder) {
@@ -83,7 +88,7 @@ func (l *fakeLink) draw(b *strings.Builder) {
 		}
 		line(b, true, "  %s %s", family, a.Prefix)
 	}
-	for _, i := range l.items {
+	for _, i := range l.all() {
 		line(b, true, "  %s %s", i.Kind, i.On(l.Name))
 	}
 	for _, name := range slices.Sorted(maps.Keys(l.settings)) {

@@ -111,7 +111,7 @@ func (l *fakeLink) notice() fakeNotice {
 		n.fdb = strings.Join(macs, " ")
 	}
 	n.addresses = fmt.Sprint(l.addresses)
-	for _, i := range l.items {
+	for _, i := range l.all() {
 		switch i.Kind {
 		case plan.ItemAddress:
 			n.addresses += i.Key

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/patchbay-net/patchbay/core/vswitch"
@@ -14,12 +13,6 @@ import (
 
 // This file reads of others' nftables rules what may keep guests from talking. The
 // rules of iptables-nft are among them.
-
-// chainKey is a chain's place in the ruleset.
-type chainKey struct {
-	family       uint8
-	table, chain string
-}
 
 func familyName(family uint8) string {
 	switch family {
@@ -118,43 +111,6 @@ func parseForwardChain(b []byte) (key chainKey, f ForwardChain, forward bool) {
 
 const nfDrop = 0 // NF_DROP in linux/netfilter.h
 
-// parseRule reads an NFT_MSG_NEWRULE message.
-func parseRule(b []byte) (key chainKey, expressions []byte) {
-	key.family = nftFamily(b)
-	for kind, v := range nftAttributes(b) {
-		switch kind {
-		case unix.NFTA_RULE_TABLE:
-			key.table = text(v)
-		case unix.NFTA_RULE_CHAIN:
-			key.chain = text(v)
-		case unix.NFTA_RULE_EXPRESSIONS:
-			expressions = v
-		}
-	}
-	return key, expressions
-}
-
-// expressionParts iterates over a rule's expressions: the name and the data of each.
-func expressionParts(expressions []byte) func(func(string, []byte) bool) {
-	return func(yield func(string, []byte) bool) {
-		for _, element := range attributes(expressions) {
-			var name string
-			var data []byte
-			for kind, v := range attributes(element) {
-				switch kind {
-				case unix.NFTA_EXPR_NAME:
-					name = text(v)
-				case unix.NFTA_EXPR_DATA:
-					data = v
-				}
-			}
-			if !yield(name, data) {
-				return
-			}
-		}
-	}
-}
-
 // refusesAll reports that a rule's expressions are a drop or a reject and, at the
 // most, a counter or a log entry: nothing that looks at the packet.
 func refusesAll(expressions []byte) (refuses bool) {
@@ -218,11 +174,4 @@ func appendMentions(list []string, expressions []byte) []string {
 		}
 	}
 	return list
-}
-
-func nftFamily(b []byte) uint8 {
-	if len(b) < nl.SizeofNfgenmsg {
-		return 0
-	}
-	return b[0]
 }

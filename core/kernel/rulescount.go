@@ -52,16 +52,14 @@ func limitOver(rate uint64) expression {
 	}}
 }
 
-// limitOf reads the rate of a limit, if the expression is one.
-func limitOf(expr []byte) (rate []byte, ok bool) {
-	name, data := exprParts(expr)
-	if name != exprLimit {
-		return nil, false
-	}
-	for kind, v := range attributes(data) {
-		if kind == unix.NFTA_LIMIT_RATE {
-			return v, len(v) == rateLen
+// limitOf reads the rate of the limit among an element's expressions, nil if there is none.
+func limitOf(expressions []byte) []byte {
+	for name, data := range expressionParts(expressions) {
+		for kind, v := range attributes(data) {
+			if name == exprLimit && kind == unix.NFTA_LIMIT_RATE {
+				return v
+			}
 		}
 	}
-	return nil, false
+	return nil
 }

@@ -53,21 +53,13 @@ func rulesIntact(c *rtnl, t ruleTable) (bool, error) {
 	same := true
 	r := nftRequest(unix.NFT_MSG_GETRULE, t.family, unix.NLM_F_DUMP, nameAttr(unix.NFTA_RULE_TABLE, t.name))
 	err := dumpRules(c, request{NetlinkRequest: r, answer: func(b []byte) {
-		var chain string
-		var exprs []byte
-		for kind, v := range nftAttributes(b) {
-			switch kind {
-			case unix.NFTA_RULE_CHAIN:
-				chain = text(v)
-			case unix.NFTA_RULE_EXPRESSIONS:
-				exprs = v
-			}
-		}
+		key, expressions := parseRule(b)
+		chain := key.chain
 		if len(left[chain]) == 0 {
 			same = false
 			return
 		}
-		same = same && sameRule(left[chain][0], exprs)
+		same = same && sameRule(left[chain][0], expressions)
 		left[chain] = left[chain][1:]
 	}})
 	for _, rules := range left {
@@ -77,10 +69,10 @@ func rulesIntact(c *rtnl, t ruleTable) (bool, error) {
 }
 
 // sameRule compares a rule with the kernel's spelling of one.
-func sameRule(want []expression, list []byte) bool {
+func sameRule(want []expression, expressions []byte) bool {
 	n := 0
-	for _, e := range attributes(list) {
-		if n >= len(want) || !want[n].same(e) {
+	for name, data := range expressionParts(expressions) {
+		if n >= len(want) || !want[n].same(name, data) {
 			return false
 		}
 		n++
@@ -90,20 +82,6 @@ func sameRule(want []expression, list []byte) bool {
 
 // same compares an expression with the kernel's spelling of one. What a counter
 // has counted is no part of it.
-func (e expression) same(answer []byte) bool {
-	name, data := exprParts(answer)
+func (e expression) same(name string, data []byte) bool {
 	return name == e.name && (name == exprCounter || sameAttributes(e.attrs, data))
-}
-
-// exprParts are the name and the attributes of an expression in the kernel's spelling.
-func exprParts(expr []byte) (name string, data []byte) {
-	for kind, v := range attributes(expr) {
-		switch kind {
-		case unix.NFTA_EXPR_NAME:
-			name = text(v)
-		case unix.NFTA_EXPR_DATA:
-			data = v
-		}
-	}
-	return name, data
 }

@@ -114,12 +114,12 @@ func (s *rulesetState) readElements(c *rtnl, t ruleTable, set ruleSet) error {
 
 func parseElement(element []byte) (key, value []byte) {
 	for kind, data := range attributes(element) {
+		if kind == setElementExpressions {
+			value = limitOf(data)
+			continue
+		}
 		for inner, v := range attributes(data) {
 			switch {
-			case kind == setElementExpressions:
-				if rate, ok := limitOf(v); ok {
-					value = rate
-				}
 			case inner != unix.NFTA_DATA_VALUE:
 			case kind == unix.NFTA_SET_ELEM_KEY:
 				key = v
