@@ -186,13 +186,16 @@ func TestTeamWalkOnLinux(t *testing.T) {
 				makePair(t, nic)
 			}
 			pristine := linksHere(t)
+			cables, err := netlink.NewHandle()
+			must(t, err)
+			t.Cleanup(cables.Close)
 			w := &teamWalk{newWalker(t, kernel.NewLinux(), seed, []string{newNetns(t), newNetns(t)}), func(nic string, on bool) {
-				peer, err := netlink.LinkByName(nic + "-peer")
+				peer, err := cables.LinkByName(nic + "-peer")
 				must(t, err)
 				if on {
-					must(t, netlink.LinkSetUp(peer))
+					must(t, cables.LinkSetUp(peer))
 				} else {
-					must(t, netlink.LinkSetDown(peer))
+					must(t, cables.LinkSetDown(peer))
 				}
 			}}
 			w.walk(40)

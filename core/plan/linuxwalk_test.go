@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"net"
 	"os"
 	"runtime"
 	"slices"
@@ -24,23 +25,28 @@ func TestRandomWalkOnLinux(t *testing.T) {
 		t.Skip("needs root: makes network namespaces")
 	}
 	enterNetns(t)
-	makeNetdev(t, "nic0")
-	makeNetdev(t, "tap0")
+	makeNetdev(t, "nic0", nil)
+	makeNetdev(t, "tap0", nil)
+	paths := map[string]string{nsWeb: otherNetns(t), nsDB: otherNetns(t)}
+	walkOnLinux(t, namedStates(), paths, 40) // a netdev takes the kernel some 20 ms to delete
+}
+
+// walkOnLinux goes from state to state in the namespace that the test is in, so many times.
+func walkOnLinux(t *testing.T, states map[string]plan.State, paths map[string]string, times int) {
+	t.Helper()
 	linux := kernel.NewLinux()
 	caps, err := linux.Capabilities(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("this kernel: %+v", caps)
-	paths := map[string]string{nsWeb: otherNetns(t), nsDB: otherNetns(t)}
-	states := namedStates()
 	for name, s := range states {
 		states[name] = asHere(s, paths, caps)
 	}
 	names := slices.Sorted(maps.Keys(states))
 	random := rand.New(rand.NewPCG(5, 6))
 	at := "nothing"
-	for i := range 40 { // a netdev takes the kernel some 20 ms to delete
+	for i := range times {
 		to := names[random.IntN(len(names))]
 		step(t, linux, fmt.Sprintf("%03d from %s to %s", i, at, to), states[to], states[at])
 		at = to
@@ -118,15 +124,15 @@ func otherNetns(t *testing.T) string {
 	return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), ns.Fd())
 }
 
-// makeNetdev stands in for a netdev of somebody else.
-func makeNetdev(t *testing.T, name string) {
+// makeNetdev stands in for a netdev of somebody else; nil is any address.
+func makeNetdev(t *testing.T, name string, mac net.HardwareAddr) {
 	t.Helper()
 	h, err := netlink.NewHandle()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer h.Close()
-	if err := h.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name, MTU: 1500, Flags: 1}, PeerName: name + "-peer"}); err != nil {
+	if err := h.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name, MTU: 1500, Flags: 1, HardwareAddr: mac}, PeerName: name + "-peer"}); err != nil {
 		t.Fatalf("make %s: %v", name, err)
 	}
 }

@@ -1,14 +1,8 @@
 package plan_test
 
 import (
-	"context"
 	"fmt"
-	"maps"
-	"math/rand/v2"
-	"slices"
 	"testing"
-
-	"github.com/vishvananda/netlink"
 
 	"github.com/patchbay-net/patchbay/core/kernel"
 	"github.com/patchbay-net/patchbay/core/plan"
@@ -100,32 +94,8 @@ func TestTeamTransitionsOnLinux(t *testing.T) {
 	guest.Needs(t, guest.Bonding)
 	enterNetns(t)
 	for n := 1; n <= 3; n++ {
-		name := fmt.Sprint("nic", n)
-		makeNetdev(t, name)
-		nic, err := netlink.LinkByName(name)
-		if err == nil {
-			mac := nicMAC(n)
-			err = netlink.LinkSetHardwareAddr(nic, mac[:])
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		mac := nicMAC(n)
+		makeNetdev(t, fmt.Sprint("nic", n), mac[:])
 	}
-	linux := kernel.NewLinux()
-	caps, err := linux.Capabilities(context.Background())
-	if err != nil {
-		t.Fatal(err)
-	}
-	states := teamStates()
-	for name, s := range states {
-		states[name] = asHere(s, nil, caps)
-	}
-	names := slices.Sorted(maps.Keys(states))
-	random := rand.New(rand.NewPCG(7, 8))
-	at := "nothing"
-	for i := range 60 {
-		to := names[random.IntN(len(names))]
-		step(t, linux, fmt.Sprintf("%03d from %s to %s", i, at, to), states[to], states[at])
-		at = to
-	}
+	walkOnLinux(t, teamStates(), nil, 60)
 }
