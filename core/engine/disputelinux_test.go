@@ -19,7 +19,7 @@ import (
 	"github.com/patchbay-net/patchbay/core/vswitch"
 )
 
-// homeHere is the netdev that has the host's address, and all of its routes.
+// homeHere is the netdev that has the host's address, all of its routes, and the rules.
 func homeHere(t *testing.T) (netdev string, routes []string) {
 	t.Helper()
 	h, err := netlink.NewHandle()
@@ -43,6 +43,17 @@ func homeHere(t *testing.T) (netdev string, routes []string) {
 		must(t, err)
 		for _, r := range found {
 			routes = append(routes, r.Dst.String()+" via "+r.Gw.String())
+		}
+	}
+	rules, err := h.RuleList(netlink.FAMILY_V4)
+	must(t, err)
+	for _, r := range rules {
+		switch r.IifName {
+		case "":
+		case netdev:
+			routes = append(routes, "rule by its name")
+		default:
+			routes = append(routes, "rule by the name of "+r.IifName)
 		}
 	}
 	slices.Sort(routes)
@@ -139,6 +150,9 @@ func settleHost(t *testing.T, name string) {
 		addr.Flags = unix.IFA_F_NODAD
 		must(t, h.AddrAdd(l, addr))
 	}
+	rule := netlink.NewRule()
+	rule.IifName, rule.Table, rule.Priority = name, 100, 1001
+	must(t, h.RuleAdd(rule))
 	for _, gateway := range []string{"192.0.2.254", "2001:db8::fe"} {
 		must(t, h.RouteAdd(&netlink.Route{LinkIndex: l.Attrs().Index, Gw: net.ParseIP(gateway)}))
 	}

@@ -54,6 +54,8 @@ func (f *Fake) observe(scope plan.State) plan.State {
 	for name, want := range scope.Hosts {
 		if link := f.host.links[name]; link != nil {
 			put(&seen.Hosts, name, link.addressing().Within(want))
+		} else if rules := f.host.rules[name]; len(rules) > 0 {
+			put(&seen.Hosts, name, plan.Addressing{Items: rules}.Within(want))
 		}
 	}
 	return seen

@@ -76,7 +76,8 @@ func (o *observer) observe(scope plan.State, seen *plan.State) error {
 	return o.ctx.Err()
 }
 
-// hosted reads what the host has on a netdev, as far as scope names it.
+// hosted reads what the host has on a netdev, as far as scope names it. Of one that is not
+// there that are the rules that name it: they wait for the next one of the name.
 func (o *observer) hosted(name string, scope plan.Addressing, seen *plan.State) error {
 	read := o.host.addressing
 	if len(scope.Items) == 0 { // to look for routes among thousands is dear
@@ -84,7 +85,11 @@ func (o *observer) hosted(name string, scope plan.Addressing, seen *plan.State) 
 	}
 	has, err := read(name)
 	if errors.Is(err, vswitch.NotFound) {
-		return nil
+		s := survey{conn: o.host, dev: name}
+		if err = s.rules(); err == nil && len(s.items) == 0 {
+			return nil
+		}
+		has = plan.Addressing{Items: s.items}
 	}
 	if err != nil {
 		return err

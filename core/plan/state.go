@@ -17,7 +17,8 @@ type State struct {
 	Spreads map[string]Spread // by team
 	Forward Families          // IP forwarding of the host, never switched off by us
 	// Hosts is what the host has on its netdevs, by their names, as far as we move it. A
-	// netdev that is to have nothing of it is in here with nothing.
+	// netdev that is to have nothing of it is in here with nothing. One that is not there
+	// may have rules that name it.
 	Hosts map[string]Addressing
 }
 
