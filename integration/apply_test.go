@@ -86,8 +86,9 @@ func applyExamples(t *testing.T, pattern, teams string) {
 			text, err := os.ReadFile(example)
 			ok(t, err)
 			h := newHost(t)
-			h.outside("eth1")
-			h.outside("eth2")
+			for _, nic := range []string{"eth1", "eth2", "eth3"} {
+				h.outside(nic)
+			}
 			file := h.file("%s", strings.ReplaceAll(string(text), "  - name: team0\n", "  - name: team0\n"+teams))
 			h.patchbay("apply", "-f", file)
 			h.wantUndrifted()
