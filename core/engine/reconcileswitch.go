@@ -34,6 +34,9 @@ func (r *reconciler) switchChanged(ctx context.Context, name string, p pending) 
 	}
 	object, about := "switch "+name, []any{"switch", name}
 	d, err := r.lookAtSwitch(ctx, name)
+	if err == nil && !d.none() && r.herald.standbysMoved(ctx, d.bonds.Bonds) {
+		d, err = r.lookAtSwitch(ctx, name)
+	}
 	if errors.Is(err, vswitch.NotFound) {
 		r.ledger.fine(object) // it was deleted
 		return

@@ -40,6 +40,9 @@ func (r *reconciler) teamChanged(ctx context.Context, name string, p pending) {
 	}
 	object, about := "team "+name, []any{"team", name}
 	_, drift, state, err := r.lookAtTeam(ctx, name)
+	if err == nil && len(drift) > 0 && r.herald.standbysMoved(ctx, state.Bonds) {
+		_, drift, state, err = r.lookAtTeam(ctx, name)
+	}
 	if errors.Is(err, vswitch.NotFound) {
 		r.ledger.fine(object) // it was deleted
 		return

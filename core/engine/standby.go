@@ -137,17 +137,34 @@ func (h *herald) relieve(ctx context.Context, r store.TeamRecord, state kernel.T
 		return // somebody waits already, and looks again before he does anything
 	}
 	h.relieving[r.Name] = true
-	h.reliefs.Go(func() {
-		switch why, moved, err := h.takeTurns(ctx, r.Name); {
-		case err != nil:
-			h.log.Warn("the standby cannot change places", "team", r.Name, "standby", r.Standby, "err", err)
-			time.AfterFunc(firstRetry, func() { h.stir(r.Name) })
-		case moved && why == "":
-			h.log.Info("the standby stands by", "team", r.Name, "standby", r.Standby, "why", "all others have their links")
-		case moved:
-			h.log.Info("the standby takes over", "team", r.Name, "standby", r.Standby, "why", why)
+	h.reliefs.Go(func() { h.standbyMoved(ctx, r) })
+}
+
+// standbyMoved moves the standby of a team if it has to be moved, tells of it, and reports
+// whether it was.
+func (h *herald) standbyMoved(ctx context.Context, r store.TeamRecord) bool {
+	why, moved, err := h.takeTurns(ctx, r.Name)
+	switch {
+	case err != nil:
+		h.log.Warn("the standby cannot change places", "team", r.Name, "standby", r.Standby, "err", err)
+		time.AfterFunc(firstRetry, func() { h.stir(r.Name) })
+	case moved && why == "":
+		h.log.Info("the standby stands by", "team", r.Name, "standby", r.Standby, "why", "all others have their links")
+	case moved:
+		h.log.Info("the standby takes over", "team", r.Name, "standby", r.Standby, "why", why)
+	}
+	return moved
+}
+
+// standbysMoved is for who has seen drift: that a standby is not yet where the links want
+// it is none.
+func (h *herald) standbysMoved(ctx context.Context, bonds map[string]plan.Bond) (moved bool) {
+	for name := range bonds {
+		if r, err := h.teamRecord(name); err == nil && r.Standby != "" {
+			moved = h.standbyMoved(ctx, r) || moved
 		}
-	})
+	}
+	return moved
 }
 
 func inTeam(state kernel.TeamState, nic string) bool {

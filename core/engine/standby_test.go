@@ -222,7 +222,7 @@ func TestStandbyTakenByAStranger(t *testing.T) {
 	l.wantKernel(standsBy)
 	before, _ = k.logged()
 	l.kernel.SetNetdevDown("", "nic3")
-	k.await(before, "repaired", "nic3")
+	k.await(before, "the standby stands by", "nic3")
 	l.wantKernel(standsBy)
 	// It is nobody else's either.
 	_, err := l.AddSwitch(context.Background(), engine.AddSwitchRequest{Switch: vswitch.Switch{Name: "lan", Uplink: "nic3"}})
