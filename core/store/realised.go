@@ -81,6 +81,7 @@ func (r *Realised) encode() []byte {
 	p.flag(r.HasGuards)
 	p.policy(r.PortDefaults)
 	p.policy(r.HostPolicy)
+	p.flag(r.Going)
 	return p
 }
 
@@ -108,6 +109,7 @@ func (r *Realised) decode(body []byte) error {
 	r.Spread = u.flag()
 	r.HasGuards = u.flag()
 	r.PortDefaults, r.HostPolicy = u.policy(), u.policy()
+	r.Going = u.flag()
 	return u.err()
 }
 
