@@ -1,6 +1,9 @@
 package wire
 
-import "errors"
+import (
+	"errors"
+	"syscall"
+)
 
 // Call is one start of the CNI plugin: what a runtime puts into its environment, and
 // writes to its standard input. It travels as it came: patchbayd reads it, in a process
@@ -76,11 +79,10 @@ func AppendAnswer(out []byte, a Answer) ([]byte, error) {
 // did not answer, or would not.
 func Ask(c Call) (a Answer, done, alone bool) {
 	state, run := Dirs()
-	conn, err := Dial(SocketPath(run))
-	if err != nil {
+	path := SocketPath(run)
+	if syscall.Access(path, 0) != nil { // cheaper to know than to dial
 		return a, false, true
 	}
-	defer conn.Close()
 	p, err := Here(state, run)
 	if err != nil {
 		return a, false, true
@@ -89,6 +91,12 @@ func Ask(c Call) (a Answer, done, alone bool) {
 	if err != nil {
 		return a, false, false
 	}
+	// The call follows at once, so that it is there when patchbayd has woken up.
+	conn, err := Dial(path)
+	if err != nil {
+		return a, false, true
+	}
+	defer conn.Close()
 	if _, err := conn.Write(out); err != nil {
 		return a, false, true
 	}
