@@ -33,20 +33,22 @@ func Open() *Client {
 func OpenAlone() *Client { return &Client{OpenEngine(Dirs())} }
 
 // OpenEngine returns the engine of this host in the caller's own process.
-func OpenEngine(dirs store.Dirs) *engine.Engine { return openEngine(dirs, kernel.NewLinux()) }
+func OpenEngine(dirs store.Dirs) *engine.Engine {
+	return openEngine(store.Config{Dirs: dirs, Brief: true}, kernel.NewLinux())
+}
 
 // OpenResident is OpenEngine for a process that stays, as patchbayd does: it answers
 // deletions early. Close waits for what goes on behind the answers and has to be
 // called when the last verb has ended.
 func OpenResident(dirs store.Dirs) (*engine.Engine, io.Closer) {
 	k := kernel.NewResidentLinux()
-	return openEngine(dirs, k), k
+	return openEngine(store.Config{Dirs: dirs}, k), k
 }
 
-func openEngine(dirs store.Dirs, k kernel.Kernel) *engine.Engine {
+func openEngine(c store.Config, k kernel.Kernel) *engine.Engine {
 	return engine.New(engine.Config{
 		Kernel: kernel.WithFaults(k),
-		Store:  store.New(store.Config{Dirs: dirs}),
+		Store:  store.New(c),
 
 		HostRoot: os.Getenv(HostRootEnv),
 	})

@@ -104,7 +104,9 @@ func benchPort(n int) vswitch.Port {
 	}
 }
 
-func benchConfig(d Dirs) Config { return Config{Dirs: d, BootID: "boot", MachineID: "machine"} }
+func benchConfig(d Dirs) Config {
+	return Config{Dirs: d, BootID: "boot", MachineID: "machine", Brief: true}
+}
 
 func benchDirs(b testing.TB, ports int) Dirs {
 	d := dirsIn(memoryDir(b))

@@ -64,6 +64,7 @@ type file struct {
 	db       *bbolt.DB
 	tx       *bbolt.Tx
 	broken   bool // bbolt panicked where it holds its locks: it must not be called again
+	left     bool // the mapping stays until the process ends
 }
 
 // openFile opens the database at path and begins a transaction. Without a file it
@@ -153,7 +154,7 @@ func (f *file) begin() (err error) {
 		ReadOnly:     !f.writable,
 		NoSync:       !f.kind.synced,
 		NoGrowSync:   !f.kind.synced,
-		FreelistType: bbolt.FreelistMapType,
+		FreelistType: bbolt.FreelistArrayType, // read once, used once: a map is not worth making
 		NoStatistics: true,
 		Timeout:      time.Minute, // never waited for by those who hold our lock
 		OpenFile:     func(string, int, os.FileMode) (*os.File, error) { return f.fd, nil },
@@ -235,7 +236,7 @@ func (f *file) close() {
 		return
 	}
 	f.closeDB()
-	if f.fd != nil && (f.broken || f.db == nil) {
+	if f.fd != nil && (f.broken || f.left || f.db == nil) {
 		// The mapping that bbolt leaves behind would keep bbolt's lock alive.
 		_ = syscall.Flock(int(f.fd.Fd()), syscall.LOCK_UN)
 		_ = f.fd.Close()
@@ -254,7 +255,9 @@ func (f *file) closeDB() {
 	if f.tx != nil {
 		_ = f.tx.Rollback()
 	}
-	_ = f.db.Close() // commit has told of any failed write
+	if !f.left {
+		_ = f.db.Close() // commit has told of any failed write
+	}
 }
 
 // fault makes an error of bbolt or of the checks one of ours.

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -29,6 +30,9 @@ type Config struct {
 	MachineID  string           // default: /etc/machine-id; the default MAC range derives from it
 	Now        func() time.Time // default: time.Now
 	Quarantine time.Duration    // default: DefaultQuarantine
+	// Brief is for a process that ends with its verb: what it has mapped of the files goes
+	// with it, since to take that away page by page takes as long as to read it.
+	Brief bool
 }
 
 // Store is a handle on the two files. It holds nothing open between calls and may
@@ -40,11 +44,13 @@ type Store struct {
 	quarantine time.Duration
 	bootID     func() (string, error)
 	machineID  func() string
+	brief      bool
+	left       atomic.Int32 // mappings that a brief process has left
 }
 
 // New returns a store and touches nothing.
 func New(c Config) *Store {
-	s := &Store{dirs: c.Dirs, now: c.Now, quarantine: cmp.Or(c.Quarantine, DefaultQuarantine)}
+	s := &Store{dirs: c.Dirs, now: c.Now, quarantine: cmp.Or(c.Quarantine, DefaultQuarantine), brief: c.Brief}
 	if s.dirs == (Dirs{}) {
 		s.dirs = DefaultDirs()
 	}
@@ -92,6 +98,13 @@ const (
 	writeRun
 	writeBoth
 )
+
+// mayLeave reports whether one more mapping may be left to the end of the process: a verb
+// on thousands of ports has as many transactions, and a process 65530 mappings.
+func (s *Store) mayLeave() bool {
+	const most = 16
+	return s.brief && s.left.Add(1) <= most
+}
 
 func (s *Store) transact(m mode, fn func(*Tx) error) error {
 	unlock, err := s.lockTransaction(m)

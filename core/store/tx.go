@@ -46,6 +46,9 @@ func (tx *Tx) open() error {
 // openFile is openFile with room for what a preview writes.
 func (tx *Tx) openFile(kind fileKind, path string, write bool) (*file, error) {
 	f, err := openFile(kind, path, write)
+	if f != nil {
+		f.left = tx.store.mayLeave()
+	}
 	if err != nil || tx.mode != preview {
 		return f, err
 	}
