@@ -34,7 +34,7 @@ func (e *Engine) setPort(ctx context.Context, name string, c PortChange) (vswitc
 	if err != nil {
 		return p, err
 	}
-	if p.Owner.Kind == vswitch.OwnerHost && c.VLAN == nil && c.Isolated == nil {
+	if p.Owner.Kind == vswitch.OwnerHost && c.VLAN == nil && c.Isolated == nil && !c.Policy.IsZero() {
 		_, err := e.SetSwitch(ctx, p.Switch, SwitchChange{HostPolicy: &c.Policy})
 		return p, err
 	}

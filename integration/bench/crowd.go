@@ -5,6 +5,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -27,12 +28,16 @@ func gather(cs []*contender, o options) (crowd, error) {
 		return crowd{}, err
 	}
 	more := o.crowd - o.ports
+	var there atomic.Int64
 	err = us.fill(more, func(i int) error {
 		x, err := us.host.Container(fmt.Sprintf("crowd%d", i))
-		if err != nil {
-			return err
+		if err == nil {
+			err = us.host.Do(func() error { return us.add(x) })
 		}
-		return us.host.Do(func() error { return us.add(x) })
+		if n := int(there.Add(1)); n%500 == 0 {
+			tell("%d of %d containers are there", o.ports+n, o.crowd)
+		}
+		return err
 	})
 	if err != nil {
 		return crowd{}, fmt.Errorf("%s: a crowd of %d: %w", us.name, o.crowd, err)
@@ -42,17 +47,19 @@ func gather(cs []*contender, o options) (crowd, error) {
 		return crowd{}, err
 	}
 	for round := range o.rounds {
-		fmt.Fprintf(os.Stderr, "bench: %d ports, round %d of %d\n", o.crowd, round+1, o.rounds)
+		tell("%d ports, round %d of %d", o.crowd, round+1, o.rounds)
 		if err := sequential([]*contender{us}, o.crowd); err != nil {
 			return crowd{}, err
 		}
 	}
-	fmt.Fprintf(os.Stderr, "bench: the switch goes with its %d ports\n", o.crowd)
+	tell("the switch goes with its %d ports", o.crowd)
 	start := time.Now()
 	if _, err := us.host.Patchbay("switch", "delete", "bench", "--force"); err != nil {
 		return crowd{}, err
 	}
-	return crowd{ports: o.crowd, perMB: (before - after) / float64(more), deletion: time.Since(start).Seconds()}, nil
+	took := time.Since(start).Seconds()
+	tell("it went in %.1f s", took)
+	return crowd{ports: o.crowd, perMB: (before - after) / float64(more), deletion: took}, nil
 }
 
 // available is the machine's free memory in MB; what else runs counts too.

@@ -54,10 +54,14 @@ func run(o options) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	defer func() {
+		err = errors.Join(err, os.RemoveAll(dir))
+		tell("done after %.0f s; the kernel takes the rest away as the program ends", time.Since(start).Seconds())
+	}()
 	cs, err := contenders(dir, o)
 	defer func() {
 		for _, c := range cs {
+			tell("the host of %s goes", c.name)
 			err = errors.Join(err, c.close())
 		}
 	}()
@@ -76,7 +80,7 @@ func run(o options) (err error) {
 			return err
 		}
 		for round := range o.rounds {
-			fmt.Fprintf(os.Stderr, "bench: %d ports, round %d of %d\n", level, round+1, o.rounds)
+			tell("%d ports, round %d of %d", level, round+1, o.rounds)
 			if err := sequential(cs, level); err != nil {
 				return err
 			}
@@ -91,11 +95,13 @@ func run(o options) (err error) {
 	if err != nil {
 		return err
 	}
+	tell("how the plugin starts")
 	s, err := measureStart(find(cs, ours).host.Root)
 	if err != nil {
 		return err
 	}
 	s.many = many
+	tell("patchbayd at rest, half a minute")
 	s.still, err = measureRest(find(cs, resident).daemon, levels[len(levels)-1])
 	if err != nil {
 		return err
@@ -104,6 +110,11 @@ func run(o options) (err error) {
 		time.Now().UTC().Format("2006-01-02"), time.Since(start).Seconds(), strings.Join(flags(), " "))
 	fmt.Print(text)
 	return write(o.out, text)
+}
+
+// tell says what comes next: some of it takes minutes.
+func tell(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, time.Now().Format(time.TimeOnly)+" bench: "+format+"\n", args...)
 }
 
 // flags are the options in force, as they would be written.
