@@ -58,8 +58,7 @@ func (e *Engine) lockDispute(names ...string) (c dispute, unlock func(), err err
 }
 
 // disputeOf is what the switches are in a dispute with, themselves included; nothing if
-// they are in none. A team that a process was killed over is counted with them: who
-// repairs a switch ends that too.
+// they are in none.
 func (e *Engine) disputeOf(names ...string) (c dispute, err error) {
 	err = e.store.View(func(tx *store.Tx) error {
 		all, err := readClaims(tx)
@@ -69,9 +68,6 @@ func (e *Engine) disputeOf(names ...string) (c dispute, err error) {
 		tied := make(map[claimant]bool)
 		for _, name := range names {
 			maps.Copy(tied, all.disputed(claimant{name: name}))
-		}
-		for _, name := range all.unfinished {
-			maps.Copy(tied, all.disputed(claimant{team: true, name: name}))
 		}
 		for _, r := range all.switches {
 			if tied[claimant{name: r.Name}] {
@@ -96,12 +92,11 @@ type claimant struct {
 
 // claims are who claims which NICs.
 type claims struct {
-	switches   []store.SwitchRecord
-	teams      []teamChange // as they are to be
-	unfinished []string     // teams
-	going      map[claimant]bool
-	of         map[claimant][]string
-	by         map[string][]claimant
+	switches []store.SwitchRecord
+	teams    []teamChange // as they are to be
+	going    map[claimant]bool
+	of       map[claimant][]string
+	by       map[string][]claimant
 }
 
 func readClaims(tx *store.Tx) (c claims, err error) {
@@ -111,7 +106,7 @@ func readClaims(tx *store.Tx) (c claims, err error) {
 		return c, err
 	}
 	for _, r := range teams {
-		was, found, err := tx.RealisedTeam(r.Name)
+		was, _, err := tx.RealisedTeam(r.Name)
 		if err != nil {
 			return c, err
 		}
@@ -119,9 +114,7 @@ func readClaims(tx *store.Tx) (c claims, err error) {
 		if c.going[who] = was.Going; was.Going {
 			t = teamChange{old: &r}
 		}
-		if c.teams = append(c.teams, t); found && was.Changing {
-			c.unfinished = append(c.unfinished, r.Name)
-		}
+		c.teams = append(c.teams, t)
 		c.claim(who, append(slices.Clone(r.Members), was.Members...))
 	}
 	c.switches, err = tx.Switches()

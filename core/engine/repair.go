@@ -16,7 +16,13 @@ func (e *Engine) repairSwitches(ctx context.Context, caps kernel.Capabilities, r
 		t.changes = append(t.changes, change{new: &records[i]})
 	}
 	err := e.store.View(func(tx *store.Tx) (err error) {
-		t.teams, err = unfinishedTeams(tx)
+		if t.teams, err = unfinishedTeams(tx); err != nil || len(t.teams) == 0 {
+			return err
+		}
+		all, err := readClaims(tx)
+		t.teams = slices.DeleteFunc(t.teams, func(c teamChange) bool { // these end with all that claim their NICs
+			return all.disputed(claimant{team: true, name: c.name()}) != nil
+		})
 		return err
 	})
 	if err != nil {
