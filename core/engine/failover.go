@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -57,14 +58,14 @@ func (b bearing) carriers() []string {
 }
 
 // why says in words what has happened to members: of losses first, since the rest
-// follows from those.
+// follows from those, but for what the standby does.
 func why(standby string, was, now []kernel.MemberState) string {
-	var lost, found, chosen []string
+	var lost, found, chosen, relief []string
 	for _, m := range was {
 		at := slices.IndexFunc(now, func(n kernel.MemberState) bool { return n.Name == m.Name })
 		switch {
 		case at < 0 && m.Name == standby:
-			found = append(found, "standby "+m.Name+" stands by again")
+			relief = append(relief, "standby "+m.Name+" stands by again")
 		case at < 0:
 			lost = append(lost, m.Name+" left the team")
 		case m.Link && !now[at].Up:
@@ -74,7 +75,7 @@ func why(standby string, was, now []kernel.MemberState) string {
 		case m.InUse && !now[at].InUse:
 			chosen = append(chosen, m.Name+" is not in use any more")
 		case !m.Link && now[at].Link && m.Name == standby: // it joins before its link is there again
-			found = append(found, tookOver(standby, now))
+			relief = append(relief, tookOver(standby, now))
 		case !m.Link && now[at].Link:
 			found = append(found, m.Name+" has its link back")
 		case !m.InUse && now[at].InUse:
@@ -85,17 +86,18 @@ func why(standby string, was, now []kernel.MemberState) string {
 		switch {
 		case slices.ContainsFunc(was, func(m kernel.MemberState) bool { return n.Name == m.Name }):
 		case n.Name == standby:
-			found = append(found, tookOver(standby, now))
+			relief = append(relief, tookOver(standby, now))
 		default:
 			found = append(found, n.Name+" joined the team")
 		}
 	}
-	for _, words := range [][]string{lost, found, chosen} {
-		if len(words) > 0 {
-			return strings.Join(words, ", ")
+	var words []string
+	for _, first := range [][]string{lost, found, chosen} {
+		if len(words) == 0 {
+			words = first
 		}
 	}
-	return "its definition was changed"
+	return cmp.Or(strings.Join(append(words, relief...), ", "), "its definition was changed")
 }
 
 func tookOver(standby string, now []kernel.MemberState) string {
