@@ -328,6 +328,58 @@ func TestEveryFrameOnce(t *testing.T) {
 	s.wantExact("rules again", s.floods())
 }
 
+// TestUnknownUnicastOnce has the physical switches forget the guests, who say nothing, so
+// that both send what is for one of them to all: he hears it once all the same.
+func TestUnknownUnicastOnce(t *testing.T) {
+	guest.Needs(t, guest.Bonding, guest.VLANs, guest.Netdev)
+	s := newTwoSwitches(t)
+	s.startDaemon()
+	s.guests()
+	s.wantExact("all speak", s.floods())
+	s.wantForgotten("forgotten")
+	s.failOver(func() { s.script(s.physical, "link set uA down") })
+	s.wantForgotten("without A")
+	s.cables(func() { s.script(s.physical, "link set uA up") })
+	s.wantForgotten("A back")
+	// It is the rules that do it.
+	s.stopDaemon()
+	s.run(s.Netns, "nft", "delete", "table", "netdev", "patchbay-team0")
+	wrong := s.check("without rules", patience, s.forgotten())
+	if !slices.ContainsFunc(wrong, func(w string) bool { return strings.HasPrefix(w, "u0") && strings.Contains(w, "heard twice") }) {
+		t.Errorf("without rules no frame is heard twice: %q", wrong)
+	}
+}
+
+// wantForgotten checks what guests hear. The other host hears nothing of whom patchbayd has
+// announced meanwhile.
+func (s *twoSwitches) wantForgotten(phase string) {
+	s.t.Helper()
+	wrong := slices.DeleteFunc(s.check(phase, 10*silence, s.forgotten()), func(w string) bool {
+		return strings.HasPrefix(w, "h") && strings.HasSuffix(w, " lost")
+	})
+	if len(wrong) > 0 {
+		s.t.Errorf("%d differences:\n%s", len(wrong), strings.Join(wrong, "\n"))
+	}
+}
+
+// forgotten are frames of both hosts to each guest, in each of his VLANs, by way of
+// switches that do not know him: the other host's card sees them too.
+func (s *twoSwitches) forgotten() (all []burst) {
+	s.t.Helper()
+	s.script(s.physical, "link set swA type bridge fdb_flush\nlink set swB type bridge fdb_flush")
+	for from, other := range map[string]string{"hA": "hB", "hB": "hA"} {
+		for name, p := range s.points {
+			if name == "hA" || name == "hB" {
+				continue
+			}
+			for _, vlan := range s.vlans[name] {
+				all = append(all, burst{fmt.Sprintf("%s to %s in %d", from, name, vlan), from, p.mac, vlan, []string{name, other}})
+			}
+		}
+	}
+	return all
+}
+
 // failOver does what takes a member away and waits until the other carries on alone.
 func (s *twoSwitches) failOver(do func()) {
 	s.t.Helper()

@@ -36,6 +36,7 @@ const (
 	exprForward   = "fwd"
 	exprLimit     = "limit"
 	exprExtHeader = "exthdr"
+	exprDynset    = "dynset"
 )
 
 // Verdicts (linux/netfilter.h).
@@ -52,9 +53,11 @@ func meta(key uint32) expression {
 func equal(v []byte) expression    { return compare(unix.NFT_CMP_EQ, v) }
 func notEqual(v []byte) expression { return compare(unix.NFT_CMP_NEQ, v) }
 
-func compare(op uint32, v []byte) expression {
+func compare(op uint32, v []byte) expression { return compareIn(unix.NFT_REG_1, op, v) }
+
+func compareIn(register, op uint32, v []byte) expression {
 	return expression{exprCmp, []attribute{
-		numberAttr(unix.NFTA_CMP_SREG, unix.NFT_REG_1),
+		numberAttr(unix.NFTA_CMP_SREG, register),
 		numberAttr(unix.NFTA_CMP_OP, op),
 		dataAttr(unix.NFTA_CMP_DATA, v),
 	}}
@@ -141,10 +144,24 @@ func lookupWith(set string, more ...attribute) expression {
 }
 
 // immediate loads a constant.
-func immediate(v []byte) expression {
+func immediate(v []byte) expression { return immediateTo(unix.NFT_REG_1, v) }
+
+func immediateTo(register uint32, v []byte) expression {
 	return expression{exprImmediate, []attribute{
-		numberAttr(unix.NFTA_IMMEDIATE_DREG, unix.NFT_REG_1),
+		numberAttr(unix.NFTA_IMMEDIATE_DREG, register),
 		dataAttr(unix.NFTA_IMMEDIATE_DATA, v),
+	}}
+}
+
+// keep writes the value in register 2 under the key in register 1 into a map that packets
+// change: op is that of linux/netfilter/nf_tables.h. What is there stays unless it has
+// been deleted.
+func keep(op uint32, set string) expression {
+	return expression{exprDynset, []attribute{
+		nameAttr(unix.NFTA_DYNSET_SET_NAME, set),
+		numberAttr(unix.NFTA_DYNSET_OP, op),
+		numberAttr(unix.NFTA_DYNSET_SREG_KEY, unix.NFT_REG_1),
+		numberAttr(unix.NFTA_DYNSET_SREG_DATA, unix.NFT_REG_2),
 	}}
 }
 

@@ -1,6 +1,8 @@
 package kernel
 
 import (
+	"time"
+
 	"golang.org/x/sys/unix"
 
 	"github.com/patchbay-net/patchbay/core/plan"
@@ -22,6 +24,8 @@ type ruleSet struct {
 	key, value dataType
 	constant   []string // keys that nobody can change, if any
 	each       elementKind
+	// learnt is how long a map remembers what packets have put into it; 0: they do not.
+	learnt time.Duration
 }
 
 // elementKind is what an element of a set does when it is found.

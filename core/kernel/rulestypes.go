@@ -69,6 +69,9 @@ func (s ruleSet) attributes(table string, id uint32) []attribute {
 	if s.each == limits {
 		flags |= setWithExpressions
 	}
+	if s.learnt != 0 {
+		flags |= unix.NFT_SET_EVAL | unix.NFT_SET_TIMEOUT
+	}
 	list := []attribute{
 		nameAttr(unix.NFTA_SET_TABLE, table),
 		nameAttr(unix.NFTA_SET_NAME, s.name),
@@ -89,6 +92,11 @@ func (s ruleSet) attributes(table string, id uint32) []attribute {
 	case limits:
 		list = append(list, listAttr(setExpressions, limitOver(1).attribute(), counter().attribute()))
 	}
+	if s.learnt != 0 {
+		list = append(list,
+			bytesAttr(unix.NFTA_SET_TIMEOUT, binary.BigEndian.AppendUint64(nil, uint64(s.learnt.Milliseconds()))),
+			listAttr(unix.NFTA_SET_DESC, numberAttr(unix.NFTA_SET_DESC_SIZE, maxLearnt)))
+	}
 	if note := s.byteOrder(); note != nil {
 		list = append(list, bytesAttr(unix.NFTA_SET_USERDATA, note))
 	}
@@ -103,16 +111,19 @@ func (s ruleSet) byteOrder() []byte {
 	switch {
 	case s.key == devGroup || s.key == ifName:
 		order = host
-	case s.constant == nil:
+	case s.constant == nil && s.value != ifName:
 		return nil
 	}
 	note := binary.NativeEndian.AppendUint32([]byte{kind, 4}, order)
-	if s.value == ifIndex {
+	if s.value == ifIndex || s.value == ifName {
 		const ofValues = 1 // NFTNL_UDATA_SET_DATABYTEORDER
 		note = binary.NativeEndian.AppendUint32(append(note, ofValues, 4), host)
 	}
 	return note
 }
+
+// maxLearnt is how many elements packets may add to a map.
+const maxLearnt = 1 << 16
 
 // element is a key of a set, with a value if the set is a map.
 type element struct{ key, value string }

@@ -22,7 +22,8 @@ import (
 func spreadNetdevs(t *testing.T) *os.File {
 	t.Helper()
 	ns := newNS(t)
-	script := "ip link add team0 type bridge forward_delay 0 mcast_snooping 0\nip link set team0 up\n"
+	script := "echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6\n" + // nobody speaks unasked
+		"ip link add team0 type bridge forward_delay 0 mcast_snooping 0\nip link set team0 up\n"
 	for _, name := range []string{"m0", "m1", "g"} {
 		script += fmt.Sprintf("ip link add %s type veth peer name %sx\nip link set %s master team0\nip link set %s up\nip link set %sx up\n", name, name, name, name, name)
 	}
@@ -88,6 +89,8 @@ func TestSpreadIsMadeAndMended(t *testing.T) {
 		"nft delete table netdev patchbay-team0",
 		"nft flush chain netdev patchbay-team0 in-m1",
 		"nft flush chain netdev patchbay-team0 out",
+		"nft flush chain netdev patchbay-team0 by-m1",
+		"nft delete chain netdev patchbay-team0 by-m0",
 		"nft delete chain netdev patchbay-team0 in-m0",
 		"nft flush set netdev patchbay-team0 mute",
 		"nft flush map netdev patchbay-team0 designated",
@@ -171,6 +174,52 @@ func TestSpreadDrops(t *testing.T) {
 		fence(t, in["m0"], guest)
 		if got := guest.heard(func(f []byte) bool { return bytes.Contains(f, mark) }); got != tt.passes {
 			t.Errorf("%s: heard %t", tt.name, got)
+		}
+	}
+}
+
+// What is for somebody is heard by the member that his last frame has left by, in each VLAN,
+// and by any while he has sent none.
+func TestUnicastIsHeardOnce(t *testing.T) {
+	ns := spreadNetdevs(t)
+	applyAt(t, ns, plan.MakeSpread{Spread: sampleSpread()})
+	guest, in, by := listen(t, ns, "gx"), make(map[string]*listener), make(map[string]*listener)
+	for _, m := range []string{"m0", "m1"} {
+		in[m], by[m] = listen(t, ns, m+"x"), listen(t, ns, m)
+	}
+	tagged := func(frame []byte, vlan int) []byte {
+		if vlan != 0 {
+			return withTag(frame, vlan)
+		}
+		return frame
+	}
+	for i, tt := range []struct {
+		leaves string // by which a frame of his leaves before
+		vlan   int
+		hears  map[string]bool // by VLAN and member
+	}{
+		{"", 0, map[string]bool{"0 m0": true, "0 m1": true, "10 m0": true, "10 m1": true}},
+		{"m0", 0, map[string]bool{"0 m0": true, "0 m1": false, "10 m0": true, "10 m1": true}},
+		{"m0", 0, map[string]bool{"0 m0": true, "0 m1": false, "10 m0": true, "10 m1": true}},
+		{"m1", 10, map[string]bool{"0 m0": true, "0 m1": false, "10 m0": false, "10 m1": true}},
+		{"m1", 0, map[string]bool{"0 m0": false, "0 m1": true, "10 m0": false, "10 m1": true}},
+		{"m0", 10 | 3<<13, map[string]bool{"0 m0": false, "0 m1": true, "10 m0": true, "10 m1": false}},
+	} {
+		for range 2 { // the kernel may miss one while it makes more room
+			if tt.leaves != "" {
+				by[tt.leaves].send(t, tagged(ethernet(macOf(40), macOf(1), 0x88b5, make([]byte, 46)), tt.vlan))
+			}
+		}
+		for _, vlan := range []int{0, 10} {
+			for _, m := range []string{"m0", "m1"} {
+				mark := fmt.Appendf(nil, "%d: in %d by %s%s", i, vlan, m, strings.Repeat(".", 46))
+				in[m].send(t, tagged(ethernet(macOf(1), macOf(20), 0x88b5, mark), vlan))
+				fence(t, in["m0"], guest)
+				want := tt.hears[fmt.Sprint(vlan, " ", m)]
+				if got := guest.heard(func(f []byte) bool { return bytes.Contains(f, mark) }); got != want {
+					t.Errorf("%s: heard %t", mark, got)
+				}
+			}
 		}
 	}
 }

@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"encoding/binary"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -16,6 +17,8 @@ const (
 	setOwnAny     = "own_any"    // source addresses, whatever the VLAN
 	setMute       = "mute"       // members that do not hear what is for all
 	setDesignated = "designated" // team -> the index of the member that does
+	mapHome       = "home"       // source address -> the member that its last frame left by, without a tag
+	mapHomeVLAN   = "home_vlan"  // source address . VLAN -> that member
 )
 
 // spreadTable is the table of an active/active team. A chain at a member ends with that
@@ -30,11 +33,17 @@ func spreadTable(s plan.Spread) ruleTable {
 			{name: setMute, key: ifName},
 			{name: setDesignated, key: ifName, value: ifIndex},
 			{name: setReports, key: icmp6Type, constant: steeredTypes()},
+			{name: mapHome, key: etherAddr, value: ifName, learnt: remembered},
+			{name: mapHomeVLAN, key: etherAddrVLAN, value: ifName, learnt: remembered},
 		},
 	}
 	for _, m := range s.Members {
 		t.chains = append(t.chains, ruleChain{
-			name: "in-" + m, kind: chainFilter, hook: unix.NF_NETDEV_INGRESS, priority: spreadFirst, device: m, rules: comesInRules,
+			name: "in-" + m, kind: chainFilter, hook: unix.NF_NETDEV_INGRESS, priority: spreadFirst, device: m,
+			rules: func() [][]expression { return append(comesInRules(), comesTwiceRules(m)...) },
+		}, ruleChain{
+			name: "by-" + m, kind: chainFilter, hook: unix.NF_NETDEV_EGRESS, device: m,
+			rules: func() [][]expression { return learnsRules(m) },
 		})
 	}
 	t.chains = append(t.chains, ruleChain{
@@ -52,12 +61,56 @@ const spreadFirst = -300
 func comesInRules() [][]expression {
 	return [][]expression{
 		// ether saddr . vlan id @own_vlan drop
-		rule(ownInVLAN(), countedDrop()),
+		rule(inVLAN(etherSrc), []expression{lookup(setOwnVLAN)}, countedDrop()),
 		// ether type != vlan ether saddr @own drop
-		rule([]expression{load(ether(etherType, 2)), notEqual(taggedType())}, inSet(load(ether(etherSrc, etherLen)), setOwn), countedDrop()),
+		rule(untagged(), inSet(load(ether(etherSrc, etherLen)), setOwn), countedDrop()),
 		rule(inSet(load(ether(etherSrc, etherLen)), setOwnAny), countedDrop()),
 		rule(manycast(), inSet(meta(unix.NFT_META_IIFNAME), setMute), countedDrop()),
 	}
+}
+
+// remembered is how long it is known by which member an address has left: longer than
+// physical switches do. Then it is learnt again from the next frame.
+const remembered = 24 * time.Hour
+
+// learnsRules note at a member whose frames leave by it, as the physical switch behind it
+// does. One look is all that it costs while nobody moves.
+func learnsRules(member string) [][]expression {
+	name := []byte(nameKey(member))
+	moves := func(set string) []expression {
+		return []expression{immediateTo(unix.NFT_REG_2, name), keep(dynsetDelete, set), keep(unix.NFT_DYNSET_OP_ADD, set)}
+	}
+	known := func(set string) []expression {
+		return []expression{homeOf(set), compareIn(unix.NFT_REG_2, unix.NFT_CMP_EQ, name), verdictOf(verdictAccept)}
+	}
+	return [][]expression{
+		// ether type != vlan ether saddr map @home MEMBER accept
+		rule(untagged(), []expression{load(ether(etherSrc, etherLen))}, known(mapHome)),
+		// ether type != vlan delete @home { ether saddr : MEMBER } add @home { ether saddr : MEMBER }
+		rule(untagged(), []expression{load(ether(etherSrc, etherLen))}, moves(mapHome)),
+		rule(inVLAN(etherSrc), known(mapHomeVLAN)),
+		rule(inVLAN(etherSrc), moves(mapHomeVLAN)),
+	}
+}
+
+const dynsetDelete = 2 // NFT_DYNSET_OP_DELETE, Linux 5.4
+
+// comesTwiceRules drop what comes by a member for somebody whose frames leave by another
+// one: the physical switches have forgotten him, and it comes by that one too.
+func comesTwiceRules(member string) [][]expression {
+	elsewhere := func(set string) []expression {
+		return append([]expression{homeOf(set), compareIn(unix.NFT_REG_2, unix.NFT_CMP_NEQ, []byte(nameKey(member)))}, countedDrop()...)
+	}
+	return [][]expression{
+		// ether type != vlan ether daddr map @home != MEMBER drop
+		rule(untagged(), []expression{load(ether(etherDst, etherLen))}, elsewhere(mapHome)),
+		rule(inVLAN(etherDst), elsewhere(mapHomeVLAN)),
+	}
+}
+
+// homeOf loads the member that somebody's frames leave by.
+func homeOf(set string) expression {
+	return lookupWith(set, numberAttr(unix.NFTA_LOOKUP_DREG, unix.NFT_REG_2))
 }
 
 // goesOutRules send guests' reports of multicast groups by the designated member: what
@@ -88,15 +141,19 @@ func protocol(etherType uint16) []expression {
 	return []expression{meta(unix.NFT_META_PROTOCOL), equal(binary.BigEndian.AppendUint16(nil, etherType))}
 }
 
-// ether saddr . vlan id @own_vlan
-func ownInVLAN() []expression {
+// ether type != vlan
+func untagged() []expression {
+	return []expression{load(ether(etherType, 2)), notEqual(taggedType())}
+}
+
+// inVLAN loads the address at an offset, and the VLAN.
+func inVLAN(address int) []expression {
 	const tci = etherType + 2
 	return []expression{
 		load(ether(etherType, 2)), equal(taggedType()),
-		load(ether(etherSrc, etherLen)), // fills two words of register 1; the VLAN follows in the third
+		load(ether(address, etherLen)), // fills two words of register 1; the VLAN follows in the third
 		loadTo(unix.NFT_REG32_02, ether(tci, 2)),
 		maskedIn(unix.NFT_REG32_02, []byte{0x0f, 0xff}, []byte{0, 0}),
-		lookup(setOwnVLAN),
 	}
 }
 
