@@ -326,6 +326,20 @@ func (d *differ) lateMembers() {
 			}
 		}
 		d.settleBond(want, have)
+		d.announceOver(want)
+	}
+}
+
+// announceOver tells the network again where the host is that lives on a bond or on the
+// switch that it is the uplink of. A NIC that was up beside the one of the host may have
+// answered for it, with an address that it has not any more as a member.
+func (d *differ) announceOver(b Bond) {
+	d.announce(b.Name)
+	bridge := d.desired.Ports[b.Name].Bridge
+	for _, name := range sorted(d.desired.Ports) {
+		if p := d.desired.Ports[name]; bridge != "" && p.Bridge == bridge && p.Endpoint != nil && p.Endpoint.Netns == "" {
+			d.announce(p.Endpoint.Name)
+		}
 	}
 }
 

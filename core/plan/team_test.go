@@ -2,6 +2,7 @@ package plan_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/patchbay-net/patchbay/core/kernel"
@@ -87,6 +88,28 @@ func TestTeamTransitions(t *testing.T) {
 		for n := 1; dieAndRecover(t, teamHost, from, to, n); n++ {
 		}
 	})
+}
+
+// TestAnnouncedWithAllMembers: before the host's NIC became a member somebody outside may
+// have learned the address of another one that has become a member, and lost it.
+func TestAnnouncedWithAllMembers(t *testing.T) {
+	address := item("192.0.2.5/24")
+	standby := plan.BondOptions{Mode: "active-backup"}
+	for netdev, want := range map[string]plan.State{
+		"pbh-ext": all(hostOn("team0"), teamOf("team0", standby, "nic1", "nic2")),
+		"team0":   teamOf("team0", standby, "nic1", "nic2"),
+	} {
+		t.Run(netdev, func(t *testing.T) {
+			host := teamHost()
+			host.SetAddressing("nic1", plan.Addressing{Items: []plan.Item{address}})
+			want.Hosts = map[string]plan.Addressing{"nic1": {}, netdev: {Items: []plan.Item{address}}}
+			have := plan.State{Hosts: map[string]plan.Addressing{"nic1": {Items: []plan.Item{address}}}}
+			said := words(steps(t, host, want, have))
+			if joined := strings.Index(said, "nic1 master team0"); joined < 0 || strings.LastIndex(said, "arping") < joined {
+				t.Errorf("the host is not announced when all members are there:\n%s", said)
+			}
+		})
+	}
 }
 
 // TestTeamTransitionsOnLinux walks through the same states on a kernel.
