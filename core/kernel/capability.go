@@ -100,6 +100,10 @@ func (c *rtnl) dropSpareBond() error {
 	if err != nil {
 		return err
 	}
+	members, err := c.members(l.index)
+	if err != nil || len(members) > 0 {
+		return err
+	}
 	return c.do(deleteLinks(0, 0, []int{l.index}))
 }
 
