@@ -1,6 +1,9 @@
 package vswitch
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
 
 // Policy is what a port's owner may do on the switch besides what its VLAN allows. The
 // zero value is a port of a fresh Hyper-V adapter: nothing is guarded, nothing limited.
@@ -19,6 +22,8 @@ type Policy struct {
 	// 0 for any number. Unknown unicast needs no limit: it goes to the uplink alone.
 	// PowerShell twin: -StormLimit.
 	StormLimit int `json:"stormLimit,omitempty"`
+	// ACL is what passes of what the owner sends and gets: see ACLRule.
+	ACL []ACLRule `json:"acl,omitempty"`
 }
 
 // MaxStormLimit is more than any link carries in a second.
@@ -28,7 +33,10 @@ const MaxStormLimit = 1_000_000_000
 func (p Policy) IsZero() bool { return p.Equal(Policy{}) }
 
 // Equal reports whether two ports are treated in the same way.
-func (p Policy) Equal(other Policy) bool { return p == other }
+func (p Policy) Equal(other Policy) bool {
+	return p.DHCPGuard == other.DHCPGuard && p.RouterGuard == other.RouterGuard && p.AddressGuard == other.AddressGuard &&
+		p.StormLimit == other.StormLimit && SameACL(p.ACL, other.ACL)
+}
 
 // Inspects reports whether a guard looks into the owner's frames.
 func (p Policy) Inspects() bool { return p.DHCPGuard || p.RouterGuard || p.AddressGuard }
@@ -39,7 +47,7 @@ func (p Policy) Validate() error {
 	if p.StormLimit < 0 || p.StormLimit > MaxStormLimit {
 		found.found(Range, "stormLimit", "%d frames a second is outside 0-%d; 0 is no limit", p.StormLimit, MaxStormLimit).in("stormLimit")
 	}
-	return found.join()
+	return errors.Join(found.join(), ValidateACL(p.ACL))
 }
 
 // ValidateFor demands of a port what the policy needs of it.
@@ -60,6 +68,8 @@ type PolicyChange struct {
 	RouterGuard  *bool `json:"routerGuard,omitempty"`
 	AddressGuard *bool `json:"addressGuard,omitempty"`
 	StormLimit   *int  `json:"stormLimit,omitempty"`
+	// ACL takes the place of the whole list.
+	ACL *[]ACLRule `json:"acl,omitempty"`
 }
 
 // IsZero reports whether nothing is asked for.
@@ -71,6 +81,7 @@ func (c PolicyChange) Apply(p Policy) Policy {
 	change(&p.RouterGuard, c.RouterGuard)
 	change(&p.AddressGuard, c.AddressGuard)
 	change(&p.StormLimit, c.StormLimit)
+	change(&p.ACL, c.ACL)
 	return p
 }
 
