@@ -116,6 +116,8 @@ func parseElement(element []byte) (key, value []byte) {
 	for kind, data := range attributes(element) {
 		for inner, v := range attributes(data) {
 			switch {
+			case kind == unix.NFTA_SET_ELEM_DATA && inner == unix.NFTA_DATA_VERDICT:
+				value = []byte(chainOf(v))
 			case kind == setElementExpressions:
 				if rate, ok := limitOf(v); ok {
 					value = rate
@@ -129,4 +131,14 @@ func parseElement(element []byte) (key, value []byte) {
 		}
 	}
 	return key, value
+}
+
+// chainOf is the chain that a verdict goes on in.
+func chainOf(verdict []byte) string {
+	for kind, v := range attributes(verdict) {
+		if kind == unix.NFTA_VERDICT_CHAIN {
+			return text(v)
+		}
+	}
+	return ""
 }

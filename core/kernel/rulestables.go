@@ -22,6 +22,7 @@ type ruleSet struct {
 	key, value dataType
 	constant   []string // keys that nobody can change, if any
 	each       elementKind
+	timeout    int // seconds, of a set that rules put elements into
 }
 
 // elementKind is what an element of a set does when it is found.

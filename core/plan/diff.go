@@ -102,6 +102,9 @@ func (r Rules) minus(other Rules) Rules {
 	if r.GuardBase && !other.GuardBase {
 		other.Guards = nil
 	}
+	if r.ACLBase && !other.ACLBase {
+		other.ACLs = nil
+	}
 	return Rules{
 		GuardBase:  r.GuardBase && !other.GuardBase,
 		Masquerade: missing(r.Masquerade, other.Masquerade),
@@ -110,6 +113,8 @@ func (r Rules) minus(other Rules) Rules {
 		Host:       missing(r.Host, other.Host),
 		Guard:      missing(r.Guard, other.Guard),
 		Guards:     missing(r.Guards, other.Guards),
+		ACLBase:    r.ACLBase && !other.ACLBase,
+		ACLs:       missing(r.ACLs, other.ACLs),
 		Apart:      missing(r.Apart, other.Apart),
 		ApartIn:    missing(r.ApartIn, other.ApartIn),
 		Closed:     missing(r.Closed, other.Closed),
@@ -126,6 +131,7 @@ func (r Rules) replacedBy(added Rules) Rules {
 		Router:     common(r.Router, added.Router),
 		Guard:      common(r.Guard, added.Guard),
 		Guards:     common(r.Guards, added.Guards),
+		ACLs:       common(r.ACLs, added.ACLs),
 	}
 }
 
@@ -138,6 +144,7 @@ func (r Rules) without(other Rules) Rules {
 		Host:       absent(r.Host, other.Host),
 		Guard:      absent(r.Guard, other.Guard),
 		Guards:     absent(r.Guards, other.Guards),
+		ACLs:       absent(r.ACLs, other.ACLs),
 		Apart:      absent(r.Apart, other.Apart),
 		ApartIn:    absent(r.ApartIn, other.ApartIn),
 		Closed:     absent(r.Closed, other.Closed),
