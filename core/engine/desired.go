@@ -100,7 +100,7 @@ func portRules(p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilities) p
 	if apart(p) && caps.BridgeRules {
 		rules.Apart = map[string]bool{p.Netdev: true}
 	}
-	rules.Guards = guardRules(p)
+	rules.Guards, rules.ACLs = guardRules(p), aclRules(p)
 	return rules
 }
 
@@ -130,6 +130,7 @@ func hostRules(records []store.SwitchRecord, caps kernel.Capabilities) plan.Rule
 		Apart:      make(map[string]bool),
 		Closed:     make(map[plan.Inlet]bool),
 		Guards:     make(map[string]plan.Guards),
+		ACLs:       make(map[string]plan.ACL),
 	}
 	for _, r := range records {
 		group := vswitch.Group(r.Number)

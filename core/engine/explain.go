@@ -209,7 +209,10 @@ func explainPort(p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilities)
 	if c := commands(plan.State{Rules: plan.Rules{Guards: rules.Guards}}); len(c) > 0 {
 		x.Parts = append(x.Parts, Part{What: "guards", Why: "What the owner sends is looked at by the rules of table patchbay_guards, the same for all ports; the port is in the sets of what it may not send, and each counts what it has dropped.", Commands: c})
 	}
-	rules.Own, rules.Guards = nil, nil
+	if c := commands(plan.State{Rules: plan.Rules{ACLs: rules.ACLs}}); len(c) > 0 {
+		x.Parts = append(x.Parts, Part{What: "acl", Why: "Chains of the port's own in table patchbay_acl, to which a map leads what it sends and what is sent to it. A frame of a port without an ACL is looked up there once and goes on.", Commands: c})
+	}
+	rules.Own, rules.Guards, rules.ACLs = nil, nil, nil
 	if c := commands(plan.State{Rules: rules}); len(c) > 0 {
 		x.Parts = append(x.Parts, Part{What: "guard", Why: "This kernel cannot lock a port to its address; nftables drops what comes from another one.", Commands: c})
 	}

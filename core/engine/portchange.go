@@ -16,6 +16,8 @@ type PortChange struct {
 	VLAN     *vswitch.PortVLAN    `json:"vlan,omitempty"`
 	Isolated *bool                `json:"isolated,omitempty"`
 	Policy   vswitch.PolicyChange `json:"policy,omitzero"`
+	// ACL adds rules to the port's list, or takes some away.
+	ACL *ACLChange `json:"acl,omitempty"`
 }
 
 // SetPort changes a guest's port while it is attached; on failure it is what it was. The
@@ -130,6 +132,9 @@ func (e *Engine) trySetPort(ctx context.Context, id string, c PortChange) (spare
 			next.port.Isolated = *c.Isolated
 		}
 		next.port.Policy = c.Policy.Apply(next.port.Policy)
+		if next.port.Policy.ACL, err = c.ACL.apply(next.port.Policy.ACL); err != nil {
+			return err
+		}
 		bare := next.port // it does not stand in its own way
 		bare.VLAN, bare.Isolated = vswitch.PortVLAN{}, false
 		if err := tx.PutPort(bare); err != nil {

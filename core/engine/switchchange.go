@@ -263,8 +263,9 @@ func rulesOf(tx *store.Tx, caps kernel.Capabilities, records []store.SwitchRecor
 		maps.Copy(rules.Guard, of.Guard)
 		maps.Copy(rules.Apart, of.Apart)
 		maps.Copy(rules.Guards, of.Guards)
+		maps.Copy(rules.ACLs, of.ACLs)
 	}
-	rules.GuardBase = len(rules.Guards) > 0
+	rules.GuardBase, rules.ACLBase = len(rules.Guards) > 0, len(rules.ACLs) > 0
 	return rules, err
 }
 

@@ -1,0 +1,134 @@
+package engine_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/patchbay-net/patchbay/core/engine"
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+// aclRules are rules by their texts.
+func aclRules(t testing.TB, texts ...string) []vswitch.ACLRule {
+	t.Helper()
+	var rules []vswitch.ACLRule
+	for _, text := range texts {
+		r, err := vswitch.ParseACLRule(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rules = append(rules, r)
+	}
+	return rules
+}
+
+// listed is a request for a port with these rules.
+func listed(t testing.TB, i int, texts ...string) engine.AttachRequest {
+	return guarded(i, vswitch.PolicyChange{ACL: ptr(aclRules(t, texts...))})
+}
+
+func (l *lab) changeACL(i int, c engine.ACLChange) error {
+	_, err := l.SetPort(context.Background(), owner(i).PortID(), engine.PortChange{ACL: &c})
+	return err
+}
+
+func TestACLFollowsThePort(t *testing.T) {
+	l := newLab(t)
+	pristine := l.kernel.String()
+	l.mustAdd(policed())
+	a := l.mustAttach(listed(t, 0, "deny out to 10.0.0.0/8", "allow out to 10.5.0.0/16"))
+	drawn := func(rule string) string { return a.Port.Netdev + " { " + rule + " }" }
+	l.wantDrawn(true, drawn("deny out to 10.0.0.0/8"), drawn("allow out to 10.5.0.0/16"))
+	l.mustAttach(listed(t, 0, "allow out to 10.5.0.0/16", "deny out to 10.0.0.0/8")) // in another order
+	l.wantHealthy()
+
+	more := aclRules(t, "deny in tcp to port 25 weight 10")
+	must(t, l.changeACL(0, engine.ACLChange{Add: more, Delete: aclRules(t, "allow out to 10.5.0.0/16")}))
+	l.wantDrawn(true, drawn("deny out to 10.0.0.0/8"), drawn("deny in tcp to port 25 weight 10"))
+	l.wantDrawn(false, drawn("allow out to 10.5.0.0/16"))
+	l.wantHealthy()
+	before := l.kernel.String()
+	wantKind(t, l.changeACL(0, engine.ACLChange{Add: more}), vswitch.AlreadyExists)
+	wantKind(t, l.changeACL(0, engine.ACLChange{Delete: aclRules(t, "deny in any")}), vswitch.NotFound)
+	wantKind(t, l.changeACL(0, engine.ACLChange{Add: aclRules(t, "allow in tcp to port 20-30 weight 10")}), vswitch.Ambiguous)
+	if got := l.kernel.String(); got != before {
+		t.Errorf("refusals left\n%s", got)
+	}
+	_, err := l.Attach(context.Background(), listed(t, 0, "deny in any"))
+	wantKind(t, err, vswitch.Conflict)
+
+	l.flushRules()
+	l.open()
+	if p, err := l.Port(context.Background(), a.Port.ID); err != nil || len(p.Drift) == 0 {
+		t.Errorf("flushed rules are no drift: %+v, %v", p, err)
+	}
+	_, err = l.AddSwitch(context.Background(), engine.AddSwitchRequest{Switch: policed()})
+	must(t, err)
+	l.wantDrawn(true, drawn("deny out to 10.0.0.0/8"))
+	l.wantHealthy()
+
+	entries, err := l.PortACL(context.Background(), a.Port.ID)
+	must(t, err)
+	if len(entries) != 2 || entries[0].Text != "deny out to 10.0.0.0/8" || len(entries[1].Hits) != 1 || entries[1].Hits[0].Direction != vswitch.ACLIn {
+		t.Errorf("listed: %+v", entries)
+	}
+	must(t, l.changeACL(0, engine.ACLChange{Delete: aclRules(t, "deny out to 10.0.0.0/8", "deny in tcp to port 25 weight 10")}))
+	l.wantDrawn(false, a.Port.Netdev+" {")
+	l.wantHealthy()
+	l.mustDetach(0)
+	must(t, l.deleteSwitch(engine.DeleteSwitchRequest{Name: "lan"}))
+	l.wantClean(pristine)
+}
+
+// A port with an ACL that comes after somebody has flushed the rules brings those of the
+// others back, guards as well.
+func TestACLsOfAllComeBack(t *testing.T) {
+	l := newLab(t)
+	l.mustAdd(policed())
+	req := listed(t, 0, "deny out any")
+	req.Policy.DHCPGuard = ptr(true)
+	first := l.mustAttach(req)
+	l.flushRules()
+	req = listed(t, 1, "deny in any")
+	req.Addresses = nil
+	second := l.mustAttach(req)
+	l.wantDrawn(true, first.Port.Netdev+" { deny out any }", second.Port.Netdev+" { deny in any }", "dhcp { "+first.Port.Netdev+" }")
+	l.mustDetach(0)
+	l.wantDrawn(false, first.Port.Netdev)
+}
+
+func TestACLNeedsTheKernel(t *testing.T) {
+	caps := allCapabilities()
+	caps.ACLRules = false
+	l := newLabWith(t, caps)
+	l.mustAdd(policed())
+	_, err := l.Attach(context.Background(), listed(t, 0, "deny out any"))
+	wantKind(t, err, vswitch.CapabilityMissing)
+	l.mustAttach(guarded(0, vswitch.PolicyChange{}))
+	wantKind(t, l.changeACL(0, engine.ACLChange{Add: aclRules(t, "deny out any")}), vswitch.CapabilityMissing)
+}
+
+func TestACLRefusals(t *testing.T) {
+	l := newLab(t)
+	l.mustAdd(policed())
+	rule := aclRules(t, "deny out any")
+	bad := rule[0]
+	bad.Stateful = true
+	for name, c := range map[string]struct {
+		rules []vswitch.ACLRule
+		kind  vswitch.Kind
+	}{
+		"twice":          {append(rule, rule...), vswitch.AlreadyExists},
+		"no such rule":   {[]vswitch.ACLRule{bad}, vswitch.Invalid},
+		"nothing at all": {[]vswitch.ACLRule{{}}, vswitch.Invalid},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := l.kernel.String()
+			_, err := l.Attach(context.Background(), guarded(1, vswitch.PolicyChange{ACL: &c.rules}))
+			wantKind(t, err, c.kind)
+			if got := l.kernel.String(); got != before {
+				t.Errorf("the refusal left\n%s", got)
+			}
+		})
+	}
+}
