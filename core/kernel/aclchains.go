@@ -2,7 +2,10 @@ package kernel
 
 import (
 	"fmt"
+	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/patchbay-net/patchbay/core/plan"
 	"github.com/patchbay-net/patchbay/core/vswitch"
@@ -81,6 +84,11 @@ func (p *portACL) direction(dev string, d vswitch.ACLDirection, rules []vswitch.
 	}
 	if len(o.Extended) > 0 {
 		root.add(neighbourDiscovery(), leave())
+		if c := laterChain(root.name+"/later", o.Extended, d); len(answered) > 0 || readsPorts(o.Extended) {
+			p.chains = append(p.chains, c)
+			root.add(protocol(unix.ETH_P_IP), laterFragment4(), continueIn(c.name))
+			root.add(protocol(unix.ETH_P_IPV6), laterFragment(), continueIn(c.name))
+		}
 		if len(answered) > 0 {
 			c := answerChain(root.name+"/answers", answered, d)
 			p.chains = append(p.chains, c)
@@ -128,6 +136,30 @@ func portRules(name string, rules []vswitch.ACLRule, d vswitch.ACLDirection) por
 			told = true
 		}
 		c.addCounted(r, d, does(r))
+	}
+	return c
+}
+
+// readsPorts reports whether a rule looks behind the header of IP.
+func readsPorts(rules []vswitch.ACLRule) bool {
+	return slices.ContainsFunc(rules, func(r vswitch.ACLRule) bool {
+		return r.Stateful || !r.LocalPort.IsZero() || !r.RemotePort.IsZero()
+	})
+}
+
+// laterChain is for later fragments: they name no port, so that rules with ports are not
+// about them, nor is a session known by them. Kernels would take what stands in the place
+// of ports for some: nft_payload's fast path does so even in Linux 6.18.
+func laterChain(name string, rules []vswitch.ACLRule, d vswitch.ACLDirection) portChain {
+	c := portChain{name: name}
+	for _, r := range rules {
+		switch {
+		case !r.LocalPort.IsZero() || !r.RemotePort.IsZero():
+		case r.Action == vswitch.ACLDeny:
+			c.addCounted(r, d, []expression{verdictOf(verdictDrop)})
+		default:
+			c.addCounted(r, d, accept())
+		}
 	}
 	return c
 }

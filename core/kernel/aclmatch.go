@@ -98,6 +98,11 @@ func (s packetSide) ports(p vswitch.ACLPorts) []expression {
 
 func portBytes(p uint16) []byte { return binary.BigEndian.AppendUint16(nil, p) }
 
+// ip frag-off & 0x1fff != 0
+func laterFragment4() []expression {
+	return []expression{load(network(6, 2)), masked([]byte{0x1f, 0xff}), notEqual([]byte{0, 0})}
+}
+
 // neighbourDiscovery matches what ARP is for IPv4: solicitations and advertisements of
 // neighbours, as they have to be (RFC 4861, 6980): of this link, and in no fragment.
 func neighbourDiscovery() []expression {

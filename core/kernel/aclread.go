@@ -217,13 +217,25 @@ func (l *Linux) ACLHits(ctx context.Context, dev string, acl plan.ACL) (map[stri
 				if r.of != "" {
 					h := countedBy(state.rules[chain.name][i])
 					h.Direction = r.direction
-					hits[r.of] = append(hits[r.of], h)
+					hits[r.of] = addHits(hits[r.of], h)
 				}
 			}
 		}
 		return nil
 	})
 	return hits, err
+}
+
+// addHits adds what one of a rule's counters in a direction says to the others'.
+func addHits(all []ACLHits, h ACLHits) []ACLHits {
+	for i := range all {
+		if all[i].Direction == h.Direction {
+			all[i].Packets += h.Packets
+			all[i].Bytes += h.Bytes
+			return all
+		}
+	}
+	return append(all, h)
 }
 
 // countedBy reads the counter in a rule.
