@@ -235,6 +235,9 @@ func (a *ACLAddress) UnmarshalText(text []byte) error {
 		return nil
 	}
 	if ip, err := netip.ParseAddr(word); err == nil {
+		if ip.Zone() != "" {
+			return aclSyntax("%s has a zone, which no packet says", ip)
+		}
 		a.Prefix = netip.PrefixFrom(ip, ip.BitLen())
 	} else if a.Prefix, err = netip.ParsePrefix(word); err != nil {
 		*a = ACLAddress{}
@@ -250,8 +253,6 @@ func (a ACLAddress) check() error {
 		if a.Prefix != (netip.Prefix{}) {
 			return aclSyntax("a prefix is not valid")
 		}
-	case ip.Zone() != "":
-		return aclSyntax("%s has a zone, which no packet says", ip)
 	case ip.Is4In6():
 		return aclSyntax("%s is an address of IPv4: write it as %s", ip, ip.Unmap())
 	case a.Prefix.Masked() != a.Prefix:

@@ -57,9 +57,12 @@ func (r ACLRule) problems(p *problems, path string) {
 	if !r.Action.known() {
 		bad(Invalid, "action", "%.32q is neither allow, deny nor meter", string(r.Action))
 	}
-	for field, a := range map[string]ACLAddress{"local": r.Local, "remote": r.Remote} {
-		if err := a.check(); err != nil {
-			bad(Invalid, field, "%w", err)
+	for _, side := range []struct {
+		field   string
+		address ACLAddress
+	}{{"local", r.Local}, {"remote", r.Remote}} {
+		if err := side.address.check(); err != nil {
+			bad(Invalid, side.field, "%w", err)
 		}
 	}
 	r.familyProblems(bad)
@@ -112,13 +115,16 @@ func (r ACLRule) extendedProblems(bad func(Kind, string, string, ...any) *Error)
 	if r.Local.ofMAC() || r.Remote.ofMAC() {
 		bad(Invalid, "weight", "a rule with a weight is about IP, not about MAC addresses")
 	}
-	for field, ports := range map[string]ACLPorts{"localPort": r.LocalPort, "remotePort": r.RemotePort} {
+	for _, side := range []struct {
+		field string
+		ports ACLPorts
+	}{{"localPort", r.LocalPort}, {"remotePort", r.RemotePort}} {
 		switch {
-		case ports.IsZero():
-		case ports.First == 0 || ports.Last < ports.First:
-			bad(Invalid, field, "%d-%d is no range of ports", ports.First, ports.Last)
+		case side.ports.IsZero():
+		case side.ports.First == 0 || side.ports.Last < side.ports.First:
+			bad(Invalid, side.field, "%d-%d is no range of ports", side.ports.First, side.ports.Last)
 		case !r.Protocol.hasPorts():
-			bad(Invalid, field, "ports are of tcp and udp").Hint = "name the protocol"
+			bad(Invalid, side.field, "ports are of tcp and udp").Hint = "name the protocol"
 		}
 	}
 	if r.Stateful && r.Action != ACLAllow {
