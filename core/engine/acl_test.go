@@ -2,7 +2,10 @@ package engine_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/patchbay-net/patchbay/core/engine"
 	"github.com/patchbay-net/patchbay/core/vswitch"
@@ -131,4 +134,50 @@ func TestACLRefusals(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A list that the kernel refuses at any step leaves the port as it was.
+func TestACLChangeFails(t *testing.T) {
+	prepare := func(t *testing.T) *lab {
+		l := newLab(t)
+		l.mustAdd(policed())
+		l.mustAttach(listed(t, 0, "deny out any"))
+		return l
+	}
+	change := func(l *lab) error {
+		return l.changeACL(0, engine.ACLChange{Add: aclRules(l.t, "deny in any"), Delete: aclRules(l.t, "deny out any")})
+	}
+	l := prepare(t)
+	want := l.kernel.String()
+	l.kernel.FailAt(1, errBroken)
+	if err := change(l); err == nil {
+		t.Fatal("it did not fail")
+	}
+	l.kernel.FailAt(0, nil)
+	if diff := cmp.Diff(want, l.kernel.String()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	l.wantHealthy()
+	must(t, change(l))
+}
+
+// Rules that many add at the same time are all there in the end.
+func TestACLConcurrently(t *testing.T) {
+	l := newLab(t)
+	l.mustAdd(policed())
+	l.mustAttach(listed(t, 0, "deny out any"))
+	const workers, each = 4, 5
+	parallel(workers, func(w int) {
+		for k := range each {
+			rule := fmt.Sprintf("deny in tcp to port %d weight %d", 1+k, 1+w*each+k)
+			if err := l.changeACL(0, engine.ACLChange{Add: aclRules(t, rule)}); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	entries, err := l.PortACL(context.Background(), owner(0).PortID())
+	if err != nil || len(entries) != 1+workers*each {
+		t.Errorf("%d rules, %v", len(entries), err)
+	}
+	l.wantHealthy()
 }

@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"fmt"
+	"hash/fnv"
 	"slices"
 	"strings"
 
@@ -17,6 +18,9 @@ type portACL struct {
 	sets   []ruleSet
 	chains []portChain
 	jumps  map[string]string // by map: the chain that it leads the port to
+	// mark is of the list: who believes that there is another one finds no chain of its
+	// name, and looks.
+	mark string
 }
 
 // portChain is a chain of a port, with a rule of nftables for each of its rules and those
@@ -52,6 +56,9 @@ func portACLOf(dev string, text plan.ACL) (portACL, error) {
 	if err != nil {
 		return p, fmt.Errorf("acl of %s: %w", dev, err)
 	}
+	sum := fnv.New32a()
+	_, _ = sum.Write([]byte(text))
+	p.mark = fmt.Sprintf("-%08x", sum.Sum32())
 	for _, d := range []vswitch.ACLDirection{vswitch.ACLOut, vswitch.ACLIn} {
 		p.direction(dev, d, rules)
 	}
@@ -65,12 +72,13 @@ func (p *portACL) direction(dev string, d vswitch.ACLDirection, rules []vswitch.
 	if len(o.Meters)+len(o.Ports)+len(o.Extended) == 0 {
 		return // what no rule is about passes: answers do anyway
 	}
-	root := portChain{name: dev + "/" + string(d)}
+	prefix := dev + "/" + string(d)
+	root := portChain{name: prefix + p.mark}
 	if denies(o) {
 		root.add(jump(chainUnreadable))
 	}
 	if len(o.Meters) > 0 {
-		c := portChain{name: root.name + "/meter"}
+		c := portChain{name: prefix + "/meter"}
 		for _, r := range o.Meters {
 			c.addCounted(r, d, leave())
 		}
@@ -78,19 +86,19 @@ func (p *portACL) direction(dev string, d vswitch.ACLDirection, rules []vswitch.
 		root.add(jump(c.name))
 	}
 	if len(o.Ports) > 0 {
-		c := portRules(root.name+"/port", o.Ports, d)
+		c := portRules(prefix+"/port", o.Ports, d)
 		p.chains = append(p.chains, c)
 		root.add(jump(c.name))
 	}
 	if len(o.Extended) > 0 {
 		root.add(neighbourDiscovery(), leave())
-		if c := laterChain(root.name+"/later", o.Extended, d); len(answered) > 0 || readsPorts(o.Extended) {
+		if c := laterChain(prefix+"/later", o.Extended, d); len(answered) > 0 || readsPorts(o.Extended) {
 			p.chains = append(p.chains, c)
 			root.add(protocol(unix.ETH_P_IP), laterFragment4(), continueIn(c.name))
 			root.add(protocol(unix.ETH_P_IPV6), laterFragment(), continueIn(c.name))
 		}
 		if len(answered) > 0 {
-			c := answerChain(root.name+"/answers", answered, d)
+			c := answerChain(prefix+"/answers", answered, d)
 			p.chains = append(p.chains, c)
 			root.add(jump(c.name))
 		}

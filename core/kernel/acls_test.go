@@ -3,6 +3,7 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -94,6 +95,18 @@ func TestACLsComeAndGo(t *testing.T) {
 	expect("not as wanted", map[string]plan.ACL{"p1": plan.OtherACL})
 	apply(t, ns, remove("p1", plan.OtherACL))
 	expect("gone, whatever it was", map[string]plan.ACL{})
+	bare := sh(t, ns, "nft -s list ruleset")
+	for what, believed := range map[string]plan.ACL{"another": two, "a part of it": aclFrom(t, "deny out to 10.2.0.0/16")} {
+		apply(t, ns, add("p1", one))
+		apply(t, ns, remove("p1", believed))
+		if diff := cmp.Diff(bare, sh(t, ns, "nft -s list ruleset")); diff != "" {
+			t.Errorf("left where %s was believed to be there:\n%s", what, diff)
+		}
+		apply(t, ns, add("p1", one))
+		apply(t, ns, plan.SetRules{Remove: plan.Rules{ACLs: map[string]plan.ACL{"p1": believed}}, Add: plan.Rules{ACLs: map[string]plan.ACL{"p1": one}}})
+		expect("the same again", map[string]plan.ACL{"p1": one})
+		apply(t, ns, remove("p1", one))
+	}
 	apply(t, ns, plan.SetRules{Remove: plan.Rules{ACLBase: true}})
 	if left := sh(t, ns, "nft list ruleset"); left != "" {
 		t.Errorf("left behind:\n%s", left)
@@ -114,16 +127,23 @@ func TestACLsAreMended(t *testing.T) {
 		"flush chain bridge patchbay_acl forward":                           {nil, false},
 		"insert rule bridge patchbay_acl prerouting accept":                 {nil, false},
 		"flush map bridge patchbay_acl in":                                  {map[string]plan.ACL{"p1": plan.OtherACL, "p2": plan.OtherACL}, true},
-		"flush chain bridge patchbay_acl p2/in":                             {map[string]plan.ACL{"p1": one, "p2": plan.OtherACL}, true},
-		"insert rule bridge patchbay_acl p1/out accept":                     {map[string]plan.ACL{"p1": plan.OtherACL, "p2": two}, true},
+		"flush chain bridge patchbay_acl p2/in-MARK2":                       {map[string]plan.ACL{"p1": one, "p2": plan.OtherACL}, true},
+		"insert rule bridge patchbay_acl p1/out-MARK1 accept":               {map[string]plan.ACL{"p1": plan.OtherACL, "p2": two}, true},
 		"add chain bridge patchbay_acl p2/out":                              {map[string]plan.ACL{"p1": one, "p2": plan.OtherACL}, true},
-		"add element bridge patchbay_acl out { p2 : jump p1/out }":          {map[string]plan.ACL{"p1": one, "p2": plan.OtherACL}, true},
-		"add element bridge patchbay_acl out { p3 : jump p1/out }":          {map[string]plan.ACL{"p1": one, "p2": two}, true},
+		"add element bridge patchbay_acl out { p2 : jump p1/out-MARK1 }":    {map[string]plan.ACL{"p1": one, "p2": plan.OtherACL}, true},
+		"add element bridge patchbay_acl out { p3 : jump p1/out-MARK1 }":    {map[string]plan.ACL{"p1": one, "p2": two}, true},
 		"add set bridge patchbay_acl p2/in/sessions4-7 { type ipv4_addr; }": {map[string]plan.ACL{"p1": one, "p2": plan.OtherACL}, true},
 	} {
 		t.Run(harm, func(t *testing.T) {
 			ns := newNS(t)
 			apply(t, ns, listing(both))
+			for dev, acl := range both { // chains' names end with a mark of the list
+				p, err := portACLOf(dev, acl)
+				if err != nil {
+					t.Fatal(err)
+				}
+				harm = strings.ReplaceAll(harm, "MARK"+dev[1:], p.mark[1:])
+			}
 			sh(t, ns, "nft '"+harm+"'")
 			desired, scope := plan.Rules{ACLBase: true, ACLs: both}, plan.State{Rules: plan.Rules{ACLBase: true, ACLs: both}}
 			got := observe(t, ns, scope.Rules)
