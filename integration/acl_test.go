@@ -12,19 +12,26 @@ import (
 	"github.com/patchbay-net/patchbay/integration/host"
 )
 
-// asks fails unless a guest can connect to a server, or cannot.
-func asks(t *testing.T, what string, from, to *host.Netns, server string, want bool) {
+// question is a connection from somewhere to a server.
+type question struct {
+	what     string
+	from, to *host.Netns
+	server   string
+}
+
+// asks fails unless the server can be connected to, or cannot.
+func asks(t *testing.T, q question, want bool) {
 	t.Helper()
-	at := netip.MustParseAddrPort(server)
-	l, err := to.Serve(at)
+	at := netip.MustParseAddrPort(q.server)
+	l, err := q.to.Serve(at)
 	ok(t, err)
 	defer func() { ok(t, l.Close()) }()
 	within := silence
 	if want {
 		within = patience
 	}
-	if _, err := from.Ask(at, within); (err == nil) != want {
-		t.Errorf("%s: connected %v, want %v (%v)", what, err == nil, want, err)
+	if _, err := q.from.Ask(at, within); (err == nil) != want {
+		t.Errorf("%s: connected %v, want %v (%v)", q.what, err == nil, want, err)
 	}
 }
 
@@ -41,24 +48,24 @@ func TestACL(t *testing.T) {
 		at := slices.IndexFunc(h.ports(), func(p portRecord) bool { return p.Owner.ID == id })
 		return h.ports()[at].ID
 	}
-	asks(t, "to a denied port", b.Netns, a.Netns, "10.0.0.2:25", false)
-	asks(t, "to a denied port, from the host", h.Netns, a.Netns, "10.0.0.2:25", false)
-	asks(t, "to the host", a.Netns, h.Netns, "10.0.0.1:25", true)
-	asks(t, "to another port, from the host", h.Netns, a.Netns, "10.0.0.2:26", true)
-	asks(t, "to a denied address", a.Netns, b.Netns, "10.0.0.3:80", false)
-	asks(t, "to a denied address of IPv6", a.Netns, b.Netns, "[fd00::3]:80", false)
+	asks(t, question{"to a denied port", b.Netns, a.Netns, "10.0.0.2:25"}, false)
+	asks(t, question{"to a denied port, from the host", h.Netns, a.Netns, "10.0.0.2:25"}, false)
+	asks(t, question{"to the host", a.Netns, h.Netns, "10.0.0.1:25"}, true)
+	asks(t, question{"to another port, from the host", h.Netns, a.Netns, "10.0.0.2:26"}, true)
+	asks(t, question{"to a denied address", a.Netns, b.Netns, "10.0.0.3:80"}, false)
+	asks(t, question{"to a denied address of IPv6", a.Netns, b.Netns, "[fd00::3]:80"}, false)
 
 	h.patchbay("port", "acl", "delete", port("a"), "deny out to 10.0.0.3", "deny out to fd00::3", "deny in tcp to port 25 weight 20")
-	asks(t, "to an address that was denied", a.Netns, b.Netns, "10.0.0.3:80", true)
-	asks(t, "to an address that was denied, of IPv6", a.Netns, b.Netns, "[fd00::3]:80", true)
-	asks(t, "to a port that was denied", h.Netns, a.Netns, "10.0.0.2:25", true)
+	asks(t, question{"to an address that was denied", a.Netns, b.Netns, "10.0.0.3:80"}, true)
+	asks(t, question{"to an address that was denied, of IPv6", a.Netns, b.Netns, "[fd00::3]:80"}, true)
+	asks(t, question{"to a port that was denied", h.Netns, a.Netns, "10.0.0.2:25"}, true)
 
 	h.patchbay("port", "acl", "add", port("b"), "allow out tcp weight 10 stateful", "deny in weight 1", "deny out weight 1", "meter both any")
-	asks(t, "from one that may ask", b.Netns, a.Netns, "10.0.0.2:80", true)
-	asks(t, "the host, from one that may ask", b.Netns, h.Netns, "10.0.0.1:80", true)
-	asks(t, "by IPv6", b.Netns, a.Netns, "[fd00::2]:80", true)
-	asks(t, "one that may be asked nothing", a.Netns, b.Netns, "10.0.0.3:80", false)
-	asks(t, "one that may be asked nothing, from the host", h.Netns, b.Netns, "[fd00::3]:80", false)
+	asks(t, question{"from one that may ask", b.Netns, a.Netns, "10.0.0.2:80"}, true)
+	asks(t, question{"the host, from one that may ask", b.Netns, h.Netns, "10.0.0.1:80"}, true)
+	asks(t, question{"by IPv6", b.Netns, a.Netns, "[fd00::2]:80"}, true)
+	asks(t, question{"one that may be asked nothing", a.Netns, b.Netns, "10.0.0.3:80"}, false)
+	asks(t, question{"one that may be asked nothing, from the host", h.Netns, b.Netns, "[fd00::3]:80"}, false)
 	if err := b.Ping(netip.MustParseAddr("10.0.0.2"), silence); err == nil {
 		t.Error("what no rule allows out came through")
 	}
@@ -78,8 +85,8 @@ func TestACL(t *testing.T) {
 		}
 	}
 	ok(t, open.Check(b))
-	asks(t, "one that may be asked nothing, after a flush", a.Netns, b.Netns, "10.0.0.3:80", false)
-	asks(t, "from one that may ask, after a flush", b.Netns, a.Netns, "10.0.0.2:80", true)
+	asks(t, question{"one that may be asked nothing, after a flush", a.Netns, b.Netns, "10.0.0.3:80"}, false)
+	asks(t, question{"from one that may ask, after a flush", b.Netns, a.Netns, "10.0.0.2:80"}, true)
 	ok(t, open.Del(b))
 	ok(t, n.Del(a))
 }
@@ -108,10 +115,10 @@ func TestACLAcrossSegments(t *testing.T) {
 		netns  *host.Netns
 		v4, v6 string
 	}{{"root", guests[0].Netns, guests[0].v4.String(), guests[0].v6.String()}, {"another segment", guests[1].Netns, guests[1].v4.String(), guests[1].v6.String()}, {"host", h.Netns, "10.7.0.1", "fd07::1"}} {
-		asks(t, "to the "+other.name, c.Netns, other.netns, netip.AddrPortFrom(netip.MustParseAddr(other.v4), 80).String(), true)
-		asks(t, "by IPv6 to the "+other.name, c.Netns, other.netns, netip.AddrPortFrom(netip.MustParseAddr(other.v6), 80).String(), true)
-		asks(t, "from the "+other.name, other.netns, c.Netns, netip.AddrPortFrom(c.v4, 80).String(), false)
-		asks(t, "by IPv6 from the "+other.name, other.netns, c.Netns, netip.AddrPortFrom(c.v6, 80).String(), false)
+		asks(t, question{"to the " + other.name, c.Netns, other.netns, netip.AddrPortFrom(netip.MustParseAddr(other.v4), 80).String()}, true)
+		asks(t, question{"by IPv6 to the " + other.name, c.Netns, other.netns, netip.AddrPortFrom(netip.MustParseAddr(other.v6), 80).String()}, true)
+		asks(t, question{"from the " + other.name, other.netns, c.Netns, netip.AddrPortFrom(c.v4, 80).String()}, false)
+		asks(t, question{"by IPv6 from the " + other.name, other.netns, c.Netns, netip.AddrPortFrom(c.v6, 80).String()}, false)
 	}
 	for _, g := range guests {
 		g.detach(h, e)

@@ -167,7 +167,7 @@ func leaves(err error) (all []*Error) {
 	var e *Error
 	switch {
 	case err == nil:
-	case errors.As(err, &e) && err == error(e):
+	case errors.As(err, &e) && err == error(e): //nolint:errorlint // itself, not one that it wraps
 		all = append(all, e)
 	case errors.As(err, &joined):
 		for _, inner := range joined.Unwrap() {

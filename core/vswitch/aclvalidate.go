@@ -1,6 +1,10 @@
 package vswitch
 
-import "fmt"
+import (
+	"cmp"
+	"fmt"
+	"strings"
+)
 
 // This file says which rules there can be, and which beside each other.
 
@@ -41,28 +45,34 @@ func ValidateACL(rules []ACLRule) error {
 	return p.join()
 }
 
+// aclField is where a rule is wrong, and what to do.
+type aclField struct {
+	field string
+	kind  Kind // "" for Invalid
+	hint  string
+}
+
+type aclFault func(at aclField, format string, args ...any)
+
 // problems adds what is wrong with one rule.
 func (r ACLRule) problems(p *problems, path string) {
-	bad := func(kind Kind, field, format string, args ...any) *Error {
-		e := p.found(kind, "acl", format, args...)
-		if e.Field = path; path != "" && field != "" {
-			e.Field += "."
-		}
-		e.Field += field
-		return e
+	bad := func(at aclField, format string, args ...any) {
+		e := p.found(cmp.Or(at.kind, Invalid), "acl", format, args...)
+		e.Hint = at.hint
+		e.in(strings.TrimPrefix(path+"."+at.field, "."))
 	}
 	if !r.Direction.known() {
-		bad(Invalid, "direction", "%.32q is neither in, out nor both", string(r.Direction))
+		bad(aclField{field: "direction"}, "%.32q is neither in, out nor both", string(r.Direction))
 	}
 	if !r.Action.known() {
-		bad(Invalid, "action", "%.32q is neither allow, deny nor meter", string(r.Action))
+		bad(aclField{field: "action"}, "%.32q is neither allow, deny nor meter", string(r.Action))
 	}
 	for _, side := range []struct {
 		field   string
 		address ACLAddress
 	}{{"local", r.Local}, {"remote", r.Remote}} {
 		if err := side.address.check(); err != nil {
-			bad(Invalid, side.field, "%w", err)
+			bad(aclField{field: side.field}, "%w", err)
 		}
 	}
 	r.familyProblems(bad)
@@ -74,46 +84,46 @@ func (r ACLRule) problems(p *problems, path string) {
 }
 
 // familyProblems are of addresses and protocols that no packet has together.
-func (r ACLRule) familyProblems(bad func(Kind, string, string, ...any) *Error) {
+func (r ACLRule) familyProblems(bad aclFault) {
 	for _, a := range []ACLAddress{r.Local, r.Remote} {
 		switch {
 		case !a.Prefix.IsValid():
 		case r.Protocol == ProtocolICMP && a.Prefix.Addr().Is6():
-			bad(Invalid, "protocol", "icmp is of IPv4, and %s of IPv6", a).Hint = "write icmpv6"
+			bad(aclField{field: "protocol", hint: "write icmpv6"}, "icmp is of IPv4, and %s of IPv6", a)
 		case r.Protocol == ProtocolICMPv6 && a.Prefix.Addr().Is4():
-			bad(Invalid, "protocol", "icmpv6 is of IPv6, and %s of IPv4", a).Hint = "write icmp"
+			bad(aclField{field: "protocol", hint: "write icmp"}, "icmpv6 is of IPv6, and %s of IPv4", a)
 		}
 	}
 	if l, m := r.Local.Prefix, r.Remote.Prefix; l.IsValid() && m.IsValid() && l.Addr().Is4() != m.Addr().Is4() {
-		bad(Invalid, "remote", "%s and %s are of different families", l, m)
+		bad(aclField{field: "remote"}, "%s and %s are of different families", l, m)
 	}
 }
 
 // portProblems are those of a rule without a weight: it has one address and no more.
-func (r ACLRule) portProblems(bad func(Kind, string, string, ...any) *Error) {
+func (r ACLRule) portProblems(bad aclFault) {
 	if r.Protocol != 0 || !r.LocalPort.IsZero() || !r.RemotePort.IsZero() || r.Stateful || r.IdleTimeout != 0 {
-		bad(Invalid, "weight", "protocols, ports and state are for extended rules, which have a weight").Hint = fmt.Sprintf("add a weight from 1 to %d: of the rules that match the highest one decides", MaxACLWeight)
+		bad(aclField{field: "weight", hint: fmt.Sprintf("add a weight from 1 to %d: of the rules that match the highest one decides", MaxACLWeight)}, "protocols, ports and state are for extended rules, which have a weight")
 	}
 	if !r.Local.IsZero() && !r.Remote.IsZero() {
-		bad(Invalid, "local", "a rule without a weight has one address, local or remote").Hint = "add a weight"
+		bad(aclField{field: "local", hint: "add a weight"}, "a rule without a weight has one address, local or remote")
 	}
 	if r.Action == ACLMeter && (r.Local.ofMAC() || r.Remote.ofMAC()) {
-		bad(Invalid, "action", "meters are for addresses of IP")
+		bad(aclField{field: "action"}, "meters are for addresses of IP")
 	}
 }
 
-func (r ACLRule) extendedProblems(bad func(Kind, string, string, ...any) *Error) {
+func (r ACLRule) extendedProblems(bad aclFault) {
 	if r.Weight < 1 || r.Weight > MaxACLWeight {
-		bad(Range, "weight", "%d is outside 1-%d", r.Weight, MaxACLWeight)
+		bad(aclField{field: "weight", kind: Range}, "%d is outside 1-%d", r.Weight, MaxACLWeight)
 	}
 	if r.Direction == ACLBoth {
-		bad(Invalid, "direction", "a rule with a weight is about one direction").Hint = "give a rule for in and one for out; a stateful one lets answers pass by itself"
+		bad(aclField{field: "direction", hint: "give a rule for in and one for out; a stateful one lets answers pass by itself"}, "a rule with a weight is about one direction")
 	}
 	if r.Action == ACLMeter {
-		bad(Invalid, "action", "a meter has no weight: it decides nothing")
+		bad(aclField{field: "action"}, "a meter has no weight: it decides nothing")
 	}
 	if r.Local.ofMAC() || r.Remote.ofMAC() {
-		bad(Invalid, "weight", "a rule with a weight is about IP, not about MAC addresses")
+		bad(aclField{field: "weight"}, "a rule with a weight is about IP, not about MAC addresses")
 	}
 	for _, side := range []struct {
 		field string
@@ -122,19 +132,19 @@ func (r ACLRule) extendedProblems(bad func(Kind, string, string, ...any) *Error)
 		switch {
 		case side.ports.IsZero():
 		case side.ports.First == 0 || side.ports.Last < side.ports.First:
-			bad(Invalid, side.field, "%d-%d is no range of ports", side.ports.First, side.ports.Last)
+			bad(aclField{field: side.field}, "%d-%d is no range of ports", side.ports.First, side.ports.Last)
 		case !r.Protocol.hasPorts():
-			bad(Invalid, side.field, "ports are of tcp and udp").Hint = "name the protocol"
+			bad(aclField{field: side.field, hint: "name the protocol"}, "ports are of tcp and udp")
 		}
 	}
 	if r.Stateful && r.Action != ACLAllow {
-		bad(Invalid, "stateful", "only what is allowed has answers to let pass")
+		bad(aclField{field: "stateful"}, "only what is allowed has answers to let pass")
 	}
 	if r.IdleTimeout != 0 && !r.Stateful {
-		bad(Invalid, "idleTimeout", "a rule that is not stateful has no sessions").Hint = "add stateful"
+		bad(aclField{field: "idleTimeout", hint: "add stateful"}, "a rule that is not stateful has no sessions")
 	}
 	if r.IdleTimeout < 0 || r.IdleTimeout > MaxIdleTimeout {
-		bad(Range, "idleTimeout", "%d seconds is outside 1-%d", r.IdleTimeout, MaxIdleTimeout)
+		bad(aclField{field: "idleTimeout", kind: Range}, "%d seconds is outside 1-%d", r.IdleTimeout, MaxIdleTimeout)
 	}
 }
 
@@ -162,7 +172,7 @@ func (r ACLRule) overlaps(other ACLRule) bool {
 	return r.Local.overlaps(other.Local) && r.Remote.overlaps(other.Remote) &&
 		(r.Protocol == 0 || other.Protocol == 0 || r.Protocol == other.Protocol) &&
 		r.LocalPort.overlaps(other.LocalPort) && r.RemotePort.overlaps(other.RemotePort) &&
-		!(r.family() != 0 && other.family() != 0 && r.family() != other.family())
+		(r.family() == 0 || other.family() == 0 || r.family() == other.family())
 }
 
 // family is the version of IP that the rule's packets have, or 0.
