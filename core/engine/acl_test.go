@@ -181,3 +181,35 @@ func TestACLConcurrently(t *testing.T) {
 	}
 	l.wantHealthy()
 }
+
+// A process that is killed over taking a port's policy away leaves nothing that the same
+// verb, the port's status or its detachment does not find.
+func TestPolicyTakenAwayByAKilledProcess(t *testing.T) {
+	for cleaner, clean := range map[string]func(*lab) error{
+		"again":  func(l *lab) error { return l.changeACL(0, engine.ACLChange{}) },
+		"detach": func(l *lab) error { l.mustDetach(0); return nil },
+	} {
+		t.Run(cleaner, func(t *testing.T) {
+			l := newLab(t)
+			l.mustAdd(policed())
+			req := listed(t, 0, "deny out any")
+			req.Policy.DHCPGuard = ptr(true)
+			a := l.mustAttach(req)
+			l.kernel.DieAt(1)
+			if !dies(func() error {
+				_, err := l.SetPort(context.Background(), a.Port.ID, engine.PortChange{Policy: vswitch.PolicyChange{ACL: &[]vswitch.ACLRule{}, DHCPGuard: ptr(false)}})
+				return err
+			}) {
+				t.Fatal("the process was not killed")
+			}
+			l.kernel.Revive()
+			l.open()
+			l.wantDrawn(true, a.Port.Netdev+" { deny out any }", "dhcp { "+a.Port.Netdev+" }")
+			if p, err := l.Port(context.Background(), a.Port.ID); err != nil || len(p.Drift) == 0 {
+				t.Errorf("no drift: %v, %v", p.Drift, err)
+			}
+			must(t, clean(l))
+			l.wantDrawn(false, a.Port.Netdev+" { deny out any }", "dhcp { "+a.Port.Netdev+" }")
+		})
+	}
+}

@@ -41,6 +41,21 @@ func guardRules(p vswitch.Port) map[string]plan.Guards {
 	return map[string]plan.Guards{p.Netdev: g}
 }
 
+// earlierRules are those that the kernel may have of a port's earlier policy, to be looked
+// for or removed, where the policy of now has none in their place.
+func earlierRules(p vswitch.Port) (s plan.State) {
+	if !p.PolicyChanged {
+		return s
+	}
+	if guards(p) == (plan.Guards{}) {
+		s.Rules.Guards = map[string]plan.Guards{p.Netdev: {}}
+	}
+	if len(p.Policy.ACL) == 0 {
+		s.Rules.ACLs = map[string]plan.ACL{p.Netdev: plan.OtherACL}
+	}
+	return s
+}
+
 // admitPolicy refuses what the port, or the kernel, cannot have.
 func admitPolicy(tx *store.Tx, was store.Realised, p vswitch.Port) error {
 	if err := p.Policy.Validate(); err != nil {

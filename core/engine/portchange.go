@@ -36,6 +36,12 @@ func (e *Engine) setPort(ctx context.Context, name string, c PortChange) (vswitc
 	if err != nil {
 		return p, err
 	}
+	if p.Owner.Kind == vswitch.OwnerHost && c.VLAN == nil {
+		return p, &vswitch.Error{
+			Kind: vswitch.Invalid, Err: fmt.Errorf("this is the host's own port, for which there is no policy"),
+			Hint: "set the policy of the guests' ports, or use the host's firewall on " + p.Owner.Endpoint,
+		}
+	}
 	if p.Owner.Kind == vswitch.OwnerHost {
 		return p, &vswitch.Error{
 			Kind: vswitch.Invalid, Err: fmt.Errorf("this is the host's own port, whose VLAN is that of the switch"),
@@ -135,6 +141,7 @@ func (e *Engine) trySetPort(ctx context.Context, id string, c PortChange) (spare
 		if next.port.Policy.ACL, err = c.ACL.apply(next.port.Policy.ACL); err != nil {
 			return err
 		}
+		next.port.PolicyChanged = next.port.PolicyChanged || !next.port.Policy.Equal(old.port.Policy)
 		bare := next.port // it does not stand in its own way
 		bare.VLAN, bare.Isolated = vswitch.PortVLAN{}, false
 		if err := tx.PutPort(bare); err != nil {
@@ -169,7 +176,7 @@ func (e *Engine) changePort(ctx context.Context, old, next reservation) error {
 		return s
 	}
 	want, had := side(next), side(old)
-	observed, err := e.kernel.Observe(ctx, plan.Union(want, had))
+	observed, err := e.kernel.Observe(ctx, plan.Union(plan.Union(want, had), earlierRules(next.port)))
 	if err != nil {
 		return err
 	}

@@ -29,16 +29,19 @@ func observeACLs(scope plan.Rules) (map[string]plan.ACL, bool, error) {
 		}
 		seen = make(map[string]plan.ACL)
 		for dev, text := range scope.ACLs {
+			have := state.of(dev)
+			if have.empty() {
+				continue
+			}
+			if seen[dev] = plan.OtherACL; text == plan.OtherACL {
+				continue
+			}
 			want, err := portACLOf(dev, text)
 			if err != nil {
 				return err
 			}
-			have := state.of(dev)
-			switch {
-			case have.sameAs(want):
+			if have.sameAs(want) {
 				seen[dev] = text
-			case !have.empty():
-				seen[dev] = plan.OtherACL
 			}
 		}
 		return nil
