@@ -188,6 +188,7 @@ func TestPolicyTakenAwayByAKilledProcess(t *testing.T) {
 	for cleaner, clean := range map[string]func(*lab) error{
 		"again":  func(l *lab) error { return l.changeACL(0, engine.ACLChange{}) },
 		"detach": func(l *lab) error { l.mustDetach(0); return nil },
+		"attach": func(l *lab) error { l.mustAttach(guarded(0, vswitch.PolicyChange{})); return nil },
 	} {
 		t.Run(cleaner, func(t *testing.T) {
 			l := newLab(t)

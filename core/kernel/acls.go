@@ -57,7 +57,7 @@ func applyACLs(step plan.SetRules) error {
 	if err != nil {
 		return err
 	}
-	if !step.Add.ACLBase && change.expected() {
+	if !step.Add.ACLBase && !change.unknown {
 		if err := change.blind(); !movedAway(err) {
 			return err
 		}
@@ -105,8 +105,6 @@ func aclChangeOf(step plan.SetRules) (c aclChange, err error) {
 	}
 	return c, nil
 }
-
-func (c aclChange) expected() bool { return !c.unknown }
 
 // devs are the ports that the change is about.
 func (c aclChange) devs() []string {
