@@ -104,8 +104,9 @@ func settings(line string) string {
 // log and in `patchbay status`, and traffic flows.
 func TestDrift(t *testing.T) {
 	h := newDriftHost(t)
-	before := h.picture()
 	prod := h.ports["prod"]
+	h.patchbay("port", "acl", "add", prod.ID, "deny out to 10.99.0.0/16")
+	before := h.picture()
 	for _, x := range []struct {
 		name  string
 		harm  []string // a command line each
@@ -140,6 +141,8 @@ func TestDrift(t *testing.T) {
 		{"table deleted", []string{"nft delete table bridge patchbay"}, "switch=", "nftables"},
 		{"guard deleted", []string{"nft delete element bridge patchbay_guards dhcp { " + h.ports["box"].Netdev + " }"}, "switch=", "nftables"},
 		{"guards deleted", []string{"nft delete table bridge patchbay_guards"}, "switch=", "table of guards"},
+		{"ACL flushed", []string{"nft flush map bridge patchbay_acl out"}, "switch=", "nftables"},
+		{"table of ACLs deleted", []string{"nft delete table bridge patchbay_acl"}, "switch=", "nftables"},
 		{"uplink released", []string{"ip link set eth0 nomaster"}, "switch=lan", "was out of its bridge"},
 		{"uplink learns", []string{"bridge link set dev eth0 learning on"}, "switch=lan", "flag learning on"},
 		{"uplink down", []string{"ip link set eth0 down"}, "switch=lan", "was down"},

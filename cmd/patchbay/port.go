@@ -21,12 +21,13 @@ the host itself. The container runtime attaches and detaches its containers thro
 the CNI plugin; here one looks at the ports, and removes one that was left behind.
 
 A port is named by its ID, by its owner's id, or by the beginning of either.
-Hyper-V twins: Get- and Remove-VMNetworkAdapter, Set-VMNetworkAdapterVlan.`,
+Hyper-V twins: Get- and Remove-VMNetworkAdapter, Set-VMNetworkAdapterVlan,
+-VMNetworkAdapterAcl.`,
 		Example: `  patchbay port list --switch lan
   patchbay port show web-1`,
 		SuggestFor: []string{"ports", "interface", "adapter"},
 	}
-	cmd.AddCommand(c.portListCommand(), c.portShowCommand(), c.portSetCommand(), c.portDeleteCommand())
+	cmd.AddCommand(c.portListCommand(), c.portShowCommand(), c.portSetCommand(), c.portACLCommand(), c.portDeleteCommand())
 	group(cmd)
 	return cmd
 }
@@ -123,6 +124,9 @@ func portSheet(p engine.PortStatus) *sheet {
 	}
 	if words := policyWords(p.Policy); len(words) > 0 {
 		s.each("Policy", words)
+	}
+	if len(p.Policy.ACL) > 0 {
+		s.each("ACL", aclTexts(p.Policy.ACL))
 	}
 	s.each("Addresses", addressWords(p.Addresses))
 	if len(p.Routes) > 0 {

@@ -50,7 +50,7 @@ type cniArgs struct {
 func knownKeys() []string {
 	return []string{
 		"switch", "mtu", "macSpoofing", "vlan", "vlanTrunk", "portIsolation",
-		"dhcpGuard", "routerGuard", "addressGuard", "stormLimit", "ipam", "dns", "args", "runtimeConfig", "capabilities", "prevResult",
+		"dhcpGuard", "routerGuard", "addressGuard", "stormLimit", "acl", "ipam", "dns", "args", "runtimeConfig", "capabilities", "prevResult",
 		"cniVersion", "cniVersions", "name", "type", "disableCheck", "disableGC", "loadOnlyInlinedPlugins",
 	}
 }
@@ -97,6 +97,9 @@ func parse(data []byte) (*config, error) {
 		return nil, err
 	}
 	if err := c.parseVLAN(keys["vlan"], keys["vlanTrunk"]); err != nil {
+		return nil, err
+	}
+	if err := c.parseACL(keys["acl"]); err != nil {
 		return nil, err
 	}
 	if err := c.IPAM.parse(keys["ipam"]); err != nil {

@@ -199,6 +199,11 @@ func (c *remote) SetPort(ctx context.Context, name string, change engine.PortCha
 	return ask(ctx, c, nameSetPort, args{name, change}, func(v Verbs) (engine.PortStatus, error) { return v.SetPort(ctx, name, change) })
 }
 
+// PortACL is engine.Engine's.
+func (c *remote) PortACL(ctx context.Context, name string) ([]engine.ACLEntry, error) {
+	return ask(ctx, c, namePortACL, args{name}, func(v Verbs) ([]engine.ACLEntry, error) { return v.PortACL(ctx, name) })
+}
+
 // MACPool is engine.Engine's.
 func (c *remote) MACPool(ctx context.Context) (engine.PoolStatus, error) {
 	return ask(ctx, c, nameMACPool, args{}, func(v Verbs) (engine.PoolStatus, error) { return v.MACPool(ctx) })

@@ -295,7 +295,7 @@ func (e *Engine) plug(ctx context.Context, r reservation) error {
 	if len(plan.Diff(bridge, seen)) > 0 {
 		return errNotRealised
 	}
-	return needsRepair(e.reach(ctx, desired, plan.State{}))
+	return needsRepair(e.reach(ctx, desired, earlierRules(r.port)))
 }
 
 // needsRules reports whether the port would be less than promised without the rules

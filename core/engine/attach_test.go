@@ -175,6 +175,11 @@ func TestKilledBetweenSteps(t *testing.T) {
 	ctx := context.Background()
 	none := func(*lab) {}
 	attached := func(l *lab) { l.mustAttach(request(0)) }
+	withACL := func() engine.AttachRequest {
+		req := request(0)
+		req.Policy.ACL = ptr(aclRules(t, "deny out to 10.0.0.0/8", "allow in tcp weight 9 stateful"))
+		return req
+	}
 	for name, c := range map[string]struct {
 		prepare func(*lab)
 		verb    func(*lab) error
@@ -189,8 +194,18 @@ func TestKilledBetweenSteps(t *testing.T) {
 			_, err := l.SetSwitch(ctx, "prod", engine.SwitchChange{Gateway: ptr(internal().Gateway[:1]), Masquerade: &vswitch.Masquerade{}})
 			return err
 		}},
-		"delete": {attached, func(l *lab) error { return l.deleteSwitch(engine.DeleteSwitchRequest{Name: "prod", Force: true}) }},
-		"gc":     {attached, func(l *lab) error { _, err := l.GC(ctx, engine.GCRequest{Network: "net"}); return err }},
+		"delete":             {attached, func(l *lab) error { return l.deleteSwitch(engine.DeleteSwitchRequest{Name: "prod", Force: true}) }},
+		"attach with an ACL": {none, func(l *lab) error { _, err := l.Attach(ctx, withACL()); return err }},
+		"another ACL": {func(l *lab) { l.mustAttach(withACL()) }, func(l *lab) error {
+			_, err := l.SetPort(ctx, owner(0).PortID(), engine.PortChange{Policy: vswitch.PolicyChange{ACL: ptr(aclRules(t, "deny in any"))}})
+			return err
+		}},
+		"no ACL": {func(l *lab) { l.mustAttach(withACL()) }, func(l *lab) error {
+			_, err := l.SetPort(ctx, owner(0).PortID(), engine.PortChange{Policy: vswitch.PolicyChange{ACL: &[]vswitch.ACLRule{}}})
+			return err
+		}},
+		"detach with an ACL": {func(l *lab) { l.mustAttach(withACL()) }, func(l *lab) error { return l.Detach(ctx, owner(0)) }},
+		"gc":                 {attached, func(l *lab) error { _, err := l.GC(ctx, engine.GCRequest{Network: "net"}); return err }},
 	} {
 		steps := stepsOf(t, c.prepare, c.verb)
 		for n := 1; n <= steps; n++ {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/patchbay-net/patchbay/core/kernel"
+	"github.com/patchbay-net/patchbay/core/plan"
 	"github.com/patchbay-net/patchbay/core/store"
 	"github.com/patchbay-net/patchbay/core/vswitch"
 )
@@ -61,8 +62,10 @@ func supported(s vswitch.Switch, caps kernel.Capabilities) error {
 		return missing("a switch that is closed to the host", "CONFIG_NF_TABLES_BRIDGE", "use an internal switch")
 	case !s.Masquerade.IsZero() && (!caps.NAT || !caps.BridgeRules):
 		return missing("masquerade", "CONFIG_NF_TABLES_INET, CONFIG_NFT_NAT, CONFIG_NFT_MASQ or CONFIG_NF_TABLES_BRIDGE", "leave masquerade off and route the subnet instead")
-	case !s.HostPolicy.IsZero() && !caps.GuardRules:
-		return missing("guards on ports", guardRulesSymbols, "leave the host's policy out")
+	case guards(vswitch.Port{Policy: s.HostPolicy}) != (plan.Guards{}) && !caps.GuardRules:
+		return missing("guards on ports", guardRulesSymbols, "leave them out of the host's policy")
+	case len(s.HostPolicy.ACL) > 0 && !caps.ACLRules:
+		return missing("ACLs on ports", aclRulesSymbols, "leave the list out of the host's policy")
 	case !caps.PortLocked && !caps.BridgeRules:
 		return missing("binding ports to their MAC address", "bridge port locking (Linux 5.18) or CONFIG_NF_TABLES_BRIDGE", "use a newer kernel")
 	}

@@ -101,7 +101,7 @@ func portRules(p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilities) p
 	if apart(p) && caps.BridgeRules {
 		rules.Apart = map[string]bool{p.Netdev: true}
 	}
-	rules.Guards = guardRules(p)
+	rules.Guards, rules.ACLs = guardRules(p), aclRules(p)
 	return rules
 }
 
@@ -131,6 +131,7 @@ func hostRules(records []store.SwitchRecord, caps kernel.Capabilities) plan.Rule
 		Apart:      make(map[string]bool),
 		Closed:     make(map[plan.Inlet]bool),
 		Guards:     make(map[string]plan.Guards),
+		ACLs:       make(map[string]plan.ACL),
 	}
 	for _, r := range records {
 		group := vswitch.Group(r.Number)
@@ -151,6 +152,7 @@ func hostRules(records []store.SwitchRecord, caps kernel.Capabilities) plan.Rule
 			of := portRules(hostPort(r), r, caps)
 			maps.Copy(rules.Guard, of.Guard)
 			maps.Copy(rules.Guards, of.Guards)
+			maps.Copy(rules.ACLs, of.ACLs)
 		}
 	}
 	return rules
@@ -160,6 +162,6 @@ func hostRules(records []store.SwitchRecord, caps kernel.Capabilities) plan.Rule
 // guarded.
 func pastRules(r store.SwitchRecord, caps kernel.Capabilities) plan.Rules {
 	rules := hostRules([]store.SwitchRecord{r}, caps)
-	rules.GuardBase = caps.GuardRules
+	rules.GuardBase, rules.ACLBase = caps.GuardRules, caps.ACLRules
 	return rules
 }

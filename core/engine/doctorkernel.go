@@ -57,6 +57,10 @@ func (x examination) features() []feature {
 			symbols: guardRulesSymbols, modules: []string{"nf_tables", "nft_limit"}, uses: func(store.SwitchRecord) bool { return false }, // ports tell
 		},
 		{
+			has: x.caps.ACLRules, check: "acl-rules", what: "nftables rules for ACLs of ports", without: "ACLs on ports are refused",
+			symbols: aclRulesSymbols, modules: []string{"nf_tables"}, uses: func(store.SwitchRecord) bool { return false }, // ports tell
+		},
+		{
 			has: x.caps.NAT, check: "nat", what: "NAT in nftables", without: "masquerade is refused",
 			symbols: "CONFIG_NF_TABLES_INET, CONFIG_NFT_NAT and CONFIG_NFT_MASQ", modules: []string{"nft_chain_nat", "nft_masq"},
 			uses: func(r store.SwitchRecord) bool { return !r.Masquerade.IsZero() },

@@ -228,6 +228,12 @@ func explainPortRules(rules plan.Rules) (parts []Part) {
 			Why: "What the owner sends is looked at by the rules of table patchbay_guards, the same for all ports; the port is in the sets of what it may not send, and each counts what it has dropped.",
 		})
 	}
+	if len(rules.ACLs) > 0 {
+		parts = append(parts, Part{
+			What: "acl", Commands: commands(plan.State{Rules: plan.Rules{ACLs: rules.ACLs}}),
+			Why: "Chains of the port's own in table patchbay_acl, to which a map leads what it sends and what is sent to it. A frame of a port without an ACL is looked up there once and goes on.",
+		})
+	}
 	if len(rules.Apart) > 0 {
 		parts = append(parts, Part{
 			What: "isolation", Commands: commands(plan.State{Rules: plan.Rules{Apart: rules.Apart}}),

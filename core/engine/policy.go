@@ -41,12 +41,30 @@ func guardRules(p vswitch.Port) map[string]plan.Guards {
 	return map[string]plan.Guards{p.Netdev: g}
 }
 
+// earlierRules are those that the kernel may have of a port's earlier policy, to be looked
+// for or removed, where the policy of now has none in their place.
+func earlierRules(p vswitch.Port) (s plan.State) {
+	if !p.PolicyChanged {
+		return s
+	}
+	if guards(p) == (plan.Guards{}) {
+		s.Rules.Guards = map[string]plan.Guards{p.Netdev: {}}
+	}
+	if len(p.Policy.ACL) == 0 {
+		s.Rules.ACLs = map[string]plan.ACL{p.Netdev: plan.OtherACL}
+	}
+	return s
+}
+
 // admitPolicy refuses what the port, or the kernel, cannot have.
 func admitPolicy(tx *store.Tx, was store.Realised, p vswitch.Port) error {
 	if err := p.Policy.Validate(); err != nil {
 		return err
 	}
 	if err := p.Policy.ValidateFor(p); err != nil {
+		return err
+	}
+	if err := admitACL(tx, p); err != nil {
 		return err
 	}
 	if guards(p) == (plan.Guards{}) || was.HasGuards {
@@ -62,20 +80,20 @@ func admitPolicy(tx *store.Tx, was store.Realised, p vswitch.Port) error {
 	return missing("guards on ports", guardRulesSymbols, "leave the guards out")
 }
 
-// lacksGuards reports that an attempt failed for want of the table of guards.
+// lacksGuards reports that an attempt failed for want of the table of guards or ACLs.
 func lacksGuards(err error) bool {
 	var failed *kernel.StepError
 	if !errors.As(err, &failed) || !errors.Is(err, vswitch.Drifted) {
 		return false
 	}
 	rules, ok := failed.Step.(plan.SetRules)
-	return ok && len(rules.Add.Guards) > 0
+	return ok && len(rules.Add.Guards)+len(rules.Add.ACLs) > 0
 }
 
-// guard makes the table of guards with those of all ports. It is what the first port with
-// a guard needs, and the next one after somebody has flushed the ruleset.
+// guard makes the tables of guards and ACLs with those of all ports. It is what the first
+// port with one needs, and the next one after somebody has flushed the ruleset.
 func (e *Engine) guard(ctx context.Context) error {
-	rules := plan.Rules{GuardBase: true, Guards: make(map[string]plan.Guards)}
+	rules := plan.Rules{Guards: make(map[string]plan.Guards), ACLs: make(map[string]plan.ACL)}
 	err := e.store.View(func(tx *store.Tx) error {
 		records, err := tx.Switches()
 		if err != nil {
@@ -89,7 +107,9 @@ func (e *Engine) guard(ctx context.Context) error {
 		}
 		for _, p := range ports {
 			maps.Copy(rules.Guards, guardRules(p))
+			maps.Copy(rules.ACLs, aclRules(p))
 		}
+		rules.GuardBase, rules.ACLBase = len(rules.Guards) > 0, len(rules.ACLs) > 0
 		return err
 	})
 	if err != nil {

@@ -139,7 +139,7 @@ func (e *Engine) repairs(ctx context.Context, p vswitch.Port) ([]plan.Step, erro
 	if p.Owner.Kind != vswitch.OwnerHost {
 		desired = plan.Union(attachedState(p, r, caps), desired)
 	}
-	observed, err := e.kernel.Observe(ctx, desired)
+	observed, err := e.kernel.Observe(ctx, plan.Union(desired, earlierRules(p)))
 	if err != nil {
 		return nil, err
 	}

@@ -16,6 +16,8 @@ type PortChange struct {
 	VLAN     *vswitch.PortVLAN    `json:"vlan,omitempty"`
 	Isolated *bool                `json:"isolated,omitempty"`
 	Policy   vswitch.PolicyChange `json:"policy,omitzero"`
+	// ACL adds rules to the port's list, or takes some away.
+	ACL *ACLChange `json:"acl,omitempty"`
 }
 
 // SetPort changes a guest's port while it is attached; on failure it is what it was. The
@@ -34,9 +36,8 @@ func (e *Engine) setPort(ctx context.Context, name string, c PortChange) (vswitc
 	if err != nil {
 		return p, err
 	}
-	if p.Owner.Kind == vswitch.OwnerHost && c.VLAN == nil && c.Isolated == nil && !c.Policy.IsZero() {
-		_, err := e.SetSwitch(ctx, p.Switch, SwitchChange{HostPolicy: &c.Policy})
-		return p, err
+	if p.Owner.Kind == vswitch.OwnerHost && c.VLAN == nil && c.Isolated == nil && (!c.Policy.IsZero() || c.ACL != nil) {
+		return p, e.setHostPolicy(ctx, p, c)
 	}
 	if p.Owner.Kind == vswitch.OwnerHost {
 		return p, &vswitch.Error{
@@ -67,6 +68,19 @@ func (e *Engine) setPort(ctx context.Context, name string, c PortChange) (vswitc
 		_ = e.shrink(ctx, p.Switch) // the port is changed; GC tries again and tells
 	}
 	return p, err
+}
+
+// setHostPolicy changes the policy of the host's own port, which is its switch's.
+func (e *Engine) setHostPolicy(ctx context.Context, p vswitch.Port, c PortChange) error {
+	if c.ACL != nil {
+		rules, err := c.ACL.apply(c.Policy.Apply(p.Policy).ACL)
+		if err != nil {
+			return err
+		}
+		c.Policy.ACL = &rules
+	}
+	_, err := e.SetSwitch(ctx, p.Switch, SwitchChange{HostPolicy: &c.Policy})
+	return err
 }
 
 // prepare makes the port's switch again, for the reason that a change found.
@@ -134,6 +148,10 @@ func (e *Engine) trySetPort(ctx context.Context, id string, c PortChange) (spare
 			next.port.Isolated = *c.Isolated
 		}
 		next.port.Policy = c.Policy.Apply(next.port.Policy)
+		if next.port.Policy.ACL, err = c.ACL.apply(next.port.Policy.ACL); err != nil {
+			return err
+		}
+		next.port.PolicyChanged = next.port.PolicyChanged || !next.port.Policy.Equal(old.port.Policy)
 		bare := next.port // it does not stand in its own way
 		bare.VLAN, bare.Isolated = vswitch.PortVLAN{}, false
 		if err := tx.PutPort(bare); err != nil {
@@ -168,7 +186,7 @@ func (e *Engine) changePort(ctx context.Context, old, next reservation) error {
 		return s
 	}
 	want, had := side(next), side(old)
-	observed, err := e.kernel.Observe(ctx, plan.Union(want, had))
+	observed, err := e.kernel.Observe(ctx, plan.Union(plan.Union(want, had), earlierRules(next.port)))
 	if err != nil {
 		return err
 	}

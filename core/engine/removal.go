@@ -220,6 +220,7 @@ func (e *Engine) withdrawTogether(ctx context.Context, ports []reservation) erro
 		default:
 			had = plan.Union(had, attachedState(r.port, r.record, r.caps))
 		}
+		had = plan.Union(had, earlierRules(r.port))
 	}
 	if len(adopted.Ports) > 0 {
 		seen, err := e.kernel.Observe(ctx, adopted)

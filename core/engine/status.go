@@ -128,6 +128,7 @@ func (s *Status) judgeCapabilities() {
 	lacks(s.Capabilities.PortLocked, "this kernel cannot lock ports to their MAC address (Linux 5.18 can): nftables does it instead", "")
 	lacks(s.Capabilities.VLANFiltering, "this kernel has no VLAN filtering: switches with a VLAN are refused", "use a kernel with CONFIG_BRIDGE_VLAN_FILTERING")
 	lacks(s.Capabilities.BridgeRules, "this kernel has no nftables for bridges: private switches and masquerade are refused", "use a kernel with CONFIG_NF_TABLES_BRIDGE")
+	lacks(s.Capabilities.ACLRules, "this kernel cannot hold ACLs of ports: they are refused", "use a kernel with "+aclRulesSymbols)
 	lacks(s.Capabilities.GuardRules, "this kernel cannot guard ports: guards and storm limits are refused", "use a kernel with "+guardRulesSymbols)
 	lacks(s.Capabilities.NAT, "this kernel has no NAT in nftables: masquerade is refused", "use a kernel with CONFIG_NF_TABLES_INET, CONFIG_NFT_NAT and CONFIG_NFT_MASQ")
 }

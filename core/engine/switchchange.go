@@ -253,7 +253,7 @@ func rulesOf(tx *store.Tx, caps kernel.Capabilities, records []store.SwitchRecor
 	if !rules.Base {
 		return rules, nil
 	}
-	defer func() { rules.GuardBase = len(rules.Guards) > 0 }()
+	defer func() { rules.GuardBase, rules.ACLBase = len(rules.Guards) > 0, len(rules.ACLs) > 0 }()
 	bound := !caps.PortLocked
 	for _, r := range records {
 		d, err := demand(tx, r.Name)
@@ -280,6 +280,7 @@ func rulesOf(tx *store.Tx, caps kernel.Capabilities, records []store.SwitchRecor
 		maps.Copy(rules.Guard, of.Guard)
 		maps.Copy(rules.Apart, of.Apart)
 		maps.Copy(rules.Guards, of.Guards)
+		maps.Copy(rules.ACLs, of.ACLs)
 	}
 	return rules, err
 }

@@ -156,8 +156,8 @@ func (w *walker) verb() (string, func() error) {
 		s := w.definition(name)
 		return fmt.Sprintf("add %+v", s), func() error { _, err := w.AddSwitch(ctx, engine.AddSwitchRequest{Switch: s}); return err }
 	case 6, 7:
-		change := engine.PortChange{VLAN: w.vlan(), Isolated: []*bool{nil, ptr(true), ptr(false)}[w.random.IntN(3)], Policy: w.policy()}
-		return fmt.Sprintf("put %d into %v, %v", guest, change.VLAN, change.Policy.Apply(vswitch.Policy{})), func() error {
+		change := engine.PortChange{VLAN: w.vlan(), Isolated: []*bool{nil, ptr(true), ptr(false)}[w.random.IntN(3)], Policy: w.policy(), ACL: w.aclChange()}
+		return fmt.Sprintf("put %d into %v with %v and %v", guest, change.VLAN, change.Policy.Apply(vswitch.Policy{}), change.ACL), func() error {
 			_, err := w.SetPort(ctx, w.owner(guest).PortID(), change)
 			return err
 		}
@@ -180,7 +180,18 @@ func (w *walker) policy() (c vswitch.PolicyChange) {
 		*flag = []*bool{nil, ptr(true), ptr(false)}[w.random.IntN(3)]
 	}
 	c.StormLimit = []*int{nil, ptr(0), ptr(10), ptr(1000)}[w.random.IntN(4)]
+	lists := [][]string{nil, nil, nil, {}, {"deny out to 10.0.0.0/8"}, {"deny both any", "allow in tcp to port 80 weight 9 stateful", "deny in weight 1"}}
+	if list := lists[w.random.IntN(len(lists))]; list != nil {
+		c.ACL = ptr(aclRules(w.t, list...))
+	}
 	return c
+}
+
+// aclChange may well take away what is not there, or add what is.
+func (w *walker) aclChange() *engine.ACLChange {
+	rules := aclRules(w.t, "deny out to 10.0.0.0/8", "meter both any", "allow out udp weight 9 stateful idle 60")
+	one := rules[w.random.IntN(len(rules)):][:1]
+	return []*engine.ACLChange{nil, nil, {Add: one}, {Delete: one}}[w.random.IntN(4)]
 }
 
 // vlan is nil, or one that may well contradict another, or take the switch's own.

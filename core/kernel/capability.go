@@ -39,6 +39,7 @@ func probeCapabilities(ctx context.Context) (Capabilities, error) {
 		found.Bonding = c.bonds()
 		found.BridgeRules = tryTable(bridgeTable()) == nil
 		found.GuardRules = tryTable(guardTable()) == nil
+		found.ACLRules = tryACLs() == nil
 		found.NAT = tryTable(natTable()) == nil
 		found.MemberRules = tryTable(spreadTable(probeSpread())) == nil
 		return nil
@@ -218,4 +219,41 @@ func tryTable(t ruleTable) error {
 	var tx transaction
 	t.build(&tx, nil)
 	return tx.send(c)
+}
+
+// tryACLs builds the table of ACLs in the namespace of the calling thread, with a port
+// that has rules of every kind.
+func tryACLs() error {
+	rule := vswitch.ACLRule{Direction: vswitch.ACLIn, Action: vswitch.ACLAllow, Protocol: vswitch.ProtocolTCP, Weight: 1, Stateful: true}
+	rule.LocalPort = vswitch.ACLPorts{First: 1, Last: 2}
+	answer := rule
+	answer.Direction, answer.LocalPort = vswitch.ACLOut, vswitch.ACLPorts{}
+	p, err := portACLOf("probe", plan.ACLOf([]vswitch.ACLRule{rule, answer}))
+	if err != nil {
+		return err
+	}
+	c, err := dialNetfilter()
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	var tx transaction
+	t := aclTable()
+	t.build(&tx, nil)
+	t.changePort(&tx, "probe", aclNames{}, p)
+	return tx.send(c)
+}
+
+// requireACLs fails with vswitch.CapabilityMissing if this kernel cannot hold the table of
+// ACLs.
+func requireACLs() error {
+	return inNewNetns(func() error {
+		if err := tryTable(probeTable(unix.NFPROTO_BRIDGE, chainFilter)); err != nil {
+			return missingRules("CONFIG_NF_TABLES_BRIDGE", err)
+		}
+		if err := tryACLs(); err != nil {
+			return missingRules("what rules of ACLs are made of (Linux 5.7 or later)", err)
+		}
+		return nil
+	})
 }

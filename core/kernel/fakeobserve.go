@@ -31,6 +31,7 @@ func (f *Fake) observe(scope plan.State) plan.State {
 			}
 		}
 	}
+	f.observeACLs(scope.Rules, &seen.Rules)
 	seen.Rules.NoNAT = seen.Rules.Base && scope.Rules.NoNAT
 	f.observeSpreads(scope, &seen)
 	for name, want := range scope.Bridges {

@@ -23,9 +23,12 @@ func (f *Fake) setRules(s plan.SetRules) error {
 	if err := f.setGuards(s); err != nil {
 		return err
 	}
+	if err := f.setACLs(s); err != nil {
+		return err
+	}
 	s.Add, s.Remove = withoutOthers(s.Add), withoutOthers(s.Remove)
 	if s.Remove.Base {
-		f.rules = plan.Rules{GuardBase: f.rules.GuardBase, Guards: f.rules.Guards}
+		f.rules = plan.Rules{GuardBase: f.rules.GuardBase, Guards: f.rules.Guards, ACLBase: f.rules.ACLBase, ACLs: f.rules.ACLs}
 		return nil
 	}
 	if len(s.Add.Masquerade) > 0 && f.withoutNAT(s.Add) {
@@ -47,6 +50,8 @@ func (f *Fake) setRules(s plan.SetRules) error {
 		Guard:      changed(f.rules.Guard, s.Remove.Guard, s.Add.Guard),
 		GuardBase:  f.rules.GuardBase,
 		Guards:     f.rules.Guards,
+		ACLBase:    f.rules.ACLBase,
+		ACLs:       f.rules.ACLs,
 		Apart:      changed(f.rules.Apart, s.Remove.Apart, s.Add.Apart),
 		ApartIn:    changed(f.rules.ApartIn, s.Remove.ApartIn, s.Add.ApartIn),
 		Closed:     changed(f.rules.Closed, s.Remove.Closed, s.Add.Closed),
@@ -104,6 +109,9 @@ func (f *Fake) mayHold(r plan.Rules) error {
 	}
 	if !f.caps.GuardRules && (r.GuardBase || len(r.Guards) > 0) {
 		return refused(vswitch.CapabilityMissing, syscall.EOPNOTSUPP, "this kernel lacks CONFIG_NFT_LIMIT")
+	}
+	if !f.caps.ACLRules && (r.ACLBase || len(r.ACLs) > 0) {
+		return refused(vswitch.CapabilityMissing, syscall.EOPNOTSUPP, "this kernel lacks CONFIG_NF_TABLES_BRIDGE")
 	}
 	if !f.caps.NAT && (r.Base && !r.NoNAT || len(r.Masquerade) > 0) {
 		return refused(vswitch.CapabilityMissing, syscall.EOPNOTSUPP, "this kernel lacks CONFIG_NFT_MASQ")

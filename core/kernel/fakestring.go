@@ -204,6 +204,7 @@ func (r fakeRoute) words() string {
 
 func (f *Fake) drawRules(b *strings.Builder) {
 	f.drawGuards(b)
+	f.drawACLs(b)
 	r := f.rules
 	if !r.Base {
 		return

@@ -41,6 +41,10 @@ type Kernel interface {
 	// namespace made for the purpose. It takes milliseconds: keep the answer.
 	Capabilities(ctx context.Context) (Capabilities, error)
 
+	// ACLHits returns what the rules of a port's list have matched, by their text; of a
+	// list that is not there as it is given, nothing.
+	ACLHits(ctx context.Context, dev string, acl plan.ACL) (map[string][]ACLHits, error)
+
 	// Host looks around: what the kernel is set to, and what else runs here.
 	Host(ctx context.Context) (Host, error)
 
@@ -120,6 +124,7 @@ type Capabilities struct {
 	VLANFiltering bool `json:"vlanFiltering"` // CONFIG_BRIDGE_VLAN_FILTERING
 	BridgeRules   bool `json:"bridgeRules"`   // CONFIG_NF_TABLES_BRIDGE
 	GuardRules    bool `json:"guardRules"`    // CONFIG_NFT_LIMIT beside CONFIG_NF_TABLES_BRIDGE, Linux 5.11
+	ACLRules      bool `json:"aclRules"`      // CONFIG_NF_TABLES_BRIDGE, Linux 5.7
 	Bonding       bool `json:"bonding"`       // CONFIG_BONDING
 	MemberRules   bool `json:"memberRules"`   // CONFIG_NF_TABLES_NETDEV, CONFIG_NFT_FWD_NETDEV and CONFIG_NETFILTER_EGRESS, Linux 5.16
 	NAT           bool `json:"nat"`           // CONFIG_NF_TABLES_INET, CONFIG_NFT_NAT and CONFIG_NFT_MASQ

@@ -30,8 +30,11 @@ func observeRules(scope plan.Rules) (plan.Rules, error) {
 	if seen.Guards, seen.GuardBase, err = observeGuards(scope); err != nil {
 		return seen, err
 	}
-	guards, whole := seen.Guards, seen.GuardBase
-	scope.Own, scope.Guards, scope.GuardBase = nil, nil, false
+	if seen.ACLs, seen.ACLBase, err = observeACLs(scope); err != nil {
+		return seen, err
+	}
+	others := seen
+	scope = withoutOthers(scope)
 	if scope.Empty() {
 		return seen, nil
 	}
@@ -41,7 +44,8 @@ func observeRules(scope plan.Rules) (plan.Rules, error) {
 			return err
 		}
 		seen = decodeRules(scope, state.elements)
-		seen.Own, seen.Guards, seen.GuardBase = own, guards, whole
+		seen.Own, seen.Guards, seen.GuardBase = others.Own, others.Guards, others.GuardBase
+		seen.ACLs, seen.ACLBase = others.ACLs, others.ACLBase
 		seen.Base = scope.Base && state.whole()
 		seen.NoNAT = seen.Base && scope.NoNAT
 		return nil
@@ -61,6 +65,16 @@ func applyRules(step plan.SetRules) error {
 	}
 	if len(step.Add.Guards)+len(step.Remove.Guards) > 0 || step.Add.GuardBase {
 		if err := applyGuards(step); err != nil {
+			return err
+		}
+	}
+	if len(step.Add.ACLs)+len(step.Remove.ACLs) > 0 || step.Add.ACLBase {
+		if err := applyACLs(step); err != nil {
+			return err
+		}
+	}
+	if step.Remove.ACLBase {
+		if err := removeACLs(); err != nil {
 			return err
 		}
 	}
@@ -89,6 +103,7 @@ func applyRules(step plan.SetRules) error {
 // withoutOthers leaves what tables of their own hold out.
 func withoutOthers(r plan.Rules) plan.Rules {
 	r.Own, r.Guards, r.GuardBase = nil, nil, false
+	r.ACLs, r.ACLBase = nil, false
 	return r
 }
 

@@ -56,15 +56,16 @@ func (t ruleTable) addChain(tx *transaction, c ruleChain) {
 	tx.add(unix.NFT_MSG_NEWCHAIN, t.family, unix.NLM_F_CREATE, attrs...)
 }
 
-func (t ruleTable) addRule(tx *transaction, c ruleChain, exprs []expression) {
+func (t ruleTable) addRule(tx *transaction, c ruleChain, exprs []expression, more ...attribute) {
 	list := make([]attribute, 0, len(exprs))
 	for _, e := range exprs {
 		list = append(list, e.attribute())
 	}
-	tx.add(unix.NFT_MSG_NEWRULE, t.family, unix.NLM_F_CREATE|unix.NLM_F_APPEND,
+	tx.add(unix.NFT_MSG_NEWRULE, t.family, unix.NLM_F_CREATE|unix.NLM_F_APPEND, append([]attribute{
 		nameAttr(unix.NFTA_RULE_TABLE, t.name),
 		nameAttr(unix.NFTA_RULE_CHAIN, c.name),
-		listAttr(unix.NFTA_RULE_EXPRESSIONS, list...))
+		listAttr(unix.NFTA_RULE_EXPRESSIONS, list...),
+	}, more...)...)
 }
 
 func (t ruleTable) addElements(tx *transaction, set ruleSet, all []element) {

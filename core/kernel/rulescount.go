@@ -21,6 +21,11 @@ const rateLen = 8
 
 // element spells an element of the set.
 func (s ruleSet) element(e element) attribute {
+	if s.value == verdicts && e.value != "" {
+		code := unix.NFT_JUMP
+		return listAttr(unix.NFTA_LIST_ELEM, dataAttr(unix.NFTA_SET_ELEM_KEY, []byte(e.key)),
+			listAttr(unix.NFTA_SET_ELEM_DATA, verdictAttr(uint32(code), e.value)))
+	}
 	if s.each != limits {
 		return e.attribute()
 	}

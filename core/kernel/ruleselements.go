@@ -174,7 +174,7 @@ func (e elements) minus(other elements, set string) []element {
 // keep takes an element that was read over, unless it does not fit the set: a
 // table of our name that somebody else has made.
 func (e elements) keep(set ruleSet, key, value []byte) {
-	if len(key) == set.key.size() && len(value) == set.valueSize() {
+	if len(key) == set.key.size() && (set.value == verdicts || len(value) == set.valueSize()) {
 		e.put(set.name, string(key), string(value))
 	}
 }

@@ -43,10 +43,12 @@ const (
 const verdictDrop, verdictAccept = 0, 1
 
 // meta loads what is known about a packet besides its bytes.
-func meta(key uint32) expression {
+func meta(key uint32) expression { return metaTo(unix.NFT_REG_1, key) }
+
+func metaTo(register, key uint32) expression {
 	return expression{exprMeta, []attribute{
 		numberAttr(unix.NFTA_META_KEY, key),
-		numberAttr(unix.NFTA_META_DREG, unix.NFT_REG_1),
+		numberAttr(unix.NFTA_META_DREG, register),
 	}}
 }
 
@@ -175,9 +177,16 @@ func verdictOf(code uint32) expression {
 // jump goes on in another chain of the table, and comes back unless that decides.
 func jump(chain string) []expression {
 	code := unix.NFT_JUMP
-	return []expression{{exprImmediate, []attribute{
+	return []expression{toChain(uint32(code), chain)}
+}
+
+func toChain(code uint32, chain string) expression {
+	return expression{exprImmediate, []attribute{
 		numberAttr(unix.NFTA_IMMEDIATE_DREG, unix.NFT_REG_VERDICT),
-		listAttr(unix.NFTA_IMMEDIATE_DATA, listAttr(unix.NFTA_DATA_VERDICT,
-			numberAttr(unix.NFTA_VERDICT_CODE, uint32(code)), nameAttr(unix.NFTA_VERDICT_CHAIN, chain))),
-	}}}
+		listAttr(unix.NFTA_IMMEDIATE_DATA, verdictAttr(code, chain)),
+	}}
+}
+
+func verdictAttr(code uint32, chain string) attribute {
+	return listAttr(unix.NFTA_DATA_VERDICT, numberAttr(unix.NFTA_VERDICT_CODE, code), nameAttr(unix.NFTA_VERDICT_CHAIN, chain))
 }

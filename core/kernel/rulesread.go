@@ -120,6 +120,8 @@ func parseElement(element []byte) (key, value []byte) {
 		}
 		for inner, v := range attributes(data) {
 			switch {
+			case kind == unix.NFTA_SET_ELEM_DATA && inner == unix.NFTA_DATA_VERDICT:
+				value = []byte(chainOf(v))
 			case inner != unix.NFTA_DATA_VALUE:
 			case kind == unix.NFTA_SET_ELEM_KEY:
 				key = v
@@ -129,4 +131,14 @@ func parseElement(element []byte) (key, value []byte) {
 		}
 	}
 	return key, value
+}
+
+// chainOf is the chain that a verdict goes on in.
+func chainOf(verdict []byte) string {
+	for kind, v := range attributes(verdict) {
+		if kind == unix.NFTA_VERDICT_CHAIN {
+			return text(v)
+		}
+	}
+	return ""
 }

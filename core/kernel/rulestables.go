@@ -24,8 +24,9 @@ type ruleSet struct {
 	key, value dataType
 	constant   []string // keys that nobody can change, if any
 	each       elementKind
-	// learnt is how long a map remembers what packets have put into it; 0: they do not.
+	// learnt is how long a set remembers what packets have put into it; 0: they do not.
 	learnt time.Duration
+	room   uint32 // for how many of those
 }
 
 // elementKind is what an element of a set does when it is found.

@@ -11,7 +11,12 @@ import (
 
 // transaction collects changes of the ruleset that are made together or not at
 // all: one batch of nfnetlink, in one send.
-type transaction struct{ messages []*nl.NetlinkRequest }
+type transaction struct {
+	messages []*nl.NetlinkRequest
+	// generation, if not 0, is that of the ruleset that it is about: if there is another
+	// by now it fails with ERESTART.
+	generation uint32
+}
 
 func (tx *transaction) add(message int, family uint8, flags int, attrs ...attribute) {
 	tx.messages = append(tx.messages, nftMessage(message, family, flags, attrs))
@@ -26,7 +31,11 @@ func (tx *transaction) send(c *rtnl) error {
 		return nil
 	}
 	tx.messages[len(tx.messages)-1].Flags |= unix.NLM_F_ACK
-	batch := slices.Concat([]*nl.NetlinkRequest{batchMark(unix.NFNL_MSG_BATCH_BEGIN)},
+	start := batchMark(unix.NFNL_MSG_BATCH_BEGIN)
+	if tx.generation != 0 {
+		start.AddData(numberAttr(unix.NFNL_BATCH_GENID, tx.generation))
+	}
+	batch := slices.Concat([]*nl.NetlinkRequest{start},
 		tx.messages, []*nl.NetlinkRequest{batchMark(unix.NFNL_MSG_BATCH_END)})
 	var out []byte
 	requests := make([]request, len(batch))

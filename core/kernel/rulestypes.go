@@ -11,20 +11,26 @@ import (
 type dataType uint32
 
 const (
-	etherAddr dataType = 9
-	icmp6Type dataType = 29
-	devGroup  dataType = 35
-	ifName    dataType = 41
-	port16    dataType = 13 // inet_service: a number of two bytes, as a VLAN's is
-	ifIndex   dataType = 20
-	ipv4Addr  dataType = 7
-	ipv6Addr  dataType = 8
+	verdicts   dataType = unix.NFT_DATA_VERDICT // the kernel knows this one
+	etherAddr  dataType = 9
+	etherTypes dataType = 10
+	protocols  dataType = 12
+	icmp4Type  dataType = 14
+	icmp6Type  dataType = 29
+	devGroup   dataType = 35
+	ifName     dataType = 41
+	port16     dataType = 13 // inet_service: a number of two bytes, as a VLAN's is
+	ifIndex    dataType = 20
+	ipv4Addr   dataType = 7
+	ipv6Addr   dataType = 8
 
 	ifNameEtherAddr     = ifName<<concatenated | etherAddr
 	ifNameVLAN          = ifName<<concatenated | port16
 	ifNameIPv6          = ifName<<concatenated | ipv6Addr
 	ifNameEtherAddrIPv4 = ifNameEtherAddr<<concatenated | ipv4Addr
 	etherAddrVLAN       = etherAddr<<concatenated | port16
+	session4            = ((ipv4Addr<<concatenated|ipv4Addr)<<concatenated|protocols)<<(2*concatenated) | port16<<concatenated | port16
+	session6            = ((ipv6Addr<<concatenated|ipv6Addr)<<concatenated|protocols)<<(2*concatenated) | port16<<concatenated | port16
 	concatenated        = 6 // bits of each part
 )
 
@@ -37,8 +43,10 @@ func (t dataType) size() int {
 	switch t {
 	case etherAddr:
 		return etherLen
-	case icmp6Type:
+	case icmp4Type, icmp6Type:
 		return 1
+	case etherTypes:
+		return 2
 	case devGroup, ifIndex:
 		return 4
 	case ifName:
@@ -53,6 +61,10 @@ func (t dataType) size() int {
 		return nameLen + paddedMAC + 4
 	case ifNameIPv6:
 		return nameLen + 16
+	case session4:
+		return 4 + 4 + 3*4
+	case session6:
+		return 16 + 16 + 3*4
 	}
 	return 0
 }
@@ -95,7 +107,7 @@ func (s ruleSet) attributes(table string, id uint32) []attribute {
 	if s.learnt != 0 {
 		list = append(list,
 			bytesAttr(unix.NFTA_SET_TIMEOUT, binary.BigEndian.AppendUint64(nil, uint64(s.learnt.Milliseconds()))),
-			listAttr(unix.NFTA_SET_DESC, numberAttr(unix.NFTA_SET_DESC_SIZE, maxLearnt)))
+			listAttr(unix.NFTA_SET_DESC, numberAttr(unix.NFTA_SET_DESC_SIZE, s.room)))
 	}
 	if note := s.byteOrder(); note != nil {
 		list = append(list, bytesAttr(unix.NFTA_SET_USERDATA, note))
@@ -121,9 +133,6 @@ func (s ruleSet) byteOrder() []byte {
 	}
 	return note
 }
-
-// maxLearnt is how many elements packets may add to a map.
-const maxLearnt = 1 << 16
 
 // element is a key of a set, with a value if the set is a map.
 type element struct{ key, value string }

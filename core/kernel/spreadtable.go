@@ -33,8 +33,8 @@ func spreadTable(s plan.Spread) ruleTable {
 			{name: setMute, key: ifName},
 			{name: setDesignated, key: ifName, value: ifIndex},
 			{name: setReports, key: icmp6Type, constant: steeredTypes()},
-			{name: mapHome, key: etherAddr, value: ifName, learnt: remembered},
-			{name: mapHomeVLAN, key: etherAddrVLAN, value: ifName, learnt: remembered},
+			{name: mapHome, key: etherAddr, value: ifName, learnt: remembered, room: 1 << 16},
+			{name: mapHomeVLAN, key: etherAddrVLAN, value: ifName, learnt: remembered, room: 1 << 16},
 		},
 	}
 	for _, m := range s.Members {

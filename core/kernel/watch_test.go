@@ -94,6 +94,11 @@ func TestWatch(t *testing.T) {
 		{"deleted", "ip link del q0", NetdevGone, "q0", true},
 		{"table of ours", "nft add table bridge patchbay", RulesChanged, "", false},
 		{"flushed", "nft flush ruleset", RulesChanged, "", false},
+		{"table of guards", "nft add table bridge patchbay_guards", RulesChanged, "", false},
+		{"a chain among guards", "nft add chain bridge patchbay_guards guards", RulesChanged, "", false},
+		{"table of ACLs", "nft add table bridge patchbay_acl", RulesChanged, "", false},
+		{"its map", "nft 'add map bridge patchbay_acl out { type ifname : verdict; }'", RulesChanged, "", false},
+		{"a port's element deleted", "nft 'add chain bridge patchbay_acl p0/out; add element bridge patchbay_acl out { p0 : jump p0/out }'\nnft 'delete element bridge patchbay_acl out { p0 }'", RulesChanged, "", false},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			w.t = t
@@ -108,10 +113,10 @@ func TestWatch(t *testing.T) {
 		})
 	}
 	w.t = t
-	sh(t, ns, "nft add table inet others\nip link set br0 mtu 1400")
+	sh(t, ns, "nft add table inet others\nnft 'add rule bridge patchbay_acl p0/out accept'\nip link set br0 mtu 1400")
 	for e := range w.events {
 		if e.Change == RulesChanged {
-			t.Error("told of a stranger's rules")
+			t.Error("told of a stranger's rules, or of what a port is given")
 		}
 		if e.Change == NetdevChanged && e.Netdev == "br0" {
 			break

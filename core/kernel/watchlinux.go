@@ -267,6 +267,26 @@ func (w *watcher) route(data []byte) {
 	}
 }
 
+// addsToPort reports that a message is about what a port is given in the tables of guards
+// and ACLs: it comes by the hundred, and is for the port's verb. What goes may be missed.
+func addsToPort(m syscall.NetlinkMessage) bool {
+	var name uint16
+	switch m.Header.Type & 0xff {
+	case unix.NFT_MSG_NEWSETELEM:
+		return true
+	case unix.NFT_MSG_NEWCHAIN:
+		name = unix.NFTA_CHAIN_NAME
+	case unix.NFT_MSG_NEWRULE:
+		name = unix.NFTA_RULE_CHAIN
+	case unix.NFT_MSG_NEWSET:
+		name = unix.NFTA_SET_NAME
+	default:
+		return false
+	}
+	_, ofPort := portOf(answered(m.Data, name))
+	return ofPort
+}
+
 // rules handles messages of nftables about our tables. Every object names its table
 // in its first attribute.
 func (w *watcher) rules(m syscall.NetlinkMessage) {
@@ -280,8 +300,8 @@ func (w *watcher) rules(m syscall.NetlinkMessage) {
 		}
 		team, spread := strings.CutPrefix(text(v), plan.SpreadTable(""))
 		added := m.Header.Type&0xff == unix.NFT_MSG_NEWSETELEM // to what is a port's, and by the hundred
-		switch {
-		case text(v) == tableName, text(v) == guardTableName && !added:
+		switch table := text(v); {
+		case table == tableName, (table == aclTableName || table == guardTableName) && !addsToPort(m):
 			w.tell(Event{Change: RulesChanged})
 		case spread && !added:
 			w.tell(Event{Change: SpreadChanged, Netdev: team, Ours: true})

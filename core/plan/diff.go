@@ -90,7 +90,7 @@ func (d *differ) rulesFirst(want, have Rules) {
 func (d *differ) rulesLast(want, have Rules) {
 	remove := have.without(want)
 	if have.Base && !want.Base {
-		d.add(SetRules{Remove: Rules{Base: true, GuardBase: remove.GuardBase}})
+		d.add(SetRules{Remove: Rules{Base: true, GuardBase: remove.GuardBase, ACLBase: remove.ACLBase}})
 	} else if !remove.Empty() {
 		d.add(SetRules{Remove: remove})
 	}
@@ -104,6 +104,9 @@ func (r Rules) minus(other Rules) Rules {
 	if r.GuardBase && !other.GuardBase {
 		other.Guards = nil
 	}
+	if r.ACLBase && !other.ACLBase {
+		other.ACLs = nil
+	}
 	return Rules{
 		GuardBase:  r.GuardBase && !other.GuardBase,
 		Masquerade: missing(r.Masquerade, other.Masquerade),
@@ -112,6 +115,8 @@ func (r Rules) minus(other Rules) Rules {
 		Host:       missing(r.Host, other.Host),
 		Guard:      missing(r.Guard, other.Guard),
 		Guards:     missing(r.Guards, other.Guards),
+		ACLBase:    r.ACLBase && !other.ACLBase,
+		ACLs:       missing(r.ACLs, other.ACLs),
 		Apart:      missing(r.Apart, other.Apart),
 		ApartIn:    missing(r.ApartIn, other.ApartIn),
 		Closed:     missing(r.Closed, other.Closed),
@@ -128,6 +133,7 @@ func (r Rules) replacedBy(added Rules) Rules {
 		Router:     common(r.Router, added.Router),
 		Guard:      common(r.Guard, added.Guard),
 		Guards:     common(r.Guards, added.Guards),
+		ACLs:       common(r.ACLs, added.ACLs),
 	}
 }
 
@@ -135,12 +141,14 @@ func (r Rules) replacedBy(added Rules) Rules {
 func (r Rules) without(other Rules) Rules {
 	return Rules{
 		GuardBase:  r.GuardBase && !other.GuardBase,
+		ACLBase:    r.ACLBase && !other.ACLBase,
 		Masquerade: absent(r.Masquerade, other.Masquerade),
 		Quiet:      absent(r.Quiet, other.Quiet),
 		Router:     absent(r.Router, other.Router),
 		Host:       absent(r.Host, other.Host),
 		Guard:      absent(r.Guard, other.Guard),
 		Guards:     absent(r.Guards, other.Guards),
+		ACLs:       absent(r.ACLs, other.ACLs),
 		Apart:      absent(r.Apart, other.Apart),
 		ApartIn:    absent(r.ApartIn, other.ApartIn),
 		Closed:     absent(r.Closed, other.Closed),

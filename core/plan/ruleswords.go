@@ -23,8 +23,14 @@ func (s SetRules) String() string {
 	if s.Add.GuardBase {
 		lines = append(lines, "add table bridge patchbay_guards")
 	}
+	if s.Add.ACLBase {
+		lines = append(lines, "add table bridge patchbay_acl")
+	}
 	if s.Remove.Base {
 		lines = append(lines, "delete table bridge patchbay", "delete table inet patchbay")
+	}
+	if s.Remove.ACLBase {
+		lines = append(lines, "delete table bridge patchbay_acl")
 	}
 	if s.Remove.GuardBase {
 		lines = append(lines, "delete table bridge patchbay_guards")
@@ -59,6 +65,9 @@ func (r Rules) elements(verb string) []string {
 	}
 	for _, dev := range sorted(r.Guards) {
 		lines = append(lines, r.Guards[dev].words(verb, dev)...)
+	}
+	for _, dev := range sorted(r.ACLs) {
+		lines = append(lines, r.ACLs[dev].words(verb, dev)...)
 	}
 	for _, dev := range sorted(r.Apart) {
 		lines = append(lines, fmt.Sprintf("%s element bridge patchbay apart { %s }", verb, dev))

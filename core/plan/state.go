@@ -132,6 +132,10 @@ type Rules struct {
 	// tells to be there, whole. Without a guarded port there need be none.
 	Guards    map[string]Guards
 	GuardBase bool
+	// ACLs are what passes of what ports send and get, in a table of its own, which
+	// ACLBase tells to be there, whole. Without a port that has one there need be none.
+	ACLs    map[string]ACL
+	ACLBase bool
 	// Apart holds the ports that do not hear each other. Where they are ports of one
 	// bridge its flag is enough; this is for those on other segments.
 	Apart map[string]bool
@@ -160,7 +164,7 @@ func (s State) Empty() bool {
 
 // Empty reports whether there is no rule.
 func (r Rules) Empty() bool {
-	return !r.Base && !r.GuardBase && len(r.Masquerade) == 0 && len(r.Quiet) == 0 && len(r.Router) == 0 && len(r.Host) == 0 && len(r.Guard) == 0 &&
+	return !r.Base && !r.GuardBase && !r.ACLBase && len(r.ACLs) == 0 && len(r.Masquerade) == 0 && len(r.Quiet) == 0 && len(r.Router) == 0 && len(r.Host) == 0 && len(r.Guard) == 0 &&
 		len(r.Guards) == 0 && len(r.Apart) == 0 && len(r.ApartIn) == 0 && len(r.Closed) == 0 && len(r.Own) == 0
 }
 
@@ -185,6 +189,8 @@ func Union(a, b State) State {
 			Host:       merge(a.Rules.Host, b.Rules.Host),
 			Guard:      merge(a.Rules.Guard, b.Rules.Guard),
 			Guards:     merge(a.Rules.Guards, b.Rules.Guards),
+			ACLBase:    a.Rules.ACLBase || b.Rules.ACLBase,
+			ACLs:       merge(a.Rules.ACLs, b.Rules.ACLs),
 			Apart:      merge(a.Rules.Apart, b.Rules.Apart),
 			ApartIn:    merge(a.Rules.ApartIn, b.Rules.ApartIn),
 			Closed:     merge(a.Rules.Closed, b.Rules.Closed),

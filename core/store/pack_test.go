@@ -22,6 +22,13 @@ func fill(v reflect.Value, n *int) {
 	case *netip.Prefix:
 		*x = netip.PrefixFrom(netip.MustParseAddr("fd00::1").Next(), 1+*n%127)
 		return
+	case *vswitch.ACLRule: // is packed as a text, which says nothing that cannot be
+		*x = vswitch.ACLRule{
+			Direction: vswitch.ACLIn, Action: vswitch.ACLAllow, Remote: vswitch.ACLAddress{Prefix: netip.MustParsePrefix("fd00::/8")},
+			Protocol: vswitch.ProtocolTCP, LocalPort: vswitch.ACLPorts{First: uint16(*n), Last: uint16(*n + 9)},
+			Weight: *n, Stateful: true, IdleTimeout: *n + 1,
+		}
+		return
 	case *time.Time:
 		*x = time.Date(2026, 11, 22, 12, 0, *n, *n, time.UTC)
 		return

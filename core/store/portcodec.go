@@ -34,6 +34,7 @@ func (r *portRecord) encode() []byte {
 	p.flag(r.Isolated)
 	p.number(r.NetnsID)
 	p.policy(r.Policy)
+	p.flag(r.PolicyChanged)
 	return p
 }
 
@@ -68,6 +69,6 @@ func (r *portRecord) decode(body []byte) error {
 	r.Segment = u.integer()
 	r.VLAN, r.Isolated = u.vlan(), u.flag()
 	r.NetnsID = u.number()
-	r.Policy = u.policy()
+	r.Policy, r.PolicyChanged = u.policy(), u.flag()
 	return u.err()
 }

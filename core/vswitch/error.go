@@ -14,6 +14,7 @@ const (
 	NotFound           Kind = "NOT_FOUND"               // no such switch or port
 	AlreadyExists      Kind = "ALREADY_EXISTS"          // the name is taken
 	Conflict           Kind = "CONFLICT"                // what exists disagrees with what is asked
+	Ambiguous          Kind = "AMBIGUOUS"               // two rules that no order decides between
 	Immutable          Kind = "IMMUTABLE"               // the field cannot change in place
 	InUse              Kind = "IN_USE"                  // somebody holds the object; the message lists the holders
 	Range              Kind = "RANGE"                   // a number outside its range

@@ -1,6 +1,7 @@
 package vswitch
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -22,6 +23,8 @@ type Policy struct {
 	// 0 for any number. Unknown unicast needs no limit: it goes to the uplink alone.
 	// PowerShell twin: -StormLimit.
 	StormLimit int `json:"stormLimit,omitempty"`
+	// ACL is what passes of what the owner sends and gets: see ACLRule.
+	ACL []ACLRule `json:"acl,omitempty"`
 }
 
 // MaxStormLimit is more than any link carries in a second.
@@ -31,7 +34,10 @@ const MaxStormLimit = 1_000_000_000
 func (p Policy) IsZero() bool { return p.Equal(Policy{}) }
 
 // Equal reports whether two ports are treated in the same way.
-func (p Policy) Equal(other Policy) bool { return p == other }
+func (p Policy) Equal(other Policy) bool {
+	return p.DHCPGuard == other.DHCPGuard && p.RouterGuard == other.RouterGuard && p.AddressGuard == other.AddressGuard &&
+		p.StormLimit == other.StormLimit && SameACL(p.ACL, other.ACL)
+}
 
 // String names what there is of the policy, by its keys: "dhcpGuard, stormLimit 100", or
 // "none".
@@ -45,6 +51,7 @@ func (p Policy) String() string {
 		{p.RouterGuard, "routerGuard"},
 		{p.AddressGuard, "addressGuard"},
 		{p.StormLimit > 0, fmt.Sprintf("stormLimit %d", p.StormLimit)},
+		{len(p.ACL) > 0, fmt.Sprintf("acl of %d", len(p.ACL))},
 	} {
 		if flag.on {
 			words = append(words, flag.word)
@@ -62,7 +69,7 @@ func (p Policy) Validate() error {
 	if p.StormLimit < 0 || p.StormLimit > MaxStormLimit {
 		found.found(Range, "stormLimit", "%d frames a second is outside 0-%d; 0 is no limit", p.StormLimit, MaxStormLimit).in("stormLimit")
 	}
-	return found.join()
+	return errors.Join(found.join(), ValidateACL(p.ACL))
 }
 
 // ValidateFor demands of a port what the policy needs of it.
@@ -83,6 +90,8 @@ type PolicyChange struct {
 	RouterGuard  *bool `json:"routerGuard,omitempty"`
 	AddressGuard *bool `json:"addressGuard,omitempty"`
 	StormLimit   *int  `json:"stormLimit,omitempty"`
+	// ACL takes the place of the whole list.
+	ACL *[]ACLRule `json:"acl,omitempty"`
 }
 
 // IsZero reports whether nothing is asked for.
@@ -94,6 +103,7 @@ func (c PolicyChange) Apply(p Policy) Policy {
 	change(&p.RouterGuard, c.RouterGuard)
 	change(&p.AddressGuard, c.AddressGuard)
 	change(&p.StormLimit, c.StormLimit)
+	change(&p.ACL, c.ACL)
 	return p
 }
 
