@@ -104,6 +104,7 @@ func statusSheet(s engine.Status) *sheet {
 		{"Kernel has bonding", s.Capabilities.Bonding},
 		{"Kernel has bridge rules", s.Capabilities.BridgeRules},
 		{"Kernel guards ports", s.Capabilities.GuardRules},
+		{"Kernel limits bandwidth", s.Capabilities.Limits},
 		{"Kernel has NAT", s.Capabilities.NAT},
 		{"Kernel has member rules", s.Capabilities.MemberRules},
 	} {

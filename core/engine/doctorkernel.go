@@ -57,6 +57,10 @@ func (x examination) features() []feature {
 			symbols: guardRulesSymbols, modules: []string{"nf_tables", "nft_limit"}, uses: func(store.SwitchRecord) bool { return false }, // ports tell
 		},
 		{
+			has: x.caps.Limits, check: "limits", what: "limits of bandwidth", without: "limits of bandwidth on ports are refused",
+			symbols: limitSymbols, modules: []string{"sch_tbf", "ifb", "sch_ingress", "cls_u32", "act_mirred"}, uses: func(store.SwitchRecord) bool { return false }, // ports tell
+		},
+		{
 			has: x.caps.NAT, check: "nat", what: "NAT in nftables", without: "masquerade is refused",
 			symbols: "CONFIG_NF_TABLES_INET, CONFIG_NFT_NAT and CONFIG_NFT_MASQ", modules: []string{"nft_chain_nat", "nft_masq"},
 			uses: func(r store.SwitchRecord) bool { return !r.Masquerade.IsZero() },

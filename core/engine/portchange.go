@@ -164,6 +164,9 @@ func (e *Engine) changePort(ctx context.Context, old, next reservation) error {
 		return s
 	}
 	want, had := side(next), side(old)
+	perhaps := had.Ports[old.port.Netdev] // a process that was killed may have left any
+	perhaps.Limits = anyLimits(old.port)
+	had.Ports[old.port.Netdev] = perhaps
 	observed, err := e.kernel.Observe(ctx, plan.Union(want, had))
 	if err != nil {
 		return err

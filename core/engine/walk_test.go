@@ -144,14 +144,14 @@ func (w *walker) verb() (string, func() error) {
 	case 3, 4:
 		req := engine.AttachRequest{
 			Owner: w.owner(guest), Switch: name, MTU: []int{0, 0, 1300}[w.random.IntN(3)], MACSpoofing: w.random.IntN(4) == 0,
-			VLAN: w.vlan(), Isolated: w.random.IntN(4) == 0,
+			VLAN: w.vlan(), Isolated: w.random.IntN(4) == 0, Policy: w.limits(),
 		}
 		return fmt.Sprintf("attach %d to %s", guest, name), func() error { _, err := w.Attach(ctx, req); return err }
 	case 5:
 		s := w.definition(name)
 		return fmt.Sprintf("add %+v", s), func() error { _, err := w.AddSwitch(ctx, engine.AddSwitchRequest{Switch: s}); return err }
 	case 6, 7:
-		change := engine.PortChange{VLAN: w.vlan(), Isolated: []*bool{nil, ptr(true), ptr(false)}[w.random.IntN(3)]}
+		change := engine.PortChange{VLAN: w.vlan(), Isolated: []*bool{nil, ptr(true), ptr(false)}[w.random.IntN(3)], Policy: w.limits()}
 		return fmt.Sprintf("put %d into %v", guest, change.VLAN), func() error {
 			_, err := w.SetPort(ctx, w.owner(guest).PortID(), change)
 			return err
@@ -178,6 +178,15 @@ func (w *walker) vlan() *vswitch.PortVLAN {
 	v, err := vswitch.ParsePortVLAN(text)
 	must(w.t, err)
 	return &v
+}
+
+// limits are low enough for their burst to depend on the MTU, or none.
+func (w *walker) limits() (c vswitch.PolicyChange) {
+	rate := func() *vswitch.Bits {
+		return []*vswitch.Bits{nil, nil, ptr(vswitch.Bits(0)), ptr(vswitch.Bits(1e6)), ptr(vswitch.Bits(1e9))}[w.random.IntN(5)]
+	}
+	c.Bandwidth.MaxIn, c.Bandwidth.MaxOut = rate(), rate()
+	return c
 }
 
 func (w *walker) owner(i int) vswitch.Owner {

@@ -34,7 +34,9 @@ func TestProbeCapabilities(t *testing.T) {
 		BridgeRules:   try("nft 'add table bridge x; add chain bridge x y { type filter hook input priority 0; }'"),
 		GuardRules:    try("nft 'add table bridge z; add set bridge z s { type ifname; limit rate over 1/second; counter; }'"),
 		MemberRules:   try("nft 'add table netdev x; add chain netdev x y { type filter hook egress device p0 priority 0; }; add rule netdev x y fwd to p0'"),
-		NAT:           try("nft 'add table inet x; add chain inet x y { type nat hook postrouting priority 0; }; add rule inet x y masquerade'"),
+		Limits: try("ip link add i0 type ifb && tc qdisc add dev i0 root tbf rate 1mbit burst 10k latency 1ms && tc qdisc add dev p0 clsact && " +
+			"tc filter add dev p0 ingress u32 match u32 0 0 action mirred egress redirect dev i0"),
+		NAT: try("nft 'add table inet x; add chain inet x y { type nat hook postrouting priority 0; }; add rule inet x y masquerade'"),
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

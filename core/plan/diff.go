@@ -181,6 +181,7 @@ func (d *differ) removePort(p Port) {
 		return
 	}
 	d.forget(p, Port{})
+	d.limits(Port{Name: p.Name}, p)
 	if p.Bridge != "" || p.grouped() {
 		d.release(p)
 	}
@@ -235,6 +236,7 @@ func (d *differ) port(want, have Port, exists bool) {
 	if bond := d.bondOf(want.Name); bond != "" && want.Bridge != "" {
 		d.leave(bond, Member{Name: want.Name})
 	}
+	d.limits(want, have)
 	if !samePort(want, have) {
 		d.add(SetPort{Port: want, Leave: leaves(want, have)})
 		d.repoint(want, have)

@@ -36,7 +36,9 @@ func namedStates() map[string]plan.State {
 		"uplink on another": all(switchOf("lan"), adopted("lan", "nic0"), switchOf("ext"), adopted("ext", "tap0"), web),
 		"spoofing": all(switchOf("lan"), guest("lan", "web", func(p *plan.Port) { p.FDB, p.Locked, p.Learning, p.Flood = nil, false, true, true }),
 			guarded("db", vswitch.MAC{2, 0, 0, 0, 0, 3}), guest("lan", "db")),
-		"other guard": all(switchOf("lan"), guarded("db", vswitch.MAC{2, 0, 0, 0, 0, 4}), guest("lan", "db", func(p *plan.Port) { p.Endpoint.Name = "eth1" })),
+		"other guard":       all(switchOf("lan"), guarded("db", vswitch.MAC{2, 0, 0, 0, 0, 4}), guest("lan", "db", func(p *plan.Port) { p.Endpoint.Name = "eth1" })),
+		"limited":           all(switchOf("lan"), guest("lan", "web", limitedTo(10e6, 1e9)), guest("lan", "db", limitedTo(0, 1e9)), adopted("lan", "tap0", limitedTo(1e6, 1e6))),
+		"limited otherwise": all(switchOf("lan"), guest("lan", "web", limitedTo(20e6, 0)), guest("lan", "db", limitedTo(0, 2e9)), adopted("lan", "tap0", limitedTo(0, 2e6))),
 		"crossed": all(switchOf("lan"), guest("lan", "web", func(p *plan.Port) { p.Endpoint.Netns = nsDB }),
 			guest("lan", "db", addressed("10.0.0.2/16", "fd00::2/80"), func(p *plan.Port) { p.Endpoint.Netns = nsWeb })),
 	}

@@ -15,6 +15,8 @@ func (p *packer) policy(v vswitch.Policy) {
 	body.flag(v.RouterGuard)
 	body.flag(v.AddressGuard)
 	body.integer(v.StormLimit)
+	body.limit(v.Bandwidth.In)
+	body.limit(v.Bandwidth.Out)
 	p.text(string(body))
 }
 
@@ -22,8 +24,18 @@ func (u *unpacker) policy() (v vswitch.Policy) {
 	body := unpacker{rest: u.bytes(u.number())}
 	v.DHCPGuard, v.RouterGuard, v.AddressGuard = body.flag(), body.flag(), body.flag()
 	v.StormLimit = body.integer()
+	v.Bandwidth.In, v.Bandwidth.Out = body.limit(), body.limit()
 	u.bad = u.bad || body.bad
 	return v
+}
+
+func (p *packer) limit(l vswitch.Limit) {
+	p.integer(int(l.Max))
+	p.integer(int(l.Burst))
+}
+
+func (u *unpacker) limit() vswitch.Limit {
+	return vswitch.Limit{Max: vswitch.Bits(u.integer()), Burst: vswitch.Bits(u.integer())}
 }
 
 func policyKey(switchName string) string { return switchName + "\x00g" }

@@ -19,6 +19,8 @@ type Policy struct {
 	// 0 for any number. Unknown unicast needs no limit: it goes to the uplink alone.
 	// PowerShell twin: -StormLimit.
 	StormLimit int `json:"stormLimit,omitempty"`
+	// Bandwidth is what the port gets of the switch.
+	Bandwidth Bandwidth `json:"bandwidth,omitzero"`
 }
 
 // MaxStormLimit is more than any link carries in a second.
@@ -39,6 +41,7 @@ func (p Policy) Validate() error {
 	if p.StormLimit < 0 || p.StormLimit > MaxStormLimit {
 		found.found(Range, "stormLimit", "%d frames a second is outside 0-%d; 0 is no limit", p.StormLimit, MaxStormLimit).in("stormLimit")
 	}
+	p.Bandwidth.validate(&found)
 	return found.join()
 }
 
@@ -60,6 +63,8 @@ type PolicyChange struct {
 	RouterGuard  *bool `json:"routerGuard,omitempty"`
 	AddressGuard *bool `json:"addressGuard,omitempty"`
 	StormLimit   *int  `json:"stormLimit,omitempty"`
+
+	Bandwidth BandwidthChange `json:"bandwidth,omitzero"`
 }
 
 // IsZero reports whether nothing is asked for.
@@ -71,6 +76,7 @@ func (c PolicyChange) Apply(p Policy) Policy {
 	change(&p.RouterGuard, c.RouterGuard)
 	change(&p.AddressGuard, c.AddressGuard)
 	change(&p.StormLimit, c.StormLimit)
+	p.Bandwidth = c.Bandwidth.apply(p.Bandwidth)
 	return p
 }
 
