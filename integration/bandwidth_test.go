@@ -8,7 +8,7 @@ import (
 )
 
 // TestLimits: a container is limited by its network's configuration, by what the runtime
-// says and by a verb; who looks or deletes the queues finds it mended, and DEL leaves none.
+// says and by a verb; DEL leaves nothing.
 func TestLimits(t *testing.T) {
 	guest.Needs(t, guest.TBF, guest.IFB)
 	h := newHost(t)
@@ -39,11 +39,45 @@ func TestLimits(t *testing.T) {
 		t.Errorf("explain does not tell of tc:\n%s", got)
 	}
 	h.patchbay("port", "set", first.ID, "--max-in", "50M", "--max-out", "0")
-	wants("dev " + first.Netdev + " root")
+	wants("rate 50Mbit")
 	h.run(h.Netns, "tc", "qdisc", "del", "dev", first.Netdev, "root")
-	if h.daemon == nil {
-		h.patchbay("port", "set", first.ID, "--max-in", "50M")
-	}
+	h.patchbay("port", "set", first.ID, "--max-in", "60M")
+	wants("rate 60Mbit")
+	ok(t, n.Check(b))
 	ok(t, n.Del(a))
 	ok(t, n.Del(b))
+}
+
+// TestLimitsAreKept: what somebody does to a limit patchbayd puts right, and says so. It
+// is not told of its own looking.
+func TestLimitsAreKept(t *testing.T) {
+	guest.Needs(t, guest.TBF, guest.IFB)
+	h := newHost(t)
+	if h.daemon == nil {
+		h.startDaemon()
+	}
+	n := h.network(private(`,"bandwidth":{"maxIn":"10M","maxOut":"20M"}`))
+	a, _ := h.attached(n, "a")
+	port := h.ports()[0]
+	shaper := "pq" + strings.TrimPrefix(port.ID, "pb")
+	for _, harm := range []string{
+		"tc qdisc del dev " + port.Netdev + " root", "tc qdisc del dev " + shaper + " root", "tc filter del dev " + port.Netdev + " ingress",
+		"tc qdisc del dev " + port.Netdev + " clsact", "ip link del " + shaper, "ip link set " + shaper + " down",
+		"tc qdisc replace dev " + port.Netdev + " root handle 5042: tbf rate 1gbit burst 1m latency 1ms",
+	} {
+		t.Run(harm, func(t *testing.T) {
+			lines := h.daemon.Lines()
+			h.run(h.Netns, strings.Fields(harm)...)
+			_, err := h.daemon.Await(lines, patience, "msg=repaired", "port="+port.ID, "was not limited as it should be")
+			ok(t, err)
+			got := h.run(h.Netns, "tc", "qdisc", "show")
+			for _, w := range []string{"rate 10Mbit burst 12500b", "rate 20Mbit burst 25000b"} {
+				if !strings.Contains(got, w) {
+					t.Errorf("%q is not in\n%s", w, got)
+				}
+			}
+			ok(t, n.Check(a))
+		})
+	}
+	ok(t, n.Del(a))
 }
