@@ -165,6 +165,35 @@ func TestLimitRefusals(t *testing.T) {
 		t.Errorf("no symbol in %v", err)
 	}
 	l.mustAttach(limited(0, 0, 0))
+	_, err = l.SetPort(context.Background(), owner(0).PortID(), engine.PortChange{Policy: limitedTo(0, 10e6)})
+	wantKind(t, err, vswitch.CapabilityMissing)
+	l.kernel.SetCapabilities(allCapabilities()) // somebody loads the modules
+	l.mustAttach(limited(1, 10e6, 0))
+	_, err = l.SetPort(context.Background(), owner(0).PortID(), engine.PortChange{Policy: limitedTo(0, 10e6)})
+	must(t, err)
+}
+
+// A tap that ends takes nothing along of what limited it, and one that is let go keeps none.
+func TestLimitsOfATap(t *testing.T) {
+	for _, ends := range []bool{false, true} {
+		l := newLab(t)
+		l.mustAdd(policed())
+		l.kernel.AddNetdev(kernel.Netdev{Name: "tap9", Kind: "tun", MTU: 1500, Up: true, Ethernet: true, MAC: vswitch.MAC{2, 9}})
+		bare := l.kernel.String()
+		req := limited(0, 10e6, 20e6)
+		req.Netdev, req.Owner.Netns = "tap9", ""
+		l.mustAttach(req)
+		shaper := vswitch.ShaperName(req.Owner.PortID())
+		l.wantDrawn(true, "tbf rate 10000000bit", "tbf rate 20000000bit", "redirect to "+shaper)
+		if ends {
+			l.kernel.RemoveNetdev("tap9")
+		}
+		must(t, l.Detach(context.Background(), req.Owner))
+		l.wantDrawn(false, shaper)
+		if !ends && l.kernel.String() != bare {
+			t.Errorf("left:\n%s", l.kernel)
+		}
+	}
 }
 
 // Limits of many ports are each port's own.

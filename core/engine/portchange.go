@@ -48,6 +48,9 @@ func (e *Engine) setPort(ctx context.Context, name string, c PortChange) (vswitc
 	if _, err := e.capabilities(ctx); err != nil { // which a transaction asks the store for
 		return p, err
 	}
+	if err := e.mayLimit(ctx, c.Policy); err != nil {
+		return p, err
+	}
 	const repairs = 2
 	spare, err := e.trySetPort(ctx, p.ID, c)
 	for range repairs {

@@ -23,7 +23,7 @@ const (
 
 // TestLimitsAreAccurate sends as much as goes, and measures what arrives. A machine that is
 // busy can only make it less for a while: all of it is to be no more than the limit, and the
-// best part no less.
+// best part no less, which on such a machine may be long in coming.
 func TestLimitsAreAccurate(t *testing.T) {
 	l := newLinuxLab(t, 1)
 	had := plan.State{}
@@ -152,7 +152,7 @@ func control(c net.Conn, fn func(fd int) error) error {
 // measure returns what arrives as a part of a limit: of all parts, and of the best one.
 func (f *flow) measure(t *testing.T, rate vswitch.Bits) (whole, best float64) {
 	t.Helper()
-	const parts = 10
+	const parts, patience = 10, 100
 	// A part takes 150 ms; what may pass at once, and TCP's beginning, is not counted.
 	size := float64(rate) / 8 * 0.150
 	if f.frames == nil { // a fifth of a part waits for a receiver that waits for a processor
@@ -163,7 +163,7 @@ func (f *flow) measure(t *testing.T, rate vswitch.Bits) (whole, best float64) {
 	}
 	f.read(t, 3*size)
 	begin := time.Now()
-	for range parts {
+	for n := 0; n < parts || best < 0.95 && n < patience; n++ {
 		before := time.Now()
 		arrived := f.read(t, size) * 8
 		best = max(best, arrived/time.Since(before).Seconds()/float64(rate))
