@@ -13,9 +13,6 @@ import (
 
 // This file says what a port's bandwidth means, and admits it.
 
-// limitSymbols are what limits take.
-const limitSymbols = "CONFIG_NET_SCH_TBF, CONFIG_IFB, CONFIG_NET_SCH_INGRESS, CONFIG_NET_CLS_U32, CONFIG_NET_CLS_ACT and CONFIG_NET_ACT_MIRRED"
-
 // limits are what holds back what goes by a port.
 func limits(p vswitch.Port) plan.Limits {
 	b := p.Policy.Bandwidth
@@ -48,7 +45,7 @@ func admitBandwidth(tx *store.Tx, p vswitch.Port) error {
 	if _, err := tx.Fact(capabilitiesFact, &caps); err != nil || caps.Limits {
 		return err
 	}
-	return missing("limits of bandwidth", limitSymbols, "leave the limit out")
+	return missing("limits of bandwidth", kernel.LimitSymbols, "leave the limit out")
 }
 
 // mayLimit finds out again whether the kernel can keep limits, where it could not: a module

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/patchbay-net/patchbay/core/kernel"
 	"github.com/patchbay-net/patchbay/core/store"
 	"github.com/patchbay-net/patchbay/core/vswitch"
 )
@@ -58,7 +59,7 @@ func (x examination) features() []feature {
 		},
 		{
 			has: x.caps.Limits, check: "limits", what: "limits of bandwidth", without: "limits of bandwidth on ports are refused",
-			symbols: limitSymbols, modules: []string{"sch_tbf", "ifb", "sch_ingress", "cls_u32", "act_mirred"}, uses: func(store.SwitchRecord) bool { return false }, // ports tell
+			symbols: kernel.LimitSymbols, modules: []string{"sch_tbf", "ifb", "sch_ingress", "cls_u32", "act_mirred"}, uses: func(store.SwitchRecord) bool { return false }, // ports tell
 		},
 		{
 			has: x.caps.NAT, check: "nat", what: "NAT in nftables", without: "masquerade is refused",

@@ -16,7 +16,7 @@ func (f *Fake) setLimits(s plan.SetLimits) error {
 		return err
 	}
 	if want.Any() && !f.caps.Limits {
-		return refused(vswitch.CapabilityMissing, syscall.EOPNOTSUPP, "this kernel lacks one of %s", limitSymbols)
+		return refused(vswitch.CapabilityMissing, syscall.EOPNOTSUPP, "this kernel lacks one of %s", LimitSymbols)
 	}
 	if via != nil && !ourShaper(via) {
 		return refused(vswitch.AlreadyExists, syscall.EEXIST, "netdev %s", want.Via)

@@ -14,13 +14,14 @@ import (
 
 // This file brings ports to their limits, and spells qdiscs and filters for it.
 
-// limitSymbols are what limits are made of.
-const limitSymbols = "CONFIG_NET_SCH_TBF, CONFIG_IFB, CONFIG_NET_SCH_INGRESS, CONFIG_NET_CLS_U32, CONFIG_NET_CLS_ACT and CONFIG_NET_ACT_MIRRED"
+// LimitSymbols are what limits of bandwidth are made of.
+const LimitSymbols = "CONFIG_NET_SCH_TBF, CONFIG_IFB, CONFIG_NET_SCH_INGRESS, CONFIG_NET_CLS_U32, CONFIG_NET_CLS_ACT and CONFIG_NET_ACT_MIRRED"
 
 // Places in the tree of a netdev's queues, of linux/pkt_sched.h.
 const (
 	atRoot    = 0xffff_ffff // TC_H_ROOT
 	atIngress = 0xffff_fff2 // TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS)
+	atEgress  = 0xffff_fff3 // TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_EGRESS)
 	clsact    = 0xffff_fff1 // TC_H_CLSACT
 )
 
@@ -50,6 +51,9 @@ func (a *applier) setLimits(step int, s plan.SetLimits) error {
 // shape gives a netdev a token bucket, or takes ours away.
 func (a *applier) shape(step int, netdev string, s plan.Shape) error {
 	index, err := a.index(step, "", netdev)
+	if s.IsZero() && errors.Is(err, vswitch.NotFound) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -70,7 +74,7 @@ func noQueue(err error) error {
 func explainShaping(err error) error {
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP) {
 		return &vswitch.Error{
-			Kind: vswitch.CapabilityMissing, Err: fmt.Errorf("this kernel lacks one of %s: %w", limitSymbols, err),
+			Kind: vswitch.CapabilityMissing, Err: fmt.Errorf("this kernel lacks one of %s: %w", LimitSymbols, err),
 			Hint: "load the module, boot a kernel that has it, or leave the limit out",
 		}
 	}
@@ -146,7 +150,7 @@ func (a *applier) unsteer(step int, s plan.SetLimits) error {
 	port, err := a.index(step, "", s.Port)
 	switch {
 	case err == nil:
-		err = a.queue("", request{NetlinkRequest: filterAt(unix.RTM_DELTFILTER, 0, port), step: step, explain: noQueue})
+		err = a.unhook(step, port)
 	case errors.Is(err, vswitch.NotFound):
 		err = nil
 	}
@@ -154,6 +158,29 @@ func (a *applier) unsteer(step int, s plan.SetLimits) error {
 		return err
 	}
 	return a.deleteNetdevs(step, s.Limits.Via)
+}
+
+// unhook takes our filter away, and what filters hang on if no other one is left.
+func (a *applier) unhook(step, port int) error {
+	if err := a.queue("", request{NetlinkRequest: filterAt(unix.RTM_DELTFILTER, 0, port), step: step, explain: noQueue}); err != nil {
+		return err
+	}
+	if err := a.flush(); err != nil {
+		return err
+	}
+	others := false
+	for _, at := range []uint32{atIngress, atEgress} {
+		r := nl.NewNetlinkRequest(unix.RTM_GETTFILTER, unix.NLM_F_DUMP)
+		r.AddData(&nl.TcMsg{Family: unix.AF_UNSPEC, Ifindex: int32(port), Parent: at})
+		err := a.host.dump(r, func() {}, func([]byte) { others = true })
+		if noQueue(err) != nil {
+			return err
+		}
+	}
+	if others {
+		return nil
+	}
+	return a.queue("", request{NetlinkRequest: queueing(unix.RTM_DELQDISC, 0, port, clsact, 0), step: step, explain: noQueue})
 }
 
 // queueing is a message about a netdev's queues.

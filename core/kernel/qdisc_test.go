@@ -68,8 +68,14 @@ func TestLimitsAreReached(t *testing.T) {
 		}
 	}
 	l.reach(bare, had)
-	if got := l.tc(); strings.Contains(got, "VIA") || strings.Contains(got, "tbf") {
+	if got := l.tc(); strings.Contains(got, "VIA") || strings.Contains(got, "tbf") || strings.Contains(got, "clsact") {
 		t.Errorf("left:\n%s", got)
+	}
+	l.reach(had, bare)
+	sh(t, l.host, "tc filter add dev "+limitedPort+" egress pref 7 u32 match u32 0 0 classid :1") // of somebody else
+	l.reach(bare, had)
+	if got := sh(t, l.host, "tc filter show dev "+limitedPort+" egress"); !strings.Contains(got, "pref 7") {
+		t.Errorf("another's filter went along: %s", got)
 	}
 	l.reach(had, bare)
 	l.reach(plan.State{}, had)
