@@ -26,6 +26,9 @@ func (r *reconciler) portChanged(ctx context.Context, id string, p pending) {
 		return
 	}
 	d, err := r.lookAtPort(ctx, id)
+	if err != nil && ctx.Err() != nil {
+		return // the process ends: nothing is wrong with the port
+	}
 	if errors.Is(err, vswitch.NotFound) {
 		r.forgetPort(id)
 		return
