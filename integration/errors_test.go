@@ -41,7 +41,7 @@ func TestErrorCodes(t *testing.T) {
 		{"STATUS before it existed", config("1.0.0", ""), env("CNI_COMMAND=STATUS"), 1, []string{"STATUS"}},
 		{"GC before it existed", config("1.0.0", ""), env("CNI_COMMAND=GC"), 1, []string{"GC"}},
 		{"CHECK before it existed", config("0.3.1", ""), env("CNI_COMMAND=CHECK"), 1, []string{"CHECK"}},
-		{"not yet supported key", config("1.1.0", `,"bandwidth":{"ingressRate":1000}`), env(), 2, []string{"bandwidth", "1000"}},
+		{"another plugin's key", config("1.1.0", `,"bandwidth":{"ingressRate":1000}`), env(), 2, []string{"bandwidth.ingressRate", "1000"}},
 		{"a VLAN that there is not", config("1.1.0", `,"vlan":4095`), env(), 7, []string{"VLAN", "4095"}},
 		{"misspelt key", config("1.1.0", `,"macSpofing":true`), env(), 2, []string{"macSpofing", "macSpoofing"}},
 		{"misspelt key of the switch", strings.ReplaceAll(good, `"gateway"`, `"gatway"`), env(), 2, []string{"gatway", "gateway"}},

@@ -16,24 +16,51 @@ const policyHelp = `Guards drop what the owner sends and count it ("port show"):
   --dhcp-guard      answers of a DHCP server
   --router-guard    router advertisements and redirects
   --address-guard   ARP and neighbour discovery for addresses that are not the port's
-  --storm-limit N   broadcast and multicast beyond N frames a second`
+  --storm-limit N   broadcast and multicast beyond N frames a second
+
+Limits hold back whole frames, in bits a second like 10M, 1.5G or 800k; 0 is no limit:
+
+  --max-in RATE     what the owner receives
+  --max-out RATE    what it sends
+  --burst BITS      what passes at once after a pause, both ways; 0 for what 10 ms of the
+                    limit are`
 
 // policyFlags are the flags of a port's policy. The function that it returns tells what of
 // it was given.
 func policyFlags(cmd *cobra.Command) func() vswitch.PolicyChange {
 	var p vswitch.Policy
+	var maxIn, maxOut, burst vswitch.Bits
 	f := cmd.Flags()
 	f.BoolVar(&p.DHCPGuard, "dhcp-guard", false, "drop what a DHCP server would send")
 	f.BoolVar(&p.RouterGuard, "router-guard", false, "drop router advertisements and redirects")
 	f.BoolVar(&p.AddressGuard, "address-guard", false, "drop ARP and neighbour discovery for addresses that are not the port's")
 	f.IntVar(&p.StormLimit, "storm-limit", 0, "broadcast and multicast `frames` a second that pass; 0 for any number")
+	f.Var((*bitsFlag)(&maxIn), "max-in", "bits a second that the owner receives at the most, a `rate` like 10M; 0 for no limit")
+	f.Var((*bitsFlag)(&maxOut), "max-out", "bits a second that it sends at the most, a `rate` like 10M; 0 for no limit")
+	f.Var((*bitsFlag)(&burst), "burst", "`bits` that pass at once after a pause; 0 for what 10 ms of the limit are")
 	return func() (c vswitch.PolicyChange) {
+		given(cmd, "max-in", &c.Bandwidth.MaxIn, &maxIn)
+		given(cmd, "max-out", &c.Bandwidth.MaxOut, &maxOut)
 		given(cmd, "dhcp-guard", &c.DHCPGuard, &p.DHCPGuard)
 		given(cmd, "router-guard", &c.RouterGuard, &p.RouterGuard)
 		given(cmd, "address-guard", &c.AddressGuard, &p.AddressGuard)
 		given(cmd, "storm-limit", &c.StormLimit, &p.StormLimit)
+		if cmd.Flags().Changed("burst") {
+			c.Bandwidth.Burst = &burst
+		}
 		return c
 	}
+}
+
+// bitsFlag reads a number of bits from the command line.
+type bitsFlag vswitch.Bits
+
+func (b *bitsFlag) String() string { return vswitch.Bits(*b).String() }
+func (b *bitsFlag) Type() string   { return "bits" }
+func (b *bitsFlag) Set(text string) (err error) {
+	n, err := vswitch.ParseBits(text)
+	*b = bitsFlag(n)
+	return err
 }
 
 // given points into to value if the user gave the flag.
@@ -53,6 +80,7 @@ func policyWords(p vswitch.Policy) []string {
 		{p.DHCPGuard, "DHCP guard: it answers no DHCP client"},
 		{p.RouterGuard, "router guard: it announces no router and redirects nobody"},
 		{p.AddressGuard, "address guard: it speaks for its own addresses alone"},
+		{!p.Bandwidth.IsZero(), "bandwidth " + p.Bandwidth.String() + ": more is held back, and dropped if it waits longer than 50 ms"},
 		{p.StormLimit > 0, fmt.Sprintf("storm limit: %d broadcast and multicast frames a second; unknown unicast goes to the uplink alone", p.StormLimit)},
 	} {
 		if guard.on {

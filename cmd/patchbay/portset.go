@@ -16,7 +16,7 @@ func (c *cli) portSetCommand() *cobra.Command {
 	var policy func() vswitch.PolicyChange
 	cmd := &cobra.Command{
 		Use:   "set PORT",
-		Short: "Change the VLAN of a port, its guards, or whether it is isolated",
+		Short: "Change the VLAN, guards and limits of a port, or its isolation",
 		Long: `Change a port while it is attached. PORT is its ID or that of its owner, a container's
 say, or the beginning of either. --vlan takes one of
 
@@ -40,7 +40,8 @@ Hyper-V twins: Set-VMNetworkAdapterVlan, Set-VMNetworkAdapter.`,
   patchbay port set tenant-7 --vlan "isolated 100 101"
   patchbay port set web-1 --vlan untagged --isolated
   patchbay port set web-1 --dhcp-guard --router-guard --storm-limit 1000
-  patchbay port set web-1 --dhcp-guard=false`,
+  patchbay port set web-1 --dhcp-guard=false
+  patchbay port set web-1 --max-in 100M --max-out 20M`,
 		SuggestFor:        []string{"change", "edit", "vlan"},
 		Args:              operands("PORT"),
 		ValidArgsFunction: c.completePorts,

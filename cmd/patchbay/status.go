@@ -105,6 +105,7 @@ func statusSheet(s engine.Status) *sheet {
 		{"Kernel has bridge rules", s.Capabilities.BridgeRules},
 		{"Kernel guards ports", s.Capabilities.GuardRules},
 		{"Kernel has port ACLs", s.Capabilities.ACLRules},
+		{"Kernel limits bandwidth", s.Capabilities.Limits},
 		{"Kernel has NAT", s.Capabilities.NAT},
 		{"Kernel has member rules", s.Capabilities.MemberRules},
 	} {

@@ -38,6 +38,8 @@ type runtimeConfig struct {
 	MAC      vswitch.MAC          `json:"mac"`
 	IPs      []string             `json:"ips"`
 	IPRanges []vswitch.IPRangeSet `json:"ipRanges"`
+
+	Bandwidth runtimeBandwidth `json:"bandwidth"`
 }
 
 // cniArgs is the part of "args" that is for CNI plugins.
@@ -50,13 +52,10 @@ type cniArgs struct {
 func knownKeys() []string {
 	return []string{
 		"switch", "mtu", "macSpoofing", "vlan", "vlanTrunk", "portIsolation",
-		"dhcpGuard", "routerGuard", "addressGuard", "stormLimit", "acl", "ipam", "dns", "args", "runtimeConfig", "capabilities", "prevResult",
+		"dhcpGuard", "routerGuard", "addressGuard", "stormLimit", "acl", "bandwidth", "ipam", "dns", "args", "runtimeConfig", "capabilities", "prevResult",
 		"cniVersion", "cniVersions", "name", "type", "disableCheck", "disableGC", "loadOnlyInlinedPlugins",
 	}
 }
-
-// laterKeys are keys whose time has not come: refused by name, never ignored.
-func laterKeys() []string { return []string{"bandwidth"} }
 
 // parse reads and validates a configuration. It touches nothing. Each key is
 // decoded by itself: a plugin lives for milliseconds, and decoding the library's
@@ -105,17 +104,16 @@ func parse(data []byte) (*config, error) {
 	if err := c.IPAM.parse(keys["ipam"]); err != nil {
 		return nil, err
 	}
-	return c, c.parseFromRuntime(keys["runtimeConfig"], keys["args"])
+	if err := c.parseFromRuntime(keys["runtimeConfig"], keys["args"]); err != nil {
+		return nil, err
+	}
+	return c, c.parseBandwidth(keys["bandwidth"])
 }
 
 // checkKeys refuses what we do not know: a setting that is misspelled must not be
 // ignored. The specification wants key and value named.
 func checkKeys(keys map[string]json.RawMessage) error {
 	for _, key := range slices.Sorted(maps.Keys(keys)) {
-		if slices.Contains(laterKeys(), key) {
-			return types.NewError(types.ErrUnsupportedField,
-				fmt.Sprintf("key %q (value %.64s) is not supported yet", key, keys[key]), "leave it out")
-		}
 		if !slices.Contains(knownKeys(), key) && !strings.HasPrefix(key, "cni.dev/") {
 			return unsupported(key, keys[key], vswitch.UnknownKey(key, knownKeys()))
 		}

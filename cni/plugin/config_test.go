@@ -48,6 +48,32 @@ func TestParse(t *testing.T) {
 	}
 }
 
+// The runtime's bandwidth wins over the configuration's, each way by itself; a burst that
+// nobody has asked for is none.
+func TestParseBandwidth(t *testing.T) {
+	type limits = vswitch.Bandwidth
+	for name, c := range map[string]struct {
+		keys string
+		want limits
+	}{
+		"texts and numbers": {`"bandwidth":{"maxIn":"10M","burstIn":1000004,"maxOut":1500000000}`, limits{In: vswitch.Limit{Max: 10e6, Burst: 1000008}, Out: vswitch.Limit{Max: 15e8}}},
+		"the runtime":       {`"runtimeConfig":{"bandwidth":{"ingressRate":8000000,"ingressBurst":2147483647,"egressRate":16000000,"egressBurst":400000}}`, limits{In: vswitch.Limit{Max: 8e6}, Out: vswitch.Limit{Max: 16e6, Burst: 4e5}}},
+		"containerd":        {`"runtimeConfig":{"bandwidth":{"ingressRate":8000000,"ingressBurst":4294967295,"egressRate":0,"egressBurst":4294967295}}`, limits{In: vswitch.Limit{Max: 8e6}}},
+		"both":              {`"bandwidth":{"maxIn":"1G","burstIn":"1M","maxOut":"2G"},"runtimeConfig":{"bandwidth":{"ingressRate":8000}}`, limits{In: vswitch.Limit{Max: 8000}, Out: vswitch.Limit{Max: 2e9}}},
+		"none":              {`"bandwidth":null`, limits{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := parse([]byte(conf(`"switch":"s",` + c.keys)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b := got.Policy.Apply(vswitch.Policy{}).Bandwidth; b != c.want {
+				t.Errorf("got %+v, want %+v", b, c.want)
+			}
+		})
+	}
+}
+
 func TestParseRefuses(t *testing.T) {
 	for name, c := range map[string]struct {
 		conf string
@@ -61,7 +87,9 @@ func TestParseRefuses(t *testing.T) {
 		"switch is a number":   {conf(`"switch":5`), types.ErrDecodingFailure, nil},
 		"switch name":          {conf(`"switch":"../x"`), types.ErrInvalidNetworkConfig, nil},
 		"misspelled key":       {conf(`"switch":"s","macspoof":true`), types.ErrUnsupportedField, []string{"macspoof", "true", "macSpoofing"}},
-		"bandwidth":            {conf(`"switch":"s","bandwidth":{"ingressRate":1}`), types.ErrUnsupportedField, []string{"bandwidth", "ingressRate", "not supported yet"}},
+		"bandwidth":            {conf(`"switch":"s","bandwidth":{"ingressRate":1}`), types.ErrUnsupportedField, []string{"bandwidth.ingressRate", "maxIn"}},
+		"no rate":              {conf(`"switch":"s","bandwidth":{"maxIn":"fast"}`), types.ErrInvalidNetworkConfig, []string{"bandwidth.maxIn", "fast", "RANGE"}},
+		"a burst of nothing":   {conf(`"switch":"s","runtimeConfig":{"bandwidth":{"egressBurst":80000}}`), types.ErrInvalidNetworkConfig, []string{"egressBurst", "egressRate"}},
 		"VLAN out of range":    {conf(`"switch":"s","vlan":5000`), types.ErrInvalidNetworkConfig, []string{"5000", "VLAN_RANGE"}},
 		"rule of an ACL":       {conf(`"switch":"s","acl":["deny out any","deny out tcp"]`), types.ErrInvalidNetworkConfig, []string{"acl[1]", "weight"}},
 		"two bad rules":        {conf(`"switch":"s","acl":["drop out any",{"direction":"out","action":"deny","remot":"any"}]`), types.ErrInvalidNetworkConfig, []string{"acl[0]", "acl[1]", "remot"}},

@@ -30,6 +30,9 @@ func (e *Engine) attach(ctx context.Context, req AttachRequest) (Attachment, err
 	// A switch that is not as it should be is made so, under its lock, and the
 	// attachment tried again: somebody else may delete it in between, or harm it,
 	// but hardly twice.
+	if err := e.mayLimit(ctx, req.Policy); err != nil {
+		return Attachment{}, err
+	}
 	const repairs = 2
 	a, err := e.tryAttach(ctx, req)
 	for range repairs {

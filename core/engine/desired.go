@@ -65,7 +65,7 @@ func portState(p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilities) p
 	state := plan.Port{
 		Name: p.Netdev, Bridge: vswitch.SegmentName(r.Name, p.Segment), Group: vswitch.Group(r.Number), MTU: p.MTU, Up: true,
 		Learning: p.MACSpoofing, Flood: p.MACSpoofing, Locked: !p.MACSpoofing && caps.PortLocked,
-		FDB: []vswitch.MAC{p.MAC}, Isolated: apart(p),
+		FDB: []vswitch.MAC{p.MAC}, Isolated: apart(p), Limits: limits(p),
 	}
 	if caps.VLANFiltering {
 		state.VLANs = p.VLAN.Membership(r.UntaggedVLAN())

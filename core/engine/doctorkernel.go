@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/patchbay-net/patchbay/core/kernel"
 	"github.com/patchbay-net/patchbay/core/store"
 	"github.com/patchbay-net/patchbay/core/vswitch"
 )
@@ -59,6 +60,10 @@ func (x examination) features() []feature {
 		{
 			has: x.caps.ACLRules, check: "acl-rules", what: "nftables rules for ACLs of ports", without: "ACLs on ports are refused",
 			symbols: aclRulesSymbols, modules: []string{"nf_tables"}, uses: func(store.SwitchRecord) bool { return false }, // ports tell
+		},
+		{
+			has: x.caps.Limits, check: "limits", what: "limits of bandwidth", without: "limits of bandwidth on ports are refused",
+			symbols: kernel.LimitSymbols, modules: []string{"sch_tbf", "ifb", "sch_ingress", "cls_u32", "act_mirred"}, uses: func(store.SwitchRecord) bool { return false }, // ports tell
 		},
 		{
 			has: x.caps.NAT, check: "nat", what: "NAT in nftables", without: "masquerade is refused",

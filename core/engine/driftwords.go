@@ -41,6 +41,11 @@ func stepWords(step plan.Step, observed plan.State, made map[string]bool) []stri
 			return said("netdev %s was gone", s.Port.Name)
 		}
 		return portWords(s.Port, have)
+	case plan.SetLimits:
+		if made[s.Port] {
+			return nil
+		}
+		return said("%s was not limited as it should be", s.Port)
 	case plan.AddFDB:
 		if made[s.Port] {
 			return nil

@@ -185,14 +185,18 @@ func explainPort(p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilities)
 		why += " It hears and sends in its VLANs (" + p.VLAN.String() + ") and in no other."
 	}
 	bare := state
+	bare.Limits = plan.Limits{}
 	if state.Endpoint != nil {
 		end := *state.Endpoint
 		end.Addresses, end.Routes = nil, nil
 		bare.Endpoint = &end
 	}
 	x.Parts = append(x.Parts, Part{What: "port " + p.Netdev, Why: why, Commands: commands(plan.State{Ports: map[string]plan.Port{p.Netdev: bare}})})
+	x.Parts = append(x.Parts, explainLimits(state, bare)...)
 	if state.Endpoint != nil && len(state.Endpoint.Addresses)+len(state.Endpoint.Routes) > 0 {
-		steps := plan.Diff(plan.State{Ports: map[string]plan.Port{p.Netdev: state}}, plan.State{Ports: map[string]plan.Port{p.Netdev: bare}})
+		addressed := state
+		addressed.Limits = plan.Limits{}
+		steps := plan.Diff(plan.State{Ports: map[string]plan.Port{p.Netdev: addressed}}, plan.State{Ports: map[string]plan.Port{p.Netdev: bare}})
 		x.Parts = append(x.Parts, Part{
 			What: "addresses of " + p.Owner.Endpoint, Commands: spelled(steps),
 			Why: "What the owner is reached by. An IPv6 address that Patchbay leased is used at once (nodad): nobody else on the switch has it.",

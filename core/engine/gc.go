@@ -63,9 +63,10 @@ func (e *Engine) GC(ctx context.Context, req GCRequest) (GCReport, error) {
 		storeErr = e.store.Update(func(tx *store.Tx) error { _, err := tx.Switches(); return err })
 	}
 	tidied, segmentErr := e.tidySegments(ctx, netdevs)
-	report.Netdevs = append(unowned, tidied...)
+	shapers, shaperErr := e.strayShapers(ctx, netdevs)
+	report.Netdevs = append(append(unowned, tidied...), shapers...)
 	known := errors.Join(storeErr, beyond(lostErr, storeErr))
-	return report, fault("gc", "", errors.Join(known, err, beyond(segmentErr, known)))
+	return report, fault("gc", "", errors.Join(known, err, beyond(segmentErr, known), beyond(shaperErr, known)))
 }
 
 // beyond is err unless that says no more than known did already: a store that cannot

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/patchbay-net/patchbay/core/engine"
 	"github.com/patchbay-net/patchbay/core/plan"
 	"github.com/patchbay-net/patchbay/core/vswitch"
@@ -137,7 +139,7 @@ func TestGuardsNeedTheKernel(t *testing.T) {
 // flushRules is what a stranger's `nft flush ruleset` does.
 func (l *lab) flushRules() {
 	l.t.Helper()
-	must(l.t, l.kernel.Apply(context.Background(), []plan.Step{plan.SetRules{Remove: plan.Rules{Base: true, GuardBase: true}}}))
+	must(l.t, l.kernel.Apply(context.Background(), []plan.Step{plan.SetRules{Remove: plan.Rules{Base: true, GuardBase: true, ACLBase: true}}}))
 }
 
 // New ports get what their switch says and their request does not, and the host's port is
@@ -171,9 +173,10 @@ func TestPolicyOfASwitch(t *testing.T) {
 
 func TestSwitchPolicyRefusals(t *testing.T) {
 	for name, s := range map[string]vswitch.Switch{
-		"no host port":     {Name: "x", Type: vswitch.Private, HostPolicy: vswitch.Policy{DHCPGuard: true}},
-		"unknown address":  {Name: "x", Uplink: "nic0", HostPolicy: vswitch.Policy{AddressGuard: true}},
-		"storm out of any": {Name: "x", Type: vswitch.Private, PortDefaults: vswitch.Policy{StormLimit: -5}},
+		"no host port":        {Name: "x", Type: vswitch.Private, HostPolicy: vswitch.Policy{DHCPGuard: true}},
+		"unknown address":     {Name: "x", Uplink: "nic0", HostPolicy: vswitch.Policy{AddressGuard: true}},
+		"limit of the host's": {Name: "x", Type: vswitch.Internal, HostPolicy: vswitch.Policy{Bandwidth: vswitch.Bandwidth{In: vswitch.Limit{Max: 1e9}}}},
+		"storm out of any":    {Name: "x", Type: vswitch.Private, PortDefaults: vswitch.Policy{StormLimit: -5}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLab(t)
@@ -182,5 +185,25 @@ func TestSwitchPolicyRefusals(t *testing.T) {
 				t.Errorf("%v", err)
 			}
 		})
+	}
+}
+
+// The host's own port has an ACL as any other.
+func TestPolicyOfTheHostsPort(t *testing.T) {
+	l := newLab(t)
+	l.mustAdd(policed())
+	before := l.kernel.String()
+	host := vswitch.HostPortSwitchEnd("lan")
+	set := func(c engine.PortChange) {
+		t.Helper()
+		_, err := l.SetPort(context.Background(), host, c)
+		must(t, err)
+		l.wantHealthy()
+	}
+	set(engine.PortChange{ACL: &engine.ACLChange{Add: aclRules(t, "deny out to 10.9.0.0/16")}})
+	l.wantDrawn(true, "deny out to 10.9.0.0/16")
+	set(engine.PortChange{ACL: &engine.ACLChange{Delete: aclRules(t, "deny out to 10.9.0.0/16")}})
+	if diff := cmp.Diff(before, l.kernel.String()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

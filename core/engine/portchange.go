@@ -53,6 +53,9 @@ func (e *Engine) setPort(ctx context.Context, name string, c PortChange) (vswitc
 	if _, err := e.capabilities(ctx); err != nil { // which a transaction asks the store for
 		return p, err
 	}
+	if err := e.mayLimit(ctx, c.Policy); err != nil {
+		return p, err
+	}
 	const repairs = 2
 	spare, err := e.trySetPort(ctx, p.ID, c)
 	for range repairs {
@@ -186,6 +189,9 @@ func (e *Engine) changePort(ctx context.Context, old, next reservation) error {
 		return s
 	}
 	want, had := side(next), side(old)
+	perhaps := had.Ports[old.port.Netdev] // a process that was killed may have left any
+	perhaps.Limits = anyLimits(old.port)
+	had.Ports[old.port.Netdev] = perhaps
 	observed, err := e.kernel.Observe(ctx, plan.Union(plan.Union(want, had), earlierRules(next.port)))
 	if err != nil {
 		return err

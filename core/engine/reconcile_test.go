@@ -101,6 +101,9 @@ func (k *keeper) harm(steps ...plan.Step) {
 func TestDriftOnFake(t *testing.T) {
 	l := newLab(t)
 	port := l.mustAttach(request(1)).Port
+	slow := request(2)
+	slow.Policy = limitedTo(10e6, 1e9)
+	shaped := l.mustAttach(slow).Port
 	l.mustAdd(vswitch.Switch{Name: "lan", Type: vswitch.External, Uplink: "nic0"})
 	whole := l.kernel.String()
 	k := l.keep()
@@ -116,6 +119,10 @@ func TestDriftOnFake(t *testing.T) {
 		{"port changed", func() { k.harm(plan.SetPort{Port: changed}) }, []string{"flag learning on"}},
 		{"port down", func() { k.kernel.SetNetdevDown("", port.Netdev) }, []string{"was down"}},
 		{"entry deleted", func() { k.harm(plan.DeleteFDB{Port: port.Netdev, MAC: port.MAC}) }, []string{"forwarding entry"}},
+		{"queue deleted", func() { k.kernel.DropQueues(shaped.Netdev) }, []string{"port=" + shaped.ID, "not limited"}},
+		{"queue of what it sends deleted", func() { k.kernel.DropQueues(vswitch.ShaperName(shaped.ID)) }, []string{"port=" + shaped.ID, "not limited"}},
+		{"shaper deleted", func() { k.kernel.RemoveNetdev(vswitch.ShaperName(shaped.ID)) }, []string{"port=" + shaped.ID, "not limited"}},
+		{"limited port deleted", func() { k.harm(plan.DeleteNetdev{Name: shaped.Netdev}) }, []string{"port=" + shaped.ID, "was gone"}},
 		{"bridge down", func() { k.kernel.SetNetdevDown("", bridge) }, []string{"switch=prod", "was down"}},
 		{"bridge deleted", func() { k.harm(plan.DeleteBridge{Name: bridge}) }, []string{"port=" + port.ID, "out of its bridge"}},
 		{"host port deleted", func() { k.harm(plan.DeleteNetdev{Name: vswitch.HostPortName("prod")}) }, []string{"switch=prod", "was gone"}},

@@ -38,6 +38,9 @@ func (r *reconciler) portsChanged(ctx context.Context, ids []string, p pending) 
 // portChanged is portsChanged of one port, whose record may be another one by now.
 func (r *reconciler) portChanged(ctx context.Context, id string, record portRecord, p pending) {
 	d, err := r.compare(ctx, record)
+	if err != nil && ctx.Err() != nil {
+		return // the process ends: nothing is wrong with the port
+	}
 	if errors.Is(err, vswitch.NotFound) {
 		r.forgetPort(id)
 		return

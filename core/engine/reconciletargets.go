@@ -105,7 +105,9 @@ func (r *reconciler) targets(ctx context.Context, p pending) (t targets, err err
 		}
 		for name := range names {
 			id := name
-			if adopted := r.foreignPort(name); adopted != "" {
+			if shaped, is := vswitch.ShapedPort(name); is {
+				id = shaped
+			} else if adopted := r.foreignPort(name); adopted != "" {
 				id = adopted
 			} else if !strings.HasPrefix(name, "pb") && ports == nil { // a tap that was adopted since
 				if ports, err = tx.Ports(); err != nil {

@@ -209,7 +209,9 @@ func (e *Engine) withdraw(ctx context.Context, ports []reservation) (out []reser
 // else's it looks first, since the owner may have moved it elsewhere meanwhile.
 func (e *Engine) withdrawTogether(ctx context.Context, ports []reservation) error {
 	had, adopted, stays := plan.State{}, plan.State{}, plan.State{}
+	var unlimited []plan.Step
 	for _, r := range ports {
+		unlimited = append(unlimited, unlimit(r.port)...)
 		stays = plan.Union(stays, around(r.port, r.record))
 		switch {
 		case r.port.Netdev == "": // no record: the name follows from the owner
@@ -241,5 +243,5 @@ func (e *Engine) withdrawTogether(ctx context.Context, ports []reservation) erro
 			delete(stays.Ports, name)
 		}
 	}
-	return e.kernel.Apply(ctx, plan.Diff(stays, had))
+	return e.kernel.Apply(ctx, append(plan.Diff(stays, had), unlimited...))
 }

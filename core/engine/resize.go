@@ -93,7 +93,7 @@ func (e *Engine) resizeSteps(ctx context.Context, p vswitch.Port, r store.Switch
 		return nil, nil
 	}
 	want := seen
-	want.MTU = p.MTU
+	want.MTU, want.Limits = p.MTU, limits(p)
 	if seen.Endpoint != nil {
 		end := *seen.Endpoint
 		end.MTU = p.MTU

@@ -180,6 +180,7 @@ func (w *walker) policy() (c vswitch.PolicyChange) {
 		*flag = []*bool{nil, ptr(true), ptr(false)}[w.random.IntN(3)]
 	}
 	c.StormLimit = []*int{nil, ptr(0), ptr(10), ptr(1000)}[w.random.IntN(4)]
+	c.Bandwidth = w.limits().Bandwidth
 	lists := [][]string{nil, nil, nil, {}, {"deny out to 10.0.0.0/8"}, {"deny both any", "allow in tcp to port 80 weight 9 stateful", "deny in weight 1"}}
 	if list := lists[w.random.IntN(len(lists))]; list != nil {
 		c.ACL = ptr(aclRules(w.t, list...))
@@ -207,6 +208,15 @@ func (w *walker) vlan() *vswitch.PortVLAN {
 	v, err := vswitch.ParsePortVLAN(text)
 	must(w.t, err)
 	return &v
+}
+
+// limits are low enough for their burst to depend on the MTU, or none.
+func (w *walker) limits() (c vswitch.PolicyChange) {
+	rate := func() *vswitch.Bits {
+		return []*vswitch.Bits{nil, nil, ptr(vswitch.Bits(0)), ptr(vswitch.Bits(1e6)), ptr(vswitch.Bits(1e9))}[w.random.IntN(5)]
+	}
+	c.Bandwidth.MaxIn, c.Bandwidth.MaxOut = rate(), rate()
+	return c
 }
 
 func (w *walker) owner(i int) vswitch.Owner {

@@ -208,6 +208,8 @@ func (a *applier) step(i int, s plan.Step) error {
 		return a.addFDB(i, s)
 	case plan.DeleteFDB:
 		return a.deleteFDB(i, s)
+	case plan.SetLimits:
+		return a.setLimits(i, s)
 	case plan.AwaitPort:
 		return a.outside(func() error { return awaitPort(a.host, s.Name) })
 	case plan.RequireRules:

@@ -40,6 +40,7 @@ func probeCapabilities(ctx context.Context) (Capabilities, error) {
 		found.BridgeRules = tryTable(bridgeTable()) == nil
 		found.GuardRules = tryTable(guardTable()) == nil
 		found.ACLRules = tryACLs() == nil
+		found.Limits = c.limits() == nil
 		found.NAT = tryTable(natTable()) == nil
 		found.MemberRules = tryTable(spreadTable(probeSpread())) == nil
 		return nil
@@ -113,6 +114,17 @@ func (c *rtnl) bonds() bool {
 	b := plan.Bond{Name: "bond", MAC: vswitch.DerivedMAC("probe", "bond"), MTU: vswitch.DefaultMTU}
 	b.Options = plan.BondOptions{Mode: "active-backup", Monitor: vswitch.DefaultMonitor}
 	return c.send(newBond(b)) == nil
+}
+
+// limits tries whether the port that probeBridge has made can be limited.
+func (c *rtnl) limits() error {
+	s := plan.Shape{Rate: 1 << 20, Burst: 1 << 16, Queue: 1 << 17}
+	step := plan.SetLimits{Port: "port", Limits: plan.Limits{To: s, From: s, Via: "via", Alias: vswitch.Alias("limit", "probe", "")}, Group: vswitch.GroupMark}
+	a := applier{host: c, steps: []plan.Step{step}, links: make(map[linkKey]link)}
+	if err := a.step(0, step); err != nil {
+		return err
+	}
+	return a.flush()
 }
 
 func (c *rtnl) send(messages ...*nl.NetlinkRequest) error {

@@ -38,7 +38,9 @@ func TestProbeCapabilities(t *testing.T) {
 		GuardRules:    try("nft 'add table bridge z; add set bridge z s { type ifname; limit rate over 1/second; counter; }'"),
 		ACLRules:      try("nft 'add table bridge w; add map bridge w m { type ifname : verdict; }; add set bridge w s { type ipv4_addr; size 9; flags dynamic,timeout; timeout 9s; }; add chain bridge w y; add rule bridge w y update @s { ip saddr } counter'"),
 		MemberRules:   try("nft 'add table netdev x; add chain netdev x y { type filter hook egress device p0 priority 0; }; add rule netdev x y fwd to p0'"),
-		NAT:           try("nft 'add table inet x; add chain inet x y { type nat hook postrouting priority 0; }; add rule inet x y masquerade'"),
+		Limits: try("ip link add i0 type ifb && tc qdisc add dev i0 root tbf rate 1mbit burst 10k latency 1ms && tc qdisc add dev p0 clsact && " +
+			"tc filter add dev p0 ingress u32 match u32 0 0 action mirred egress redirect dev i0"),
+		NAT: try("nft 'add table inet x; add chain inet x y { type nat hook postrouting priority 0; }; add rule inet x y masquerade'"),
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

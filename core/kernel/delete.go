@@ -45,7 +45,7 @@ func deleteLinks(step int, group uint32, indexes []int) []request {
 // ourLinks returns the numbers of those of the netdevs that are there and ours.
 func (c *rtnl) ourLinks(step int, names []string) (indexes []int, err error) {
 	var requests []request
-	for _, name := range names {
+	for _, name := range withShapers(names) {
 		requests = append(requests, request{
 			NetlinkRequest: getLink(name), step: step, absent: true,
 			answer: func(b []byte) {
@@ -59,10 +59,21 @@ func (c *rtnl) ourLinks(step int, names []string) (indexes []int, err error) {
 	return indexes, err
 }
 
+// withShapers adds to netdevs those by which the guests' ports among them may be limited.
+func withShapers(names []string) []string {
+	all := slices.Clone(names)
+	for _, name := range names {
+		if shaper := vswitch.ShaperName(name); shaper != "" {
+			all = append(all, shaper)
+		}
+	}
+	return all
+}
+
 // isOurs tells by the marks that we set. A pair that was born a moment ago, by a
 // process that was killed then, has its group and no alias yet, and so has a bond.
 func isOurs(l link) bool {
-	return strings.HasPrefix(l.alias, vswitch.AliasPrefix) || (l.kind == "veth" || l.kind == "bond") && l.group&vswitch.GroupMask == vswitch.GroupMark
+	return strings.HasPrefix(l.alias, vswitch.AliasPrefix) || (l.kind == "veth" || l.kind == "bond" || l.kind == "ifb") && l.group&vswitch.GroupMask == vswitch.GroupMark
 }
 
 // deleteGroup marks netdevs and removes what is marked.

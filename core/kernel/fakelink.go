@@ -42,6 +42,9 @@ type fakeLink struct {
 	learning, flood, locked            bool
 	isolated, noBroadcast, noMulticast bool
 	vlans                              vswitch.Membership
+
+	queue plan.Shape // of what leaves it
+	steer *fakeLink  // where all goes that comes by it; itself if that is gone
 }
 
 // maxBridgePorts is BR_MAX_PORTS less port 0, which is never given out.
@@ -166,6 +169,7 @@ func (l *fakeLink) remove() {
 	}
 	l.flushRoutes(everyRoute)
 	delete(l.ns.links, l.Name)
+	l.nowhere()
 	if l.peer != nil {
 		l.peer.remove()
 	}

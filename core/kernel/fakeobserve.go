@@ -75,6 +75,7 @@ func (f *Fake) observePort(link *fakeLink, scope plan.Port) plan.Port {
 		}
 		link.entriesOf(scope, &p)
 	}
+	p.Limits = f.observeLimits(link, scope.Limits)
 	if scope.Endpoint != nil {
 		p.Endpoint = f.observeEndpoint(link.Name, *scope.Endpoint)
 	}

@@ -43,6 +43,8 @@ func (f *Fake) carryOut(step plan.Step) error {
 	case plan.DeleteFDB:
 		f.deleteFDB(s)
 		return nil
+	case plan.SetLimits:
+		return f.setLimits(s)
 	case plan.AwaitPort:
 		_, err := f.host.link(s.Name)
 		return err
@@ -116,7 +118,7 @@ func (f *Fake) deleteBridge(name string) error {
 
 // deleteOurs leaves what is not ours as it is.
 func (f *Fake) deleteOurs(names []string) {
-	for _, name := range names {
+	for _, name := range withShapers(names) {
 		l := f.host.links[name]
 		if l == nil || !isOurs(link{kind: l.Kind, alias: l.Alias, group: l.group}) {
 			continue

@@ -80,6 +80,7 @@ func (l *fakeLink) draw(b *strings.Builder) {
 		line(b, !l.vlans.IsZero(), "  bridge vlan %s", vlanWords(l.vlans))
 		l.drawEntries(b)
 	}
+	l.drawLimits(b)
 	byFamily := func(a, b plan.Address) int { return cmp.Compare(a.Prefix.Addr().BitLen(), b.Prefix.Addr().BitLen()) }
 	for _, a := range slices.SortedStableFunc(slices.Values(l.addresses), byFamily) { // as `ip addr` does
 		family := "inet"

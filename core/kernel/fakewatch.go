@@ -15,9 +15,9 @@ import (
 
 // fakeNotice is what can be told of a netdev; what differs is told.
 type fakeNotice struct {
-	link, fdb, addresses, routes string
-	team                         string // that it is a member of
-	ours                         bool
+	link, queue, fdb, addresses, routes string
+	team                                string // that it is a member of
+	ours                                bool
 }
 
 // fakeScene is all that can be told of the host's namespace.
@@ -96,6 +96,7 @@ func (l *fakeLink) notice() fakeNotice {
 		link: fmt.Sprintf("%p %v %v %v %v %v %v", l, l.words(), l.learning, l.flood, l.locked, l.options, l.vlans),
 		ours: strings.HasPrefix(l.Alias, vswitch.AliasPrefix) || l.group&vswitch.GroupMask == vswitch.GroupMark,
 	}
+	n.queue = fmt.Sprintf("%v %p", l.queue, l.steer)
 	if l.isMember() {
 		n.link += fmt.Sprint(l.hasCarrier(), l.master.bond.active == l)
 		n.team = l.master.Name
@@ -145,7 +146,7 @@ func (f *Fake) tellSince(before fakeScene) {
 		for _, part := range []struct {
 			change   Change
 			was, now string
-		}{{ForwardingChanged, was.fdb, now.fdb}, {AddressChanged, was.addresses, now.addresses}, {RouteChanged, was.routes, now.routes}} {
+		}{{QueueChanged, was.queue, now.queue}, {ForwardingChanged, was.fdb, now.fdb}, {AddressChanged, was.addresses, now.addresses}, {RouteChanged, was.routes, now.routes}} {
 			if part.was != part.now {
 				f.tellAll(Event{Change: part.change, Netdev: name, Ours: ours})
 			}

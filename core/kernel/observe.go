@@ -154,6 +154,9 @@ func (o *observer) port(name string, scope plan.Port, seen *plan.State) error {
 			return err
 		}
 	}
+	if p.Limits, err = o.limits(l, scope.Limits); err != nil {
+		return ignoreAbsent(err)
+	}
 	if scope.Endpoint != nil {
 		if p.Endpoint, err = o.endpoint(l, *scope.Endpoint); err != nil {
 			return err

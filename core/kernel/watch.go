@@ -28,6 +28,7 @@ const (
 	NetdevChanged     Change = "netdev"     // made, or changed in any way
 	NetdevGone        Change = "gone"       // removed, renamed or moved to another namespace
 	ForwardingChanged Change = "forwarding" // a static forwarding entry of a bridge
+	QueueChanged      Change = "queue"      // a netdev's queueing discipline or filter
 	AddressChanged    Change = "address"
 	RouteChanged      Change = "route"
 	RulesChanged      Change = "rules" // elements or rules of our tables, or the tables

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/patchbay-net/patchbay/core/plan"
 )
 
 // watching is a watch of a namespace and what it has told.
@@ -88,6 +90,12 @@ func TestWatch(t *testing.T) {
 		{"entry deleted", "bridge fdb del 02:00:00:00:00:01 dev p0 master", ForwardingChanged, "p0", true},
 		{"address", "ip addr add 10.0.0.1/24 dev br0", AddressChanged, "br0", true},
 		{"route", "ip route add 10.1.0.0/24 dev br0", RouteChanged, "br0", true},
+		{"queue", "tc qdisc add dev p0 root handle 5042: tbf rate 1mbit burst 10k latency 1ms", QueueChanged, "p0", true},
+		{"queue changed", "tc qdisc replace dev p0 root handle 5042: tbf rate 2mbit burst 10k latency 1ms", QueueChanged, "p0", true},
+		{"hook", "tc qdisc add dev p0 clsact", QueueChanged, "p0", true},
+		{"filter", "tc filter add dev p0 ingress pref 7 u32 match u32 0 0 classid :1", QueueChanged, "p0", true},
+		{"filter deleted", "tc filter del dev p0 ingress pref 7", QueueChanged, "p0", true},
+		{"queue deleted", "tc qdisc del dev p0 root", QueueChanged, "p0", true},
 		{"released", "ip link set p0 nomaster", NetdevChanged, "p0", true},
 		{"renamed", "ip link set p0 down; ip link set p0 name q0", NetdevGone, "p0", true},
 		{"renamed to", "ip link set q0 mtu 1400", NetdevChanged, "q0", true},
@@ -225,5 +233,32 @@ func TestNetnsID(t *testing.T) {
 	}
 	if _, err := k.NetnsID("/nowhere"); err == nil {
 		t.Error("nowhere has a number")
+	}
+}
+
+// Whoever only looks at limits tells nobody that they have changed: patchbayd would look for
+// ever.
+func TestLookingIsNoChange(t *testing.T) {
+	l := newLinuxLab(t, 1)
+	limited := l.limited(10e6, 1e9)
+	l.reach(limited, plan.State{})
+	w := watch(t, l.host)
+	for range 3 {
+		l.observe(limited)
+	}
+	sh(t, l.host, "ip link set pb-s mtu 1400")
+	deadline := time.After(patience)
+	for {
+		select {
+		case e := <-w.events:
+			if e.Change == QueueChanged {
+				t.Errorf("looking is told as %+v", e)
+			}
+			if e.Change == NetdevChanged && e.Netdev == "pb-s" {
+				return
+			}
+		case <-deadline:
+			t.Fatal("no event of the change")
+		}
 	}
 }

@@ -28,7 +28,7 @@ const watchBuffer = 8 << 20
 // sleeps in the poller and wakes for notifications alone.
 func (l *Linux) Watch(ctx context.Context, ready func(), tell func(Event)) error {
 	links, err := openWatch(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_NEIGH,
-		unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE)
+		unix.RTNLGRP_TC, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE)
 	if err != nil {
 		return err
 	}
@@ -174,6 +174,10 @@ func (w *watcher) take(messages []syscall.NetlinkMessage) {
 			w.gone(m.Data)
 		case unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH:
 			w.forwarding(m.Data)
+		case unix.RTM_NEWQDISC, unix.RTM_DELQDISC, unix.RTM_NEWTFILTER, unix.RTM_DELTFILTER:
+			if len(m.Data) >= unix.SizeofIfInfomsg && !isAnswer(m.Header) { // struct tcmsg has the number in the same place
+				w.of(QueueChanged, int(binary.NativeEndian.Uint32(m.Data[4:])))
+			}
 		case unix.RTM_NEWADDR, unix.RTM_DELADDR:
 			if len(m.Data) >= unix.SizeofIfAddrmsg {
 				w.of(AddressChanged, int(binary.NativeEndian.Uint32(m.Data[4:])))

@@ -192,6 +192,7 @@ func (d *differ) removePort(p Port) {
 		return
 	}
 	d.forget(p, Port{})
+	d.limits(Port{Name: p.Name}, p)
 	if p.Bridge != "" || p.grouped() {
 		d.release(p)
 	}
@@ -246,6 +247,7 @@ func (d *differ) port(want, have Port, exists bool) {
 	if bond := d.bondOf(want.Name); bond != "" && want.Bridge != "" && want.Bridge != bond {
 		d.leave(bond, Member{Name: want.Name})
 	}
+	d.limits(want, have)
 	if !samePort(want, have) {
 		d.add(SetPort{Port: want, Leave: leaves(want, have)})
 		if want.Endpoint == nil && have.Bridge == want.Bridge && len(want.VLANs.All().Minus(have.VLANs.All())) > 0 {

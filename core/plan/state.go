@@ -68,6 +68,8 @@ type Port struct {
 	FDB []vswitch.MAC
 	// FDBIn are such entries in one VLAN alone: a trunk is in more than its guests are.
 	FDBIn []Entry
+	// Limits hold back what goes by the port; zero of a scope: do not look.
+	Limits Limits
 	// Endpoint is the other end of a veth pair that is ours to make and remove.
 	// Nil for a netdev of somebody else: an uplink, a tap.
 	Endpoint *Endpoint
@@ -211,6 +213,9 @@ func (p Port) with(other Port) Port {
 	p.FDBIn = appendNew(p.FDBIn, other.FDBIn, func(e Entry) Entry { return e })
 	if p.VLANs.IsZero() {
 		p.VLANs = other.VLANs
+	}
+	if !p.Limits.Any() {
+		p.Limits = other.Limits
 	}
 	if p.Endpoint == nil {
 		p.Endpoint = other.Endpoint

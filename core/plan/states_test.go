@@ -31,7 +31,7 @@ func newHost() *kernel.Fake {
 			{Name: "nic0", MAC: vswitch.MAC{0x52, 0x54, 0, 0, 0, 1}, MTU: 1500, MaxMTU: 9000, Up: true, Carrier: true, Ethernet: true},
 			{Name: "tap0", Kind: "tun", MAC: vswitch.MAC{0x52, 0x54, 0, 0, 0, 2}, MTU: 1500, Up: true, Ethernet: true},
 		},
-		Capabilities: kernel.Capabilities{PortLocked: true, VLANFiltering: true, BridgeRules: true, GuardRules: true, NAT: true},
+		Capabilities: kernel.Capabilities{PortLocked: true, VLANFiltering: true, BridgeRules: true, GuardRules: true, NAT: true, Limits: true},
 		Netns:        []string{nsWeb, nsDB},
 	})
 }
@@ -116,10 +116,23 @@ func routed(dst, gateway string, edit ...func(*vswitch.Route)) func(*plan.Port) 
 }
 
 // adopted is a netdev of somebody else on a switch.
-func adopted(name, netdev string) plan.State {
-	return plan.State{Ports: map[string]plan.Port{netdev: {
-		Name: netdev, Bridge: vswitch.BridgeName(name), Group: vswitch.Group(1), MTU: 1500, Up: true, Flood: true,
-	}}}
+func adopted(name, netdev string, edit ...func(*plan.Port)) plan.State {
+	p := plan.Port{Name: netdev, Bridge: vswitch.BridgeName(name), Group: vswitch.Group(1), MTU: 1500, Up: true, Flood: true}
+	for _, e := range edit {
+		e(&p)
+	}
+	return plan.State{Ports: map[string]plan.Port{netdev: p}}
+}
+
+// limitedTo gives a port limits in bits a second.
+func limitedTo(in, out vswitch.Bits) func(*plan.Port) {
+	return func(p *plan.Port) {
+		p.Limits = plan.Limits{Via: vswitch.ShaperName(p.Name), Alias: vswitch.Alias("limit", "lan", "port="+p.Name)}
+		if p.Endpoint == nil {
+			p.Limits.Via = "pqtaptaptaptap0"
+		}
+		p.Limits.To, p.Limits.From = plan.ShapeOf(vswitch.Limit{Max: in}, p.MTU), plan.ShapeOf(vswitch.Limit{Max: out}, p.MTU)
+	}
 }
 
 // natOf are the rules and sysctls of an internal switch that masquerades.
@@ -228,7 +241,7 @@ func left(t testing.TB, host *kernel.Fake, want, have plan.State) string {
 		if _, member := want.Bonds[p.Bridge]; member {
 			continue
 		}
-		if have.Ports[name].Endpoint != nil || p.Bridge != "" || p.Group != 0 {
+		if have.Ports[name].Endpoint != nil || p.Bridge != "" || p.Group != 0 || p.Limits.Any() {
 			return "port " + name
 		}
 	}

@@ -46,8 +46,9 @@ type (
 		Name    string
 		Ungroup bool
 	}
-	// DeleteNetdev removes a netdev of ours, and with it the pair's other end. One that
-	// is not there is fine, and one of the name that is not ours stays.
+	// DeleteNetdev removes a netdev of ours, and with it the pair's other end, and the one
+	// by which a guest's port is limited. One that is not there is fine, and one of the
+	// name that is not ours stays.
 	DeleteNetdev struct{ Name string }
 	// DeleteNetdevs is DeleteNetdev for many together: the kernel's wait for each is
 	// long, and shared.

@@ -60,7 +60,7 @@ func fill(v reflect.Value, n *int) {
 		v.SetUint(uint64(*n) << 40)
 	case reflect.Uint16:
 		v.SetUint(uint64(*n + 60000))
-	case reflect.Int:
+	case reflect.Int, reflect.Int64:
 		v.SetInt(int64(*n - 1000))
 	default:
 		panic("fill knows no " + v.Kind().String())

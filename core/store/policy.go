@@ -16,6 +16,8 @@ func (p *packer) policy(v vswitch.Policy) {
 	body.flag(v.AddressGuard)
 	body.integer(v.StormLimit)
 	body.acl(v.ACL)
+	body.limit(v.Bandwidth.In)
+	body.limit(v.Bandwidth.Out)
 	p.text(string(body))
 }
 
@@ -24,8 +26,18 @@ func (u *unpacker) policy() (v vswitch.Policy) {
 	v.DHCPGuard, v.RouterGuard, v.AddressGuard = body.flag(), body.flag(), body.flag()
 	v.StormLimit = body.integer()
 	v.ACL = body.acl()
+	v.Bandwidth.In, v.Bandwidth.Out = body.limit(), body.limit()
 	u.bad = u.bad || body.bad
 	return v
+}
+
+func (p *packer) limit(l vswitch.Limit) {
+	p.integer(int(l.Max))
+	p.integer(int(l.Burst))
+}
+
+func (u *unpacker) limit() vswitch.Limit {
+	return vswitch.Limit{Max: vswitch.Bits(u.integer()), Burst: vswitch.Bits(u.integer())}
 }
 
 func policyKey(switchName string) string { return switchName + "\x00g" }

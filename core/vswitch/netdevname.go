@@ -21,6 +21,8 @@ import (
 //	pbsK-NAME  the end at segment K of that trunk
 //	pbnK-NAME  the end at segment K-1 of the relay of broadcasts to the next one, K
 //	pbvK-NAME  the end at segment K of that relay
+//	pqXXXXXXXXXXXXX   by which a port goes whose owner may send so much and no more: its ID
+//	                  with another beginning
 //
 // A NAME that does not fit 15 bytes, or looks like one that did not, is cut and
 // ended with "-" and five characters of its hash.
@@ -66,6 +68,23 @@ func RelayNames(switchName string, segment int) (before, atSegment string) {
 }
 
 const maxNetdevName = 15
+
+// ShaperName names the netdev that holds back what the owner of a port sends, by the port's
+// ID; "" for what is no guest's.
+func ShaperName(portID string) string {
+	if rest, guest := strings.CutPrefix(portID, "pb"); guest && len(portID) == maxNetdevName && !strings.Contains(rest, "-") {
+		return shaperPrefix + rest
+	}
+	return ""
+}
+
+// ShapedPort is the ID of the port that a netdev of ShaperName's is for.
+func ShapedPort(netdev string) (id string, is bool) {
+	rest, is := strings.CutPrefix(netdev, shaperPrefix)
+	return "pb" + rest, is && len(netdev) == maxNetdevName
+}
+
+const shaperPrefix = "pq"
 
 func netdevName(prefix, name string) string {
 	const hashed = 5

@@ -25,6 +25,8 @@ type Policy struct {
 	StormLimit int `json:"stormLimit,omitempty"`
 	// ACL is what passes of what the owner sends and gets: see ACLRule.
 	ACL []ACLRule `json:"acl,omitempty"`
+	// Bandwidth is what the port gets of the switch.
+	Bandwidth Bandwidth `json:"bandwidth,omitzero"`
 }
 
 // MaxStormLimit is more than any link carries in a second.
@@ -36,7 +38,7 @@ func (p Policy) IsZero() bool { return p.Equal(Policy{}) }
 // Equal reports whether two ports are treated in the same way.
 func (p Policy) Equal(other Policy) bool {
 	return p.DHCPGuard == other.DHCPGuard && p.RouterGuard == other.RouterGuard && p.AddressGuard == other.AddressGuard &&
-		p.StormLimit == other.StormLimit && SameACL(p.ACL, other.ACL)
+		p.StormLimit == other.StormLimit && p.Bandwidth == other.Bandwidth && SameACL(p.ACL, other.ACL)
 }
 
 // String names what there is of the policy, by its keys: "dhcpGuard, stormLimit 100", or
@@ -52,6 +54,7 @@ func (p Policy) String() string {
 		{p.AddressGuard, "addressGuard"},
 		{p.StormLimit > 0, fmt.Sprintf("stormLimit %d", p.StormLimit)},
 		{len(p.ACL) > 0, fmt.Sprintf("acl of %d", len(p.ACL))},
+		{!p.Bandwidth.IsZero(), fmt.Sprintf("bandwidth %s", p.Bandwidth)},
 	} {
 		if flag.on {
 			words = append(words, flag.word)
@@ -69,6 +72,7 @@ func (p Policy) Validate() error {
 	if p.StormLimit < 0 || p.StormLimit > MaxStormLimit {
 		found.found(Range, "stormLimit", "%d frames a second is outside 0-%d; 0 is no limit", p.StormLimit, MaxStormLimit).in("stormLimit")
 	}
+	p.Bandwidth.validate(&found)
 	return errors.Join(found.join(), ValidateACL(p.ACL))
 }
 
@@ -92,6 +96,8 @@ type PolicyChange struct {
 	StormLimit   *int  `json:"stormLimit,omitempty"`
 	// ACL takes the place of the whole list.
 	ACL *[]ACLRule `json:"acl,omitempty"`
+
+	Bandwidth BandwidthChange `json:"bandwidth,omitzero"`
 }
 
 // IsZero reports whether nothing is asked for.
@@ -104,6 +110,7 @@ func (c PolicyChange) Apply(p Policy) Policy {
 	change(&p.AddressGuard, c.AddressGuard)
 	change(&p.StormLimit, c.StormLimit)
 	change(&p.ACL, c.ACL)
+	p.Bandwidth = c.Bandwidth.apply(p.Bandwidth)
 	return p
 }
 

@@ -21,6 +21,8 @@ const (
 	VLANDevs Feature = "CONFIG_VLAN_8021Q"
 	TUN      Feature = "CONFIG_TUN"
 	TBF      Feature = "CONFIG_NET_SCH_TBF"
+	// IFB is by what limits hold back what comes from guests.
+	IFB Feature = "CONFIG_IFB and CONFIG_NET_ACT_MIRRED"
 	// Bridged is that the IP firewall may see bridged frames.
 	Bridged Feature = "CONFIG_BRIDGE_NETFILTER"
 	// NAT is that of nftables in family inet, which user-mode-linux has not.
@@ -44,6 +46,8 @@ func Named(constant string) (Feature, error) {
 		return TUN, nil
 	case "TBF":
 		return TBF, nil
+	case "IFB":
+		return IFB, nil
 	case "Bridged":
 		return Bridged, nil
 	case "NAT":
@@ -104,6 +108,8 @@ func (f Feature) tryOut(h *netlink.Handle) error {
 		return command("ip", "tuntap", "add", "dev", "probe", "mode", "tap")
 	case TBF:
 		return command("tc", "qdisc", "add", "dev", "lo", "root", "tbf", "rate", "1mbit", "burst", "10k", "latency", "1ms")
+	case IFB:
+		return command("sh", "-ec", "ip link add probe type ifb; tc qdisc add dev lo clsact; tc filter add dev lo ingress u32 match u32 0 0 action mirred egress redirect dev probe")
 	case Bridged:
 		_ = exec.Command("modprobe", "br_netfilter").Run() // what is built in needs none
 		_, err := os.Stat("/proc/sys/net/bridge/bridge-nf-call-iptables")

@@ -1,0 +1,62 @@
+package plugin
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+
+	"github.com/containernetworking/cni/pkg/types"
+
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+// runtimeBandwidth is the capability "bandwidth" as the reference plugin has it: bits a
+// second and bits, ingress being what the container receives.
+type runtimeBandwidth struct {
+	IngressRate  uint64 `json:"ingressRate"`
+	IngressBurst uint64 `json:"ingressBurst"`
+	EgressRate   uint64 `json:"egressRate"`
+	EgressBurst  uint64 `json:"egressBurst"`
+}
+
+// anyBurst is what runtimes fill in for a burst that nobody has asked for, or less: 256 MB
+// at once, before any limit is felt. It is taken for none.
+const anyBurst = math.MaxInt32
+
+// parseBandwidth reads the key and what the runtime says, which wins.
+func (c *config) parseBandwidth(raw json.RawMessage) error {
+	b := &c.Policy.Bandwidth
+	if !isNull(raw) {
+		if err := strict("bandwidth", raw, b); err != nil {
+			return err
+		}
+	}
+	r := c.Runtime.Bandwidth
+	for _, way := range []struct {
+		key                string
+		rate, burst        uint64
+		intoMax, intoBurst **vswitch.Bits
+	}{
+		{"ingress", r.IngressRate, r.IngressBurst, &b.MaxIn, &b.BurstIn},
+		{"egress", r.EgressRate, r.EgressBurst, &b.MaxOut, &b.BurstOut},
+	} {
+		if way.rate == 0 && way.burst == 0 {
+			continue
+		}
+		if way.rate == 0 && way.burst < anyBurst {
+			return types.NewError(types.ErrInvalidNetworkConfig,
+				fmt.Sprintf("runtimeConfig.bandwidth has %sBurst %d and no %sRate", way.key, way.burst, way.key), "give the rate too, or leave the burst out")
+		}
+		*way.intoMax, *way.intoBurst = bitsOf(way.rate), nil
+		if way.burst != 0 && way.burst < anyBurst {
+			*way.intoBurst = bitsOf(way.burst)
+		}
+	}
+	return nil
+}
+
+// bitsOf takes any number; what is out of range the engine refuses.
+func bitsOf(n uint64) *vswitch.Bits {
+	b := vswitch.Bits(min(n, math.MaxInt64-8)).Rounded()
+	return &b
+}
