@@ -39,8 +39,8 @@ func (a ACL) Rules() ([]vswitch.ACLRule, error) {
 	return rules, nil
 }
 
-// words say what of a port's list comes or goes. The rules of a list are many `nft` rules
-// in chains of the port's own; these are what leads there.
+// words say what of a port's list comes or goes: its chains, each rule by its text, since
+// one may be several of `nft`, and what leads there.
 func (a ACL) words(verb, dev string) (lines []string) {
 	rules, err := a.Rules()
 	if err != nil {
@@ -52,16 +52,16 @@ func (a ACL) words(verb, dev string) (lines []string) {
 			continue
 		}
 		if verb == "add" {
-			lines = append(lines, fmt.Sprintf("add chain bridge patchbay_acl %s-%s", dev, d))
+			lines = append(lines, fmt.Sprintf("add chain bridge patchbay_acl %s/%s", dev, d))
 			for _, part := range [][]vswitch.ACLRule{o.Meters, o.Ports, o.Extended} {
 				for _, r := range part {
-					lines = append(lines, fmt.Sprintf("add rule bridge patchbay_acl %s-%s # %s", dev, d, r))
+					lines = append(lines, fmt.Sprintf("add rule bridge patchbay_acl %s/%s # %s", dev, d, r))
 				}
 			}
 		}
-		lines = append(lines, fmt.Sprintf("%s element bridge patchbay_acl %s { %s : jump %s-%s }", verb, d, dev, dev, d))
+		lines = append(lines, fmt.Sprintf("%s element bridge patchbay_acl %s { %s : jump %s/%s }", verb, d, dev, dev, d))
 		if verb == "delete" {
-			lines = append(lines, fmt.Sprintf("delete chain bridge patchbay_acl %s-%s", dev, d))
+			lines = append(lines, fmt.Sprintf("delete chain bridge patchbay_acl %s/%s", dev, d))
 		}
 	}
 	return lines
