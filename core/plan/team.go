@@ -278,7 +278,10 @@ func (d *differ) bonded(want, have Bond) {
 
 // settleBond ends the change of a bond that has all its members.
 func (d *differ) settleBond(want, have Bond) {
-	if want.Options.Primary != have.Options.Primary {
+	// The kernel remembers the primary by its name, also while that is no member.
+	remembers := want.Options.Mode == modeStandby && want.Options.Primary == "" &&
+		slices.ContainsFunc(want.Members, func(m Member) bool { return have.at(m.Name) < 0 })
+	if want.Options.Primary != have.Options.Primary || remembers {
 		d.add(SetPrimary{Bond: want.Name, Member: want.Options.Primary})
 	}
 	for _, m := range have.Members {
