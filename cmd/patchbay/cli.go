@@ -100,6 +100,16 @@ func operands(names ...string) cobra.PositionalArgs {
 	}
 }
 
+// atMost takes the named operand, or none.
+func atMost(name string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		return operands(name)(cmd, args)
+	}
+}
+
 // helpCommand is cobra's, with our errors.
 func helpCommand() *cobra.Command {
 	return &cobra.Command{

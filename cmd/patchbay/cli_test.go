@@ -110,6 +110,20 @@ func (h *fakeHost) furnish() {
 	h.attach("lab", "db", "172.16.0.0/24")
 }
 
+// countSome lets traffic go by, some of which guards drop.
+func (h *fakeHost) countSome() {
+	h.t.Helper()
+	ports, err := h.client.Ports(context.Background(), "lab")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.must("port set db --dhcp-guard --storm-limit 100")
+	h.kernel.SetCounters(ports[0].Netdev, kernel.PortCounters{
+		Counters: kernel.Counters{RxPackets: 1200, RxBytes: 1 << 20, TxPackets: 1, TxBytes: 60, TxDropped: 7, RxErrors: 1},
+		Guards:   kernel.GuardDrops{DHCP: 4, Storm: 90},
+	})
+}
+
 func golden(t *testing.T, name, got string) {
 	t.Helper()
 	path := filepath.Join("testdata", name+".txt")
@@ -130,6 +144,7 @@ func golden(t *testing.T, name, got string) {
 func TestOutput(t *testing.T) {
 	h := newFakeHost(t)
 	h.furnish()
+	h.countSome()
 	for name, line := range map[string]string{
 		"switch-list":          "switch list",
 		"switch-show-external": "switch show wan",
@@ -140,6 +155,8 @@ func TestOutput(t *testing.T) {
 		"port-list-switch":     "port list --switch lab",
 		"port-show":            "port show web-1",
 		"port-show-host":       "port show pbp-lan",
+		"port-stats":           "port stats",
+		"port-stats-port":      "port stats db",
 		"mac-list":             "mac list",
 		"mac-pool-show":        "mac pool show",
 		"status":               "status",

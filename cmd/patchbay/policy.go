@@ -9,7 +9,7 @@ import (
 )
 
 // policyHelp tells what the flags of policyFlags do.
-const policyHelp = `Guards drop what the owner sends and count it ("port show"):
+const policyHelp = `Guards drop what the owner sends and count it ("port stats"):
 
   --dhcp-guard      answers of a DHCP server
   --router-guard    router advertisements and redirects

@@ -26,7 +26,7 @@ Hyper-V twins: Get- and Remove-VMNetworkAdapter, Set-VMNetworkAdapterVlan.`,
   patchbay port show web-1`,
 		SuggestFor: []string{"ports", "interface", "adapter"},
 	}
-	cmd.AddCommand(c.portListCommand(), c.portShowCommand(), c.portSetCommand(), c.portDeleteCommand())
+	cmd.AddCommand(c.portListCommand(), c.portShowCommand(), c.portStatsCommand(), c.portSetCommand(), c.portDeleteCommand())
 	group(cmd)
 	return cmd
 }
@@ -81,7 +81,8 @@ func (c *cli) portShowCommand() *cobra.Command {
 		Use:   "show PORT",
 		Short: "Show one port, and whether it is as it should be",
 		Long: `Show a port with its owner, addresses and routes, and compare it with the kernel: what
-is missing there is listed as drift, in the words of ip and bridge.
+is missing there is listed as drift, in the words of ip and bridge. What it has sent and
+received, and what its guards have dropped, tells "port stats".
 
 Hyper-V twin: Get-VMNetworkAdapter -Name PORT.`,
 		Example: `  patchbay port show web-1

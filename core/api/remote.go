@@ -199,6 +199,11 @@ func (c *remote) SetPort(ctx context.Context, name string, change engine.PortCha
 	return ask(ctx, c, nameSetPort, args{name, change}, func(v Verbs) (engine.PortStatus, error) { return v.SetPort(ctx, name, change) })
 }
 
+// PortStats is engine.Engine's.
+func (c *remote) PortStats(ctx context.Context, req engine.PortStatsRequest) ([]engine.PortStats, error) {
+	return ask(ctx, c, namePortStats, args{req}, func(v Verbs) ([]engine.PortStats, error) { return v.PortStats(ctx, req) })
+}
+
 // MACPool is engine.Engine's.
 func (c *remote) MACPool(ctx context.Context) (engine.PoolStatus, error) {
 	return ask(ctx, c, nameMACPool, args{}, func(v Verbs) (engine.PoolStatus, error) { return v.MACPool(ctx) })

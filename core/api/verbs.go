@@ -34,6 +34,7 @@ type Verbs interface {
 	Ports(ctx context.Context, sw string) ([]vswitch.Port, error)
 	Port(ctx context.Context, name string) (engine.PortStatus, error)
 	SetPort(ctx context.Context, name string, c engine.PortChange) (engine.PortStatus, error)
+	PortStats(context.Context, engine.PortStatsRequest) ([]engine.PortStats, error)
 	MACPool(context.Context) (engine.PoolStatus, error)
 	SetMACPool(context.Context, vswitch.MACRange) (engine.PoolStatus, error)
 	MACs(context.Context) ([]engine.MACLease, error)
@@ -73,6 +74,7 @@ const (
 	namePorts        = "port list"
 	namePort         = "port show"
 	nameSetPort      = "port set"
+	namePortStats    = "port stats"
 	nameMACPool      = "mac pool show"
 	nameSetMACPool   = "mac pool set"
 	nameMACs         = "mac list"
@@ -111,6 +113,7 @@ func served() map[string]verb {
 		namePorts:        one(Verbs.Ports),
 		namePort:         one(Verbs.Port),
 		nameSetPort:      changes(two(Verbs.SetPort)),
+		namePortStats:    one(Verbs.PortStats),
 		nameMACPool:      none(Verbs.MACPool),
 		nameSetMACPool:   changes(one(Verbs.SetMACPool)),
 		nameMACs:         none(Verbs.MACs),

@@ -30,6 +30,7 @@ type fakeLink struct {
 	items       []plan.Item
 	settings    map[string]string
 	noLinkLocal bool
+	counters    PortCounters
 
 	bond   fakeBond
 	member fakeMember // of a bond

@@ -29,6 +29,10 @@ type Kernel interface {
 	// Netdev returns one netdev, or an error of kind vswitch.NotFound.
 	Netdev(ctx context.Context, name string) (Netdev, error)
 
+	// PortCounters returns what was counted at each netdev of the host's namespace, by
+	// name. It reads them all at once, so that its cost for each is small.
+	PortCounters(ctx context.Context) (map[string]PortCounters, error)
+
 	// Addressing returns what the host has on one netdev, in the order in which it can be
 	// added to another, or an error of kind vswitch.NotFound.
 	Addressing(ctx context.Context, netdev string) (plan.Addressing, error)
