@@ -49,6 +49,9 @@ func admitPolicy(tx *store.Tx, was store.Realised, p vswitch.Port) error {
 	if err := p.Policy.ValidateFor(p); err != nil {
 		return err
 	}
+	if err := admitMirror(tx, p); err != nil {
+		return err
+	}
 	if guards(p) == (plan.Guards{}) || was.HasGuards {
 		return nil
 	}

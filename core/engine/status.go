@@ -125,6 +125,7 @@ func (s *Status) judgeCapabilities() {
 	lacks(s.Capabilities.VLANFiltering, "this kernel has no VLAN filtering: switches with a VLAN are refused", "use a kernel with CONFIG_BRIDGE_VLAN_FILTERING")
 	lacks(s.Capabilities.BridgeRules, "this kernel has no nftables for bridges: private switches and masquerade are refused", "use a kernel with CONFIG_NF_TABLES_BRIDGE")
 	lacks(s.Capabilities.GuardRules, "this kernel cannot guard ports: guards and storm limits are refused", "use a kernel with "+guardRulesSymbols)
+	lacks(s.Capabilities.Mirroring, "this kernel cannot mirror ports: sources and destinations are refused", "use a kernel with "+mirrorSymbols)
 	lacks(s.Capabilities.NAT, "this kernel has no NAT in nftables: masquerade is refused", "use a kernel with CONFIG_NF_TABLES_INET, CONFIG_NFT_NAT and CONFIG_NFT_MASQ")
 }
 
@@ -144,6 +145,12 @@ func (e *Engine) judgeSwitches(ctx context.Context, s *Status, records []store.S
 				return err
 			}
 			desired = wholeState(r, s.Capabilities, standingExtent(was))
+			if desired.Mirrors[vswitch.BridgeName(r.Name)], err = mirrorsOf(tx, r.Name); err != nil {
+				return err
+			}
+			if err := s.judgeMirrors(tx, r.Name); err != nil {
+				return err
+			}
 			desired.Rules, err = allRules(tx, s.Capabilities)
 			return err
 		})

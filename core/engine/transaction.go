@@ -360,6 +360,11 @@ func (e *Engine) desired(t *transaction) (desired plan.State, err error) {
 		if err != nil {
 			return err
 		}
+		for _, r := range t.news() {
+			if desired.Mirrors[vswitch.BridgeName(r.Name)], err = mirrorsOf(tx, r.Name); err != nil {
+				return err
+			}
+		}
 		if desired.Rules, err = rulesOf(tx, t.caps, append(switches, lingering...)); err != nil || !desired.Rules.Base {
 			return err
 		}
@@ -404,6 +409,7 @@ func (e *Engine) revert(ctx context.Context, t *transaction) error {
 	back := t.reverse()
 	err := e.shift(ctx, back)
 	away := e.readmit(ctx, t)
+	away = errors.Join(away, e.remirrorFor(ctx, t.missed...))
 	if err != nil {
 		return errors.Join(err, away)
 	}

@@ -144,14 +144,14 @@ func (w *walker) verb() (string, func() error) {
 	case 3, 4:
 		req := engine.AttachRequest{
 			Owner: w.owner(guest), Switch: name, MTU: []int{0, 0, 1300}[w.random.IntN(3)], MACSpoofing: w.random.IntN(4) == 0,
-			VLAN: w.vlan(), Isolated: w.random.IntN(4) == 0,
+			VLAN: w.vlan(), Isolated: w.random.IntN(4) == 0, Policy: w.mirror(),
 		}
 		return fmt.Sprintf("attach %d to %s", guest, name), func() error { _, err := w.Attach(ctx, req); return err }
 	case 5:
 		s := w.definition(name)
 		return fmt.Sprintf("add %+v", s), func() error { _, err := w.AddSwitch(ctx, engine.AddSwitchRequest{Switch: s}); return err }
 	case 6, 7:
-		change := engine.PortChange{VLAN: w.vlan(), Isolated: []*bool{nil, ptr(true), ptr(false)}[w.random.IntN(3)]}
+		change := engine.PortChange{VLAN: w.vlan(), Isolated: []*bool{nil, ptr(true), ptr(false)}[w.random.IntN(3)], Policy: w.mirror()}
 		return fmt.Sprintf("put %d into %v", guest, change.VLAN), func() error {
 			_, err := w.SetPort(ctx, w.owner(guest).PortID(), change)
 			return err
@@ -178,6 +178,12 @@ func (w *walker) vlan() *vswitch.PortVLAN {
 	v, err := vswitch.ParsePortVLAN(text)
 	must(w.t, err)
 	return &v
+}
+
+// mirror makes most ports a source or a destination of mirroring.
+func (w *walker) mirror() vswitch.PolicyChange {
+	modes := []*vswitch.MirrorMode{nil, ptr(vswitch.MirrorNone), ptr(vswitch.MirrorSource), ptr(vswitch.MirrorDestination)}
+	return vswitch.PolicyChange{Mirror: modes[w.random.IntN(len(modes))]}
 }
 
 func (w *walker) owner(i int) vswitch.Owner {
@@ -218,7 +224,7 @@ func (w *walker) settled() {
 	s, err := w.Status(ctx)
 	must(w.t, err)
 	for _, p := range s.Problems {
-		if p.Kind != vswitch.CapabilityMissing {
+		if p.Kind != vswitch.CapabilityMissing && p.Kind != vswitch.MirrorTarget {
 			w.t.Errorf("status: %+v", p)
 		}
 	}

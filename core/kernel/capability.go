@@ -32,6 +32,7 @@ func probeCapabilities(ctx context.Context) (Capabilities, error) {
 		found.Bonding = c.bonds()
 		found.BridgeRules = tryTable(bridgeTable()) == nil
 		found.GuardRules = tryTable(guardTable()) == nil
+		found.Mirroring = tryTable(mirrorTable("probe", "port", []int{1})) == nil
 		found.NAT = tryTable(natTable()) == nil
 		found.MemberRules = tryTable(spreadTable(probeSpread())) == nil
 		return nil

@@ -34,6 +34,7 @@ func TestProbeCapabilities(t *testing.T) {
 		BridgeRules:   try("nft 'add table bridge x; add chain bridge x y { type filter hook input priority 0; }'"),
 		GuardRules:    try("nft 'add table bridge z; add set bridge z s { type ifname; limit rate over 1/second; counter; }'"),
 		MemberRules:   try("nft 'add table netdev x; add chain netdev x y { type filter hook egress device p0 priority 0; }; add rule netdev x y fwd to p0'"),
+		Mirroring:     try("nft 'add table netdev v; add chain netdev v y { type filter hook egress device p0 priority 0; }; add rule netdev v y dup to p0'"),
 		NAT:           try("nft 'add table inet x; add chain inet x y { type nat hook postrouting priority 0; }; add rule inet x y masquerade'"),
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

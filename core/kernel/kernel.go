@@ -123,6 +123,7 @@ type Capabilities struct {
 	VLANFiltering bool `json:"vlanFiltering"` // CONFIG_BRIDGE_VLAN_FILTERING
 	BridgeRules   bool `json:"bridgeRules"`   // CONFIG_NF_TABLES_BRIDGE
 	GuardRules    bool `json:"guardRules"`    // CONFIG_NFT_LIMIT beside CONFIG_NF_TABLES_BRIDGE, Linux 5.11
+	Mirroring     bool `json:"mirroring"`     // CONFIG_NF_TABLES_NETDEV, CONFIG_NFT_DUP_NETDEV and CONFIG_NETFILTER_EGRESS, Linux 5.16
 	Bonding       bool `json:"bonding"`       // CONFIG_BONDING
 	MemberRules   bool `json:"memberRules"`   // CONFIG_NF_TABLES_NETDEV, CONFIG_NFT_FWD_NETDEV and CONFIG_NETFILTER_EGRESS, Linux 5.16
 	NAT           bool `json:"nat"`           // CONFIG_NF_TABLES_INET, CONFIG_NFT_NAT and CONFIG_NFT_MASQ

@@ -64,7 +64,7 @@ func TestGuardDropsOutliveOtherGuards(t *testing.T) {
 	if got := drops(); got != (GuardDrops{DHCP: 9}) {
 		t.Errorf("after a change: %+v", got)
 	}
-	fake := NewFake(FakeConfig{Netdevs: []Netdev{{Name: "lo"}}, Capabilities: Capabilities{GuardRules: true}})
+	fake := NewFake(FakeConfig{Netdevs: []Netdev{{Name: "lo"}}, Capabilities: Capabilities{GuardRules: true, Mirroring: true}})
 	fakeStep := func(s plan.Step) {
 		t.Helper()
 		if err := fake.Apply(t.Context(), []plan.Step{s}); err != nil {

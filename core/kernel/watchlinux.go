@@ -280,6 +280,9 @@ func (w *watcher) rules(m syscall.NetlinkMessage) {
 		}
 		if text(v) == tableName {
 			w.tell(Event{Change: RulesChanged})
+		} else if of, ok := strings.CutPrefix(text(v), plan.MirrorTables("")); ok {
+			bridge, _, _ := strings.Cut(of, "/")
+			w.tell(Event{Change: MirrorChanged, Netdev: bridge, Ours: true})
 		} else if team, ok := strings.CutPrefix(text(v), plan.SpreadTable("")); ok && m.Header.Type&0xff != unix.NFT_MSG_NEWSETELEM {
 			w.tell(Event{Change: SpreadChanged, Netdev: team, Ours: true}) // what is added is a port's, and comes by the hundred
 		}

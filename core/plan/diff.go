@@ -44,6 +44,7 @@ func Diff(desired, observed State) []Step {
 	d.lateMembers()
 	d.spreads()
 	d.spreadsGone()
+	d.mirrors()
 	d.bondsGone()
 	for _, name := range sorted(observed.Bridges) {
 		if _, keep := desired.Bridges[name]; !keep {

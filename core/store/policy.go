@@ -15,6 +15,7 @@ func (p *packer) policy(v vswitch.Policy) {
 	body.flag(v.RouterGuard)
 	body.flag(v.AddressGuard)
 	body.integer(v.StormLimit)
+	body.text(string(v.Mirror))
 	p.text(string(body))
 }
 
@@ -22,6 +23,7 @@ func (u *unpacker) policy() (v vswitch.Policy) {
 	body := unpacker{rest: u.bytes(u.number())}
 	v.DHCPGuard, v.RouterGuard, v.AddressGuard = body.flag(), body.flag(), body.flag()
 	v.StormLimit = body.integer()
+	v.Mirror = vswitch.MirrorMode(body.text())
 	u.bad = u.bad || body.bad
 	return v
 }

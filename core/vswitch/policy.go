@@ -1,6 +1,9 @@
 package vswitch
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // Policy is what a port's owner may do on the switch besides what its VLAN allows. The
 // zero value is a port of a fresh Hyper-V adapter: nothing is guarded, nothing limited.
@@ -19,6 +22,8 @@ type Policy struct {
 	// 0 for any number. Unknown unicast needs no limit: it goes to the uplink alone.
 	// PowerShell twin: -StormLimit.
 	StormLimit int `json:"stormLimit,omitempty"`
+	// Mirror says whose frames are copied to whom.
+	Mirror MirrorMode `json:"mirror,omitempty"`
 }
 
 // MaxStormLimit is more than any link carries in a second.
@@ -38,6 +43,9 @@ func (p Policy) Validate() error {
 	var found problems
 	if p.StormLimit < 0 || p.StormLimit > MaxStormLimit {
 		found.found(Range, "stormLimit", "%d frames a second is outside 0-%d; 0 is no limit", p.StormLimit, MaxStormLimit).in("stormLimit")
+	}
+	if !p.Mirror.valid() {
+		found.found(Invalid, "mirror", "%.32q is none of %s", p.Mirror, strings.Join(MirrorModes(), ", ")).in("mirror")
 	}
 	return found.join()
 }
@@ -60,6 +68,8 @@ type PolicyChange struct {
 	RouterGuard  *bool `json:"routerGuard,omitempty"`
 	AddressGuard *bool `json:"addressGuard,omitempty"`
 	StormLimit   *int  `json:"stormLimit,omitempty"`
+
+	Mirror *MirrorMode `json:"mirror,omitempty"`
 }
 
 // IsZero reports whether nothing is asked for.
@@ -71,6 +81,8 @@ func (c PolicyChange) Apply(p Policy) Policy {
 	change(&p.RouterGuard, c.RouterGuard)
 	change(&p.AddressGuard, c.AddressGuard)
 	change(&p.StormLimit, c.StormLimit)
+	change(&p.Mirror, c.Mirror)
+	p.Mirror = p.Mirror.plain()
 	return p
 }
 
