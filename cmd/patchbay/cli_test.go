@@ -255,3 +255,25 @@ func TestStatusNotReady(t *testing.T) {
 	}
 	golden(t, "status-not-ready", stdout)
 }
+
+func TestMirrorIsTold(t *testing.T) {
+	h := newFakeHost(t)
+	h.furnish()
+	if told := h.must("port set web-1 --mirror source"); !strings.Contains(told, "mirror source, copied to nobody: no port") {
+		t.Errorf("a source alone: %s", told)
+	}
+	if status := h.must("status"); !strings.Contains(status, "no port is a mirror destination") {
+		t.Errorf("status of a source alone: %s", status)
+	}
+	other := h.attach("lan", "analyser", "10.0.10.0/24")
+	h.must("port set analyser --mirror destination")
+	if shown := h.must("port show web-1"); !strings.Contains(shown, "to "+other.Netdev+"\n") || !strings.Contains(shown, "mirror source: ") {
+		t.Errorf("a source with a destination: %s", shown)
+	}
+	if drawn := h.must("topology"); !strings.Contains(drawn, "mirror source") || !strings.Contains(drawn, "mirror destination") {
+		t.Errorf("no mark in\n%s", drawn)
+	}
+	if told := h.must("port set web-1 --mirror none"); strings.Contains(told, "mirror") {
+		t.Errorf("none: %s", told)
+	}
+}

@@ -125,6 +125,9 @@ func portSheet(p engine.PortStatus) *sheet {
 	if words := policyWords(p.Policy); len(words) > 0 {
 		s.each("Policy", words)
 	}
+	if p.Policy.Mirror == vswitch.MirrorSource {
+		s.add("Copies", copyWords(p))
+	}
 	s.each("Addresses", addressWords(p.Addresses))
 	if len(p.Routes) > 0 {
 		s.each("Routes", routeWords(p.Routes))
@@ -142,6 +145,14 @@ func portSheet(p engine.PortStatus) *sheet {
 		s.each("Missing", p.Drift)
 	}
 	return &s
+}
+
+// copyWords say who gets copies of a source's frames.
+func copyWords(p engine.PortStatus) string {
+	if len(p.MirroredTo) == 0 {
+		return "to nobody: no port of the switch is a mirror destination"
+	}
+	return "to " + strings.Join(p.MirroredTo, ", ")
 }
 
 func origin(static bool) string {

@@ -221,3 +221,23 @@ func TestMirroringIsDrift(t *testing.T) {
 	l.mustAdd(policed())
 	l.wantCopies("repaired", "0>1")
 }
+
+// A resident engine notices that the tables are gone, and a port that had to be made anew
+// is copied again, by its new netdev.
+func TestMirroringIsKept(t *testing.T) {
+	l := newLab(t)
+	l.mustAdd(policed())
+	l.mustAttach(mirroring(0, vswitch.MirrorSource))
+	l.mustAttach(mirroring(1, vswitch.MirrorDestination))
+	k := l.keep()
+	before, _ := k.logged()
+	l.kernel.FlushMirrors()
+	k.await(before, "repaired", "what copies the frames of "+owner(0).PortID()+" was gone")
+	l.wantCopies("after a flush", "0>1")
+	for i := range 2 {
+		before, _ = k.logged()
+		l.kernel.RemoveNetdev(owner(i).PortID())
+		k.await(before, "repaired", owner(i).PortID())
+		l.wantCopies(fmt.Sprintf("after port %d was deleted", i), "0>1")
+	}
+}
