@@ -214,7 +214,7 @@ func explainPort(p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilities,
 	if c := commands(plan.State{Rules: plan.Rules{Guards: rules.Guards}}); len(c) > 0 {
 		x.Parts = append(x.Parts, Part{What: "guards", Why: "What the owner sends is looked at by the rules of table patchbay_guards, the same for all ports; the port is in the sets of what it may not send, and each counts what it has dropped.", Commands: c})
 	}
-	if p.Policy.Mirror == vswitch.MirrorSource {
+	if _, copied := mirrors[p.Netdev]; copied {
 		x.Parts = append(x.Parts, Part{
 			What: "mirror", Commands: commands(plan.State{Mirrors: map[string]plan.Mirrors{vswitch.BridgeName(r.Name): {p.Netdev: mirrors[p.Netdev]}}}),
 			Why: "What comes in by the port and what goes out is sent once more by the netdev of each mirror destination of the switch, past the bridge.",
