@@ -93,6 +93,8 @@ func TestWatch(t *testing.T) {
 		{"renamed to", "ip link set q0 mtu 1400", NetdevChanged, "q0", true},
 		{"deleted", "ip link del q0", NetdevGone, "q0", true},
 		{"table of ours", "nft add table bridge patchbay", RulesChanged, "", false},
+		{"copies of a port", "nft add table netdev patchbay_mirror/pb-lan/p0", MirrorChanged, "pb-lan", true},
+		{"no copies", "nft delete table netdev patchbay_mirror/pb-lan/p0", MirrorChanged, "pb-lan", true},
 		{"flushed", "nft flush ruleset", RulesChanged, "", false},
 	} {
 		t.Run(x.name, func(t *testing.T) {
