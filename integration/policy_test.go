@@ -44,6 +44,9 @@ func TestGuards(t *testing.T) {
 		}
 	}
 	offer("of the guarded", onA, onB, false)
+	if stats := h.patchbay("port", "stats", "a"); !strings.Contains(stats, "dhcpGuard 1 frame\n") {
+		t.Errorf("what the guard has dropped is not counted:\n%s", stats)
+	}
 	offer("of the other", onB, onA, true)
 	reaches(t, a.Netns, "10.9.0.3") // what it may say arrives
 	reaches(t, b.Netns, "10.9.0.2")

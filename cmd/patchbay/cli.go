@@ -16,6 +16,7 @@ import (
 // every command has say.
 type cli struct {
 	open           func() *api.Client // only called by commands that use a verb
+	capture        capturer
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	terminal       terminal
@@ -60,7 +61,7 @@ host itself. Everything works as root, with no service running.`,
 	complete(root, "output", formats()...)
 	root.SetHelpCommand(helpCommand())
 	root.AddCommand(c.applyCommand(), c.diffCommand(), c.exportCommand(), c.restoreCommand(), c.doctorCommand(), c.explainCommand())
-	root.AddCommand(c.switchCommand(), c.teamCommand(), c.portCommand(), c.macCommand(), c.gcCommand(), c.statusCommand(),
+	root.AddCommand(c.switchCommand(), c.teamCommand(), c.portCommand(), c.captureCommand(), c.macCommand(), c.gcCommand(), c.statusCommand(),
 		c.topologyCommand(), c.versionCommand(), c.docsCommand(), exitCodesTopic())
 	group(root)
 	root.InitDefaultCompletionCmd()
@@ -97,6 +98,16 @@ func operands(names ...string) cobra.PositionalArgs {
 			return usageError(cmd, "%q is one word too many", args[len(names)])
 		}
 		return nil
+	}
+}
+
+// atMost takes the named operand, or none.
+func atMost(name string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		return operands(name)(cmd, args)
 	}
 }
 

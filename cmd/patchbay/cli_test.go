@@ -39,7 +39,7 @@ func newFakeHost(t *testing.T) *fakeHost {
 			fakeNIC("eth0", 1, "192.0.2.10/24"),
 			fakeNIC("eth1", 2),
 		},
-		Capabilities: kernel.Capabilities{PortLocked: true, BridgeRules: true, GuardRules: true, ACLRules: true, NAT: true, Limits: true},
+		Capabilities: kernel.Capabilities{PortLocked: true, BridgeRules: true, GuardRules: true, ACLRules: true, NAT: true, Limits: true, Mirroring: true},
 	})
 	now := func() time.Time { return time.Date(2026, 11, 22, 9, 0, 0, 0, time.UTC) }
 	dir := t.TempDir()
@@ -110,6 +110,20 @@ func (h *fakeHost) furnish() {
 	h.attach("lab", "db", "172.16.0.0/24")
 }
 
+// countSome lets traffic go by, some of which guards drop.
+func (h *fakeHost) countSome() {
+	h.t.Helper()
+	ports, err := h.client.Ports(context.Background(), "lab")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.must("port set db --dhcp-guard --storm-limit 100")
+	h.kernel.SetCounters(ports[0].Netdev, kernel.PortCounters{
+		Counters: kernel.Counters{RxPackets: 1200, RxBytes: 1 << 20, TxPackets: 1, TxBytes: 60, TxDropped: 7, RxErrors: 1},
+		Guards:   kernel.GuardDrops{DHCP: 4, Storm: 90},
+	})
+}
+
 func golden(t *testing.T, name, got string) {
 	t.Helper()
 	path := filepath.Join("testdata", name+".txt")
@@ -130,6 +144,7 @@ func golden(t *testing.T, name, got string) {
 func TestOutput(t *testing.T) {
 	h := newFakeHost(t)
 	h.furnish()
+	h.countSome()
 	for name, line := range map[string]string{
 		"switch-list":          "switch list",
 		"switch-show-external": "switch show wan",
@@ -140,6 +155,8 @@ func TestOutput(t *testing.T) {
 		"port-list-switch":     "port list --switch lab",
 		"port-show":            "port show web-1",
 		"port-show-host":       "port show pbp-lan",
+		"port-stats":           "port stats",
+		"port-stats-port":      "port stats db",
 		"mac-list":             "mac list",
 		"mac-pool-show":        "mac pool show",
 		"status":               "status",
@@ -252,5 +269,27 @@ func TestNoneIsNoNumber(t *testing.T) {
 		if got := got.render(terminal{}); got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
+	}
+}
+
+func TestMirrorIsTold(t *testing.T) {
+	h := newFakeHost(t)
+	h.furnish()
+	if told := h.must("port set web-1 --mirror source"); !strings.Contains(told, "mirror source, copied to nobody: no port") {
+		t.Errorf("a source alone: %s", told)
+	}
+	if status := h.must("status"); !strings.Contains(status, "no port is a mirror destination") {
+		t.Errorf("status of a source alone: %s", status)
+	}
+	other := h.attach("lan", "analyser", "10.0.10.0/24")
+	h.must("port set analyser --mirror destination")
+	if shown := h.must("port show web-1"); !strings.Contains(shown, "to "+other.Netdev+"\n") || !strings.Contains(shown, "mirror source: ") {
+		t.Errorf("a source with a destination: %s", shown)
+	}
+	if drawn := h.must("topology"); !strings.Contains(drawn, "mirror source") || !strings.Contains(drawn, "mirror destination") {
+		t.Errorf("no mark in\n%s", drawn)
+	}
+	if told := h.must("port set web-1 --mirror none"); strings.Contains(told, "mirror") {
+		t.Errorf("none: %s", told)
 	}
 }

@@ -61,6 +61,7 @@ func kindMeanings() []kindMeaning {
 		{vswitch.StoreCorrupt, exitFailure, "Patchbay's files cannot be read as what it wrote"},
 		{vswitch.StoreNewer, exitFailure, "a newer Patchbay wrote the files"},
 		{vswitch.StoreUnavailable, exitFailure, "the files cannot be read or written"},
+		{vswitch.MirrorTarget, exitFailure, "a port's frames are copied, and nobody gets them"},
 		{vswitch.Drifted, exitFailure, "the kernel is not as it was made; repairing helps"},
 		{vswitch.NoCarrier, exitFailure, "a NIC has no link"},
 		{vswitch.KernelFailed, exitFailure, "the kernel refused, or anything else"},

@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"github.com/patchbay-net/patchbay/core/api"
+	"github.com/patchbay-net/patchbay/core/kernel"
 )
 
 //go:generate go run . docs markdown ../../docs/cli
@@ -18,6 +19,7 @@ func main() {
 	context.AfterFunc(ctx, stop) // the first signal asks, the second one kills
 	c := cli{
 		open:     api.Open,
+		capture:  kernel.Capture,
 		stdin:    os.Stdin,
 		stdout:   os.Stdout,
 		stderr:   os.Stderr,

@@ -56,22 +56,24 @@ func wantedFormat(read format, args []string) format {
 
 // print writes a result: v itself for programs, the text for people.
 func (c *cli) print(v any, text func() string) error {
-	var out []byte
-	var err error
-	switch c.output {
-	case jsonFormat:
-		out, err = json.MarshalIndent(v, "", "  ")
-		out = append(out, '\n')
-	case yamlFormat:
-		out, err = yaml.Marshal(v)
-	default:
-		out = []byte(text())
-	}
+	out, err := c.format(v, text)
 	if err != nil {
 		return err
 	}
 	_, err = c.stdout.Write(out)
 	return err
+}
+
+// format is what print writes.
+func (c *cli) format(v any, text func() string) ([]byte, error) {
+	switch c.output {
+	case jsonFormat:
+		out, err := json.MarshalIndent(v, "", "  ")
+		return append(out, '\n'), err
+	case yamlFormat:
+		return yaml.Marshal(v)
+	}
+	return []byte(text()), nil
 }
 
 // say writes one line for people; programs get v.

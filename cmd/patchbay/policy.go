@@ -11,7 +11,7 @@ import (
 )
 
 // policyHelp tells what the flags of policyFlags do.
-const policyHelp = `Guards drop what the owner sends and count it ("port show"):
+const policyHelp = `Guards drop what the owner sends and count it ("port stats"):
 
   --dhcp-guard      answers of a DHCP server
   --router-guard    router advertisements and redirects
@@ -23,7 +23,10 @@ Limits hold back whole frames, in bits a second like 10M, 1.5G or 800k; 0 is no 
   --max-in RATE     what the owner receives
   --max-out RATE    what it sends
   --burst BITS      what passes at once after a pause, both ways; 0 for what 10 ms of the
-                    limit are`
+                    limit are
+
+--mirror source has each frame that the owner sends or receives copied to the ports of the
+same switch that are --mirror destination; docs/mirroring.md tells more.`
 
 // policyFlags are the flags of a port's policy. The function that it returns tells what of
 // it was given.
@@ -38,6 +41,8 @@ func policyFlags(cmd *cobra.Command) func() vswitch.PolicyChange {
 	f.Var((*bitsFlag)(&maxIn), "max-in", "bits a second that the owner receives at the most, a `rate` like 10M; 0 for no limit")
 	f.Var((*bitsFlag)(&maxOut), "max-out", "bits a second that it sends at the most, a `rate` like 10M; 0 for no limit")
 	f.Var((*bitsFlag)(&burst), "burst", "`bits` that pass at once after a pause; 0 for what 10 ms of the limit are")
+	f.StringVar((*string)(&p.Mirror), "mirror", "none", "whose frames are copied: source, destination or none")
+	complete(cmd, "mirror", vswitch.MirrorModes()...)
 	return func() (c vswitch.PolicyChange) {
 		given(cmd, "max-in", &c.Bandwidth.MaxIn, &maxIn)
 		given(cmd, "max-out", &c.Bandwidth.MaxOut, &maxOut)
@@ -48,6 +53,7 @@ func policyFlags(cmd *cobra.Command) func() vswitch.PolicyChange {
 		if cmd.Flags().Changed("burst") {
 			c.Bandwidth.Burst = &burst
 		}
+		given(cmd, "mirror", &c.Mirror, &p.Mirror)
 		return c
 	}
 }
@@ -82,6 +88,8 @@ func policyWords(p vswitch.Policy) []string {
 		{p.AddressGuard, "address guard: it speaks for its own addresses alone"},
 		{!p.Bandwidth.IsZero(), "bandwidth " + p.Bandwidth.String() + ": more is held back, and dropped if it waits longer than 50 ms"},
 		{p.StormLimit > 0, fmt.Sprintf("storm limit: %d broadcast and multicast frames a second; unknown unicast goes to the uplink alone", p.StormLimit)},
+		{p.Mirror == vswitch.MirrorSource, "mirror source: what it sends and receives is copied to the switch's destinations"},
+		{p.Mirror == vswitch.MirrorDestination, "mirror destination: it gets copies of what the switch's sources send and receive"},
 	} {
 		if guard.on {
 			words = append(words, guard.words)

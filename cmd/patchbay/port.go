@@ -27,7 +27,7 @@ Hyper-V twins: Get- and Remove-VMNetworkAdapter, Set-VMNetworkAdapterVlan,
   patchbay port show web-1`,
 		SuggestFor: []string{"ports", "interface", "adapter"},
 	}
-	cmd.AddCommand(c.portListCommand(), c.portShowCommand(), c.portSetCommand(), c.portACLCommand(), c.portDeleteCommand())
+	cmd.AddCommand(c.portListCommand(), c.portShowCommand(), c.portStatsCommand(), c.portSetCommand(), c.portACLCommand(), c.portDeleteCommand())
 	group(cmd)
 	return cmd
 }
@@ -82,7 +82,8 @@ func (c *cli) portShowCommand() *cobra.Command {
 		Use:   "show PORT",
 		Short: "Show one port, and whether it is as it should be",
 		Long: `Show a port with its owner, addresses and routes, and compare it with the kernel: what
-is missing there is listed as drift, in the words of ip and bridge.
+is missing there is listed as drift, in the words of ip and bridge. What it has sent and
+received, and what its guards have dropped, tells "port stats".
 
 Hyper-V twin: Get-VMNetworkAdapter -Name PORT.`,
 		Example: `  patchbay port show web-1
@@ -128,6 +129,9 @@ func portSheet(p engine.PortStatus) *sheet {
 	if len(p.Policy.ACL) > 0 {
 		s.each("ACL", aclTexts(p.Policy.ACL))
 	}
+	if p.Policy.Mirror == vswitch.MirrorSource {
+		s.add("Copies", copyWords(p))
+	}
 	s.each("Addresses", addressWords(p.Addresses))
 	if len(p.Routes) > 0 {
 		s.each("Routes", routeWords(p.Routes))
@@ -145,6 +149,14 @@ func portSheet(p engine.PortStatus) *sheet {
 		s.each("Missing", p.Drift)
 	}
 	return &s
+}
+
+// copyWords say who gets copies of a source's frames.
+func copyWords(p engine.PortStatus) string {
+	if len(p.MirroredTo) == 0 {
+		return "to nobody: no port of the switch is a mirror destination"
+	}
+	return "to " + strings.Join(p.MirroredTo, ", ")
 }
 
 func origin(static bool) string {

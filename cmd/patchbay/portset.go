@@ -65,7 +65,11 @@ Hyper-V twins: Set-VMNetworkAdapterVlan, Set-VMNetworkAdapter.`,
 			if err != nil {
 				return err
 			}
-			return c.say(p, "port %s is %s", p.ID, settingWords(p.Port))
+			words := settingWords(p.Port)
+			if p.Policy.Mirror == vswitch.MirrorSource {
+				words += ", copied " + copyWords(p)
+			}
+			return c.say(p, "port %s is %s", p.ID, words)
 		},
 	}
 	cmd.Flags().StringVar(&vlan, "vlan", "", "what the port does with VLANs: an `id`, or one of the texts above")

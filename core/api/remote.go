@@ -204,6 +204,11 @@ func (c *remote) PortACL(ctx context.Context, name string) ([]engine.ACLEntry, e
 	return ask(ctx, c, namePortACL, args{name}, func(v Verbs) ([]engine.ACLEntry, error) { return v.PortACL(ctx, name) })
 }
 
+// PortStats is engine.Engine's.
+func (c *remote) PortStats(ctx context.Context, req engine.PortStatsRequest) ([]engine.PortStats, error) {
+	return ask(ctx, c, namePortStats, args{req}, func(v Verbs) ([]engine.PortStats, error) { return v.PortStats(ctx, req) })
+}
+
 // MACPool is engine.Engine's.
 func (c *remote) MACPool(ctx context.Context) (engine.PoolStatus, error) {
 	return ask(ctx, c, nameMACPool, args{}, func(v Verbs) (engine.PoolStatus, error) { return v.MACPool(ctx) })

@@ -76,6 +76,8 @@ func aLife(v Verbs) []outcome {
 	did(v.Ports(ctx, "other"))
 	did(v.Port(ctx, "c"))
 	did(v.Port(ctx, "nobody"))
+	did(v.PortStats(ctx, engine.PortStatsRequest{}))
+	did(v.PortStats(ctx, engine.PortStatsRequest{Port: "nobody"}))
 	p, found, err := v.Attached(ctx, owner())
 	did([]any{p, found}, err)
 	p, found, err = v.Attached(ctx, vswitch.Owner{Kind: vswitch.OwnerContainer, ID: "x", Network: "n", Endpoint: "eth0"})

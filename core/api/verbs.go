@@ -35,6 +35,7 @@ type Verbs interface {
 	Port(ctx context.Context, name string) (engine.PortStatus, error)
 	SetPort(ctx context.Context, name string, c engine.PortChange) (engine.PortStatus, error)
 	PortACL(ctx context.Context, name string) ([]engine.ACLEntry, error)
+	PortStats(context.Context, engine.PortStatsRequest) ([]engine.PortStats, error)
 	MACPool(context.Context) (engine.PoolStatus, error)
 	SetMACPool(context.Context, vswitch.MACRange) (engine.PoolStatus, error)
 	MACs(context.Context) ([]engine.MACLease, error)
@@ -75,6 +76,7 @@ const (
 	namePort         = "port show"
 	nameSetPort      = "port set"
 	namePortACL      = "port acl list"
+	namePortStats    = "port stats"
 	nameMACPool      = "mac pool show"
 	nameSetMACPool   = "mac pool set"
 	nameMACs         = "mac list"
@@ -114,6 +116,7 @@ func served() map[string]verb {
 		namePort:         one(Verbs.Port),
 		nameSetPort:      changes(two(Verbs.SetPort)),
 		namePortACL:      one(Verbs.PortACL),
+		namePortStats:    one(Verbs.PortStats),
 		nameMACPool:      none(Verbs.MACPool),
 		nameSetMACPool:   changes(one(Verbs.SetMACPool)),
 		nameMACs:         none(Verbs.MACs),

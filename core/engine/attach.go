@@ -81,6 +81,9 @@ func (e *Engine) tryAttach(ctx context.Context, req AttachRequest) (Attachment, 
 			err = e.plug(ctx, begun)
 		}
 	}
+	if err == nil {
+		err = e.remirrorFor(ctx, r.port)
+	}
 	if err != nil {
 		return Attachment{}, undone(err, e.unplug(ctx, r))
 	}
@@ -324,10 +327,11 @@ func (e *Engine) unplug(ctx context.Context, r reservation) error {
 	if r.known {
 		return nil
 	}
-	if _, err := e.withdraw(context.WithoutCancel(ctx), []reservation{r}); err != nil {
+	ctx = context.WithoutCancel(ctx)
+	if _, err := e.withdraw(ctx, []reservation{r}); err != nil {
 		return err
 	}
-	return e.forget(r)
+	return errors.Join(e.forget(r), e.remirrorFor(ctx, r.port))
 }
 
 // forget takes a reservation back.

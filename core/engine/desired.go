@@ -39,6 +39,7 @@ func switchState(r store.SwitchRecord, caps kernel.Capabilities, carried vswitch
 		s.Ports[p.Netdev] = state
 	}
 	s.Forward.IPv4, s.Forward.IPv6 = r.GatewayFamilies()
+	s.Mirrors = map[string]plan.Mirrors{bridge: nil} // as far as this knows: see mirrorsOf
 	return s
 }
 

@@ -66,6 +66,10 @@ func (x examination) features() []feature {
 			symbols: kernel.LimitSymbols, modules: []string{"sch_tbf", "ifb", "sch_ingress", "cls_u32", "act_mirred"}, uses: func(store.SwitchRecord) bool { return false }, // ports tell
 		},
 		{
+			has: x.caps.Mirroring, check: "mirroring", what: "copies of a port's frames to other ports", without: "mirror sources and destinations are refused",
+			symbols: mirrorSymbols, modules: []string{"nf_tables", "nft_dup_netdev"}, uses: func(store.SwitchRecord) bool { return false }, // ports tell
+		},
+		{
 			has: x.caps.NAT, check: "nat", what: "NAT in nftables", without: "masquerade is refused",
 			symbols: "CONFIG_NF_TABLES_INET, CONFIG_NFT_NAT and CONFIG_NFT_MASQ", modules: []string{"nft_chain_nat", "nft_masq"},
 			uses: func(r store.SwitchRecord) bool { return !r.Masquerade.IsZero() },

@@ -65,6 +65,10 @@ func stepWords(step plan.Step, observed plan.State, made map[string]bool) []stri
 		return said("netdev %s had other settings", s.Netdev)
 	case plan.SetForwarding:
 		return said("IP forwarding was off")
+	case plan.MakeMirror:
+		return said("what copies the frames of %s was gone, or not whole", s.Netdev)
+	case plan.DeleteMirror:
+		return said("the frames of %s were copied", s.Netdev)
 	case plan.MakeSpread:
 		return said("the nftables table of team %s was gone, or not whole", s.Spread.Team)
 	case plan.SetDesignated:

@@ -81,7 +81,12 @@ func (e *Engine) explain(ctx context.Context, name string) (Explanation, error) 
 	if r, err = e.record(p.Switch); err != nil {
 		return Explanation{}, err
 	}
-	return explainPort(p, r, caps), nil
+	var mirrors plan.Mirrors
+	err = e.store.View(func(tx *store.Tx) (err error) {
+		mirrors, err = mirrorsOf(tx, r.Name)
+		return err
+	})
+	return explainPort(p, r, caps, mirrors), err
 }
 
 // commands are those that make a state out of nothing.
@@ -163,7 +168,7 @@ func rulesWhy(r store.SwitchRecord) string {
 	return why
 }
 
-func explainPort(p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilities) Explanation {
+func explainPort(p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilities, mirrors plan.Mirrors) Explanation {
 	x := Explanation{Object: "port " + p.ID, Paths: paths(r, p.Owner.String())}
 	state := portState(p, r, caps)
 	why := "A pair of netdevs: " + p.Netdev + " is the switch's end"
@@ -216,6 +221,12 @@ func explainPort(p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilities)
 		})
 	}
 	x.Parts = append(x.Parts, explainPortRules(portRules(p, r, caps))...)
+	if _, copied := mirrors[p.Netdev]; copied {
+		x.Parts = append(x.Parts, Part{
+			What: "mirror", Commands: commands(plan.State{Mirrors: map[string]plan.Mirrors{vswitch.BridgeName(r.Name): {p.Netdev: mirrors[p.Netdev]}}}),
+			Why: "What comes in by the port and what goes out is sent once more by the netdev of each mirror destination of the switch, past the bridge.",
+		})
+	}
 	return x
 }
 

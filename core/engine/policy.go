@@ -64,7 +64,7 @@ func admitPolicy(tx *store.Tx, was store.Realised, p vswitch.Port) error {
 	if err := p.Policy.ValidateFor(p); err != nil {
 		return err
 	}
-	if err := errors.Join(admitACL(tx, p), admitBandwidth(tx, p)); err != nil {
+	if err := errors.Join(admitACL(tx, p), admitBandwidth(tx, p), admitMirror(tx, p)); err != nil {
 		return err
 	}
 	if guards(p) == (plan.Guards{}) || was.HasGuards {

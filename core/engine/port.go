@@ -66,6 +66,16 @@ func (e *Engine) Port(ctx context.Context, name string) (PortStatus, error) {
 		return PortStatus{}, fault("port show", "port "+name, err)
 	}
 	status := PortStatus{Port: p}
+	if p.Policy.Mirror == vswitch.MirrorSource {
+		err := e.store.View(func(tx *store.Tx) error {
+			mirrors, err := mirrorsOf(tx, p.Switch)
+			status.MirroredTo = mirrors[p.Netdev].Destinations
+			return err
+		})
+		if err != nil {
+			return PortStatus{}, fault("port show", "port "+name, err)
+		}
+	}
 	for _, s := range steps {
 		status.Drift = append(status.Drift, s.String())
 	}

@@ -172,9 +172,18 @@ func (e *Engine) trySetPort(ctx context.Context, id string, c PortChange) (spare
 	if err != nil {
 		return false, err
 	}
-	if err := e.changePort(ctx, old, next); err != nil {
+	err = e.changePort(ctx, old, next)
+	mirrors := old.port.Policy.Mirror != next.port.Policy.Mirror
+	if err == nil && mirrors {
+		err = e.remirrorFor(ctx, old.port, next.port)
+	}
+	if err != nil {
 		back := context.WithoutCancel(ctx)
-		return false, undone(err, errors.Join(e.changePort(back, next, old), e.store.Update(func(tx *store.Tx) error { return tx.PutPort(old.port) })))
+		undo := errors.Join(e.changePort(back, next, old), e.store.Update(func(tx *store.Tx) error { return tx.PutPort(old.port) }))
+		if mirrors {
+			undo = errors.Join(undo, e.remirrorFor(back, old.port, next.port))
+		}
+		return false, undone(err, undo)
 	}
 	return spare, nil
 }

@@ -104,7 +104,10 @@ func (r *reconciler) tryRepairPort(ctx context.Context, id string) (done bool, d
 	if d, err = r.lookAtPort(ctx, id); err != nil || len(d.steps) == 0 {
 		return false, d, ignoreNotFound(err)
 	}
-	err = needsRepair(r.kernel.Apply(context.WithoutCancel(ctx), d.steps)) // what is begun is finished
+	ctx = context.WithoutCancel(ctx) // what is begun is finished
+	if err = needsRepair(r.kernel.Apply(ctx, d.steps)); err == nil {
+		err = r.remirrorFor(ctx, d.port) // tables go by netdevs, not by their names
+	}
 	return err == nil, d, err
 }
 

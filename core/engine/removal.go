@@ -67,10 +67,11 @@ func (e *Engine) removeHeld(ctx context.Context, ids []string, r removal, lockEr
 	if forgetErr := e.forgetAll(out, r.outgrown); forgetErr != nil {
 		return nil, errors.Join(err, unsure, forgetErr)
 	}
+	var left []vswitch.Port
 	for _, x := range out {
-		gone = append(gone, x.port.ID)
+		gone, left = append(gone, x.port.ID), append(left, x.port)
 	}
-	return gone, errors.Join(err, unsure)
+	return gone, errors.Join(err, unsure, e.remirrorFor(ctx, left...))
 }
 
 // forgetAll drops the records of ports that are out of the kernel.

@@ -113,6 +113,8 @@ type SwitchChange struct {
 type PortStatus struct {
 	vswitch.Port
 	Drift []string `json:"drift,omitempty"`
+	// MirroredTo are the netdevs that get copies of a mirror source's frames.
+	MirroredTo []string `json:"mirroredTo,omitempty"`
 }
 
 // PoolStatus describes the MAC pool.

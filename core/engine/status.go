@@ -131,6 +131,7 @@ func (s *Status) judgeCapabilities() {
 	lacks(s.Capabilities.ACLRules, "this kernel cannot hold ACLs of ports: they are refused", "use a kernel with "+aclRulesSymbols)
 	lacks(s.Capabilities.GuardRules, "this kernel cannot guard ports: guards and storm limits are refused", "use a kernel with "+guardRulesSymbols)
 	lacks(s.Capabilities.Limits, "this kernel cannot limit bandwidth: limits on ports are refused", "use a kernel with "+kernel.LimitSymbols)
+	lacks(s.Capabilities.Mirroring, "this kernel cannot mirror ports: sources and destinations are refused", "use a kernel with "+mirrorSymbols)
 	lacks(s.Capabilities.NAT, "this kernel has no NAT in nftables: masquerade is refused", "use a kernel with CONFIG_NF_TABLES_INET, CONFIG_NFT_NAT and CONFIG_NFT_MASQ")
 }
 
@@ -150,6 +151,12 @@ func (e *Engine) judgeSwitches(ctx context.Context, s *Status, records []store.S
 				return err
 			}
 			desired = wholeState(r, s.Capabilities, standingExtent(was))
+			if desired.Mirrors[vswitch.BridgeName(r.Name)], err = mirrorsOf(tx, r.Name); err != nil {
+				return err
+			}
+			if err := s.judgeMirrors(tx, r.Name); err != nil {
+				return err
+			}
 			desired.Rules, err = allRules(tx, s.Capabilities)
 			return err
 		})

@@ -189,6 +189,7 @@ func (e *Engine) revert(ctx context.Context, t *transaction) error {
 	err := e.shift(ctx, back)
 	away := e.reinstate(t)
 	away = errors.Join(away, e.readmit(ctx, t))
+	away = errors.Join(away, e.remirrorFor(ctx, t.missed...))
 	if err != nil {
 		return errors.Join(err, away)
 	}

@@ -180,7 +180,7 @@ func (w *walker) policy() (c vswitch.PolicyChange) {
 		*flag = []*bool{nil, ptr(true), ptr(false)}[w.random.IntN(3)]
 	}
 	c.StormLimit = []*int{nil, ptr(0), ptr(10), ptr(1000)}[w.random.IntN(4)]
-	c.Bandwidth = w.limits().Bandwidth
+	c.Bandwidth, c.Mirror = w.limits().Bandwidth, w.mirror().Mirror
 	lists := [][]string{nil, nil, nil, {}, {"deny out to 10.0.0.0/8"}, {"deny both any", "allow in tcp to port 80 weight 9 stateful", "deny in weight 1"}}
 	if list := lists[w.random.IntN(len(lists))]; list != nil {
 		c.ACL = ptr(aclRules(w.t, list...))
@@ -217,6 +217,12 @@ func (w *walker) limits() (c vswitch.PolicyChange) {
 	}
 	c.Bandwidth.MaxIn, c.Bandwidth.MaxOut = rate(), rate()
 	return c
+}
+
+// mirror makes most ports a source or a destination of mirroring.
+func (w *walker) mirror() vswitch.PolicyChange {
+	modes := []*vswitch.MirrorMode{nil, ptr(vswitch.MirrorNone), ptr(vswitch.MirrorSource), ptr(vswitch.MirrorDestination)}
+	return vswitch.PolicyChange{Mirror: modes[w.random.IntN(len(modes))]}
 }
 
 func (w *walker) owner(i int) vswitch.Owner {
@@ -258,7 +264,7 @@ func (w *walker) settled() {
 	s, err := w.Status(ctx)
 	must(w.t, err)
 	for _, p := range s.Problems {
-		if p.Kind != vswitch.CapabilityMissing {
+		if p.Kind != vswitch.CapabilityMissing && p.Kind != vswitch.MirrorTarget {
 			w.t.Errorf("status: %+v", p)
 		}
 	}

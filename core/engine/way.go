@@ -6,6 +6,7 @@ import (
 
 	"github.com/patchbay-net/patchbay/core/plan"
 	"github.com/patchbay-net/patchbay/core/store"
+	"github.com/patchbay-net/patchbay/core/vswitch"
 )
 
 // shift takes the kernel to the new records.
@@ -97,6 +98,11 @@ func (e *Engine) desired(t *transaction) (desired plan.State, err error) {
 		switches, err := t.outcome(tx)
 		if err != nil {
 			return err
+		}
+		for _, r := range t.news() {
+			if desired.Mirrors[vswitch.BridgeName(r.Name)], err = mirrorsOf(tx, r.Name); err != nil {
+				return err
+			}
 		}
 		if desired.Rules, err = rulesOf(tx, t.caps, append(switches, lingering...)); err != nil || !desired.Rules.Base {
 			return err

@@ -31,6 +31,7 @@ type Fake struct {
 	fault   fakeFault
 	log     []string
 	spreads map[string]*fakeSpread // by team
+	mirrors map[string]*fakeMirror // by table
 
 	born     NetnsID // namespaces made so far
 	watches  int     // calls of Watch so far

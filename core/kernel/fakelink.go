@@ -31,6 +31,7 @@ type fakeLink struct {
 	items       []plan.Item
 	settings    map[string]string
 	noLinkLocal bool
+	counters    PortCounters
 
 	bond   fakeBond
 	member fakeMember // of a bond

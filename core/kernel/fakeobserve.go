@@ -34,6 +34,7 @@ func (f *Fake) observe(scope plan.State) plan.State {
 	f.observeACLs(scope.Rules, &seen.Rules)
 	seen.Rules.NoNAT = seen.Rules.Base && scope.Rules.NoNAT
 	f.observeSpreads(scope, &seen)
+	f.observeMirrors(scope, &seen)
 	for name, want := range scope.Bridges {
 		if link := f.host.links[name]; link != nil && link.Kind == "bridge" {
 			b := link.options

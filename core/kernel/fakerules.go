@@ -74,10 +74,14 @@ func (f *Fake) setGuards(s plan.SetRules) error {
 	if len(s.Add.Guards) > 0 && !f.rules.GuardBase && !s.Add.GuardBase {
 		return guardsGone(syscall.ENOENT)
 	}
+	before := f.rules.Guards
 	f.rules.GuardBase = f.rules.GuardBase || s.Add.GuardBase
 	f.rules.Guards = changed(f.rules.Guards, s.Remove.Guards, s.Add.Guards)
 	if s.Remove.GuardBase {
 		f.rules.GuardBase, f.rules.Guards = false, nil
+	}
+	for dev, link := range f.host.links {
+		link.counters.Guards = link.counters.Guards.through(before[dev], f.rules.Guards[dev])
 	}
 	return nil
 }

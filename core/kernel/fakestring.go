@@ -38,6 +38,7 @@ func (f *Fake) String() string {
 	}
 	f.drawRules(&b)
 	f.drawSpreads(&b)
+	f.drawMirrors(&b)
 	if f.onward != (plan.Families{}) {
 		b.WriteString("sysctl\n")
 		line(&b, f.onward.IPv4, "net.ipv4.ip_forward = 1")

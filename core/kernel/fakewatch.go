@@ -25,6 +25,7 @@ type fakeScene struct {
 	netdevs map[string]fakeNotice
 	rules   string
 	spreads map[string]string // by team
+	mirrors map[string]string // by bridge
 }
 
 // Watch is Kernel's. Events come in the call that causes them.
@@ -87,6 +88,10 @@ func (f *Fake) scene() fakeScene {
 	s.spreads = make(map[string]string)
 	for team, spread := range f.spreads {
 		s.spreads[team] = fmt.Sprint(*spread)
+	}
+	s.mirrors = make(map[string]string)
+	for _, table := range slices.Sorted(maps.Keys(f.mirrors)) {
+		s.mirrors[f.mirrors[table].bridge] += fmt.Sprintf("%p ", f.mirrors[table])
 	}
 	return s
 }
@@ -158,6 +163,11 @@ func (f *Fake) tellSince(before fakeScene) {
 	if before.rules != after.rules {
 		f.tellAll(Event{Change: RulesChanged})
 	}
+	for _, bridge := range slices.Sorted(maps.Keys(merged(before.mirrors, after.mirrors))) {
+		if before.mirrors[bridge] != after.mirrors[bridge] {
+			f.tellAll(Event{Change: MirrorChanged, Netdev: bridge, Ours: true})
+		}
+	}
 	for team, was := range before.spreads {
 		if now, there := after.spreads[team]; !there || now != was {
 			f.tellAll(Event{Change: SpreadChanged, Netdev: team, Ours: true})
@@ -169,4 +179,11 @@ func fakePrint(words string) uint64 {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(words)) // never fails
 	return h.Sum64() | 1
+}
+
+// merged has the keys of both.
+func merged[V any](a, b map[string]V) map[string]V {
+	m := maps.Clone(a)
+	maps.Copy(m, b)
+	return m
 }

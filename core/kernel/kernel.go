@@ -29,6 +29,10 @@ type Kernel interface {
 	// Netdev returns one netdev, or an error of kind vswitch.NotFound.
 	Netdev(ctx context.Context, name string) (Netdev, error)
 
+	// PortCounters returns what was counted at each netdev of the host's namespace, by
+	// name. It reads them all at once, so that its cost for each is small.
+	PortCounters(ctx context.Context) (map[string]PortCounters, error)
+
 	// Addressing returns what the host has on one netdev, in the order in which it can be
 	// added to another, or an error of kind vswitch.NotFound.
 	Addressing(ctx context.Context, netdev string) (plan.Addressing, error)
@@ -126,6 +130,7 @@ type Capabilities struct {
 	GuardRules    bool `json:"guardRules"`    // CONFIG_NFT_LIMIT beside CONFIG_NF_TABLES_BRIDGE, Linux 5.11
 	ACLRules      bool `json:"aclRules"`      // CONFIG_NF_TABLES_BRIDGE, Linux 5.7
 	Limits        bool `json:"limits"`        // CONFIG_NET_SCH_TBF, CONFIG_IFB, CONFIG_NET_SCH_INGRESS, CONFIG_NET_CLS_U32, CONFIG_NET_ACT_MIRRED
+	Mirroring     bool `json:"mirroring"`     // CONFIG_NF_TABLES_NETDEV, CONFIG_NFT_DUP_NETDEV and CONFIG_NETFILTER_EGRESS, Linux 5.16
 	Bonding       bool `json:"bonding"`       // CONFIG_BONDING
 	MemberRules   bool `json:"memberRules"`   // CONFIG_NF_TABLES_NETDEV, CONFIG_NFT_FWD_NETDEV and CONFIG_NETFILTER_EGRESS, Linux 5.16
 	NAT           bool `json:"nat"`           // CONFIG_NF_TABLES_INET, CONFIG_NFT_NAT and CONFIG_NFT_MASQ

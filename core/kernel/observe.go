@@ -56,6 +56,11 @@ func (o *observer) observe(scope plan.State, seen *plan.State) error {
 			return err
 		}
 	}
+	for bridge, want := range scope.Mirrors {
+		if err := o.mirrors(bridge, want, seen); err != nil {
+			return err
+		}
+	}
 	if !scope.Rules.Empty() {
 		rules, err := observeRules(scope.Rules)
 		if err != nil {

@@ -34,6 +34,7 @@ const (
 	exprMasq      = "masq"
 	exprNotrack   = "notrack"
 	exprForward   = "fwd"
+	exprDuplicate = "dup"
 	exprLimit     = "limit"
 	exprExtHeader = "exthdr"
 	exprDynset    = "dynset"

@@ -33,21 +33,24 @@ func parseRule(b []byte) (key chainKey, expressions []byte) {
 func expressionParts(expressions []byte) func(func(string, []byte) bool) {
 	return func(yield func(string, []byte) bool) {
 		for _, element := range attributes(expressions) {
-			var name string
-			var data []byte
-			for kind, v := range attributes(element) {
-				switch kind {
-				case unix.NFTA_EXPR_NAME:
-					name = text(v)
-				case unix.NFTA_EXPR_DATA:
-					data = v
-				}
-			}
-			if !yield(name, data) {
+			if !yield(exprParts(element)) {
 				return
 			}
 		}
 	}
+}
+
+// exprParts are the name and the data of one expression.
+func exprParts(expr []byte) (name string, data []byte) {
+	for kind, v := range attributes(expr) {
+		switch kind {
+		case unix.NFTA_EXPR_NAME:
+			name = text(v)
+		case unix.NFTA_EXPR_DATA:
+			data = v
+		}
+	}
+	return name, data
 }
 
 func nftFamily(b []byte) uint8 {

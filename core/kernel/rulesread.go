@@ -97,16 +97,23 @@ func (s *rulesetState) readHeads(c *rtnl) (generation uint32, err error) {
 
 // readElements reads one set over; one that is not there is empty.
 func (s *rulesetState) readElements(c *rtnl, t ruleTable, set ruleSet) error {
+	return eachElement(c, t, set.name, func(element []byte) {
+		key, value := parseElement(element)
+		s.elements.keep(set, key, value)
+	})
+}
+
+// eachElement dumps the elements of a set; one that is not there is empty.
+func eachElement(c *rtnl, t ruleTable, set string, do func(element []byte)) error {
 	r := nftRequest(unix.NFT_MSG_GETSETELEM, t.family, unix.NLM_F_DUMP,
-		nameAttr(unix.NFTA_SET_ELEM_LIST_TABLE, t.name), nameAttr(unix.NFTA_SET_ELEM_LIST_SET, set.name))
+		nameAttr(unix.NFTA_SET_ELEM_LIST_TABLE, t.name), nameAttr(unix.NFTA_SET_ELEM_LIST_SET, set))
 	return dumpRules(c, request{NetlinkRequest: r, absent: true, answer: func(b []byte) {
 		for kind, list := range nftAttributes(b) {
 			if kind != unix.NFTA_SET_ELEM_LIST_ELEMENTS {
 				continue
 			}
 			for _, element := range attributes(list) {
-				key, value := parseElement(element)
-				s.elements.keep(set, key, value)
+				do(element)
 			}
 		}
 	}})

@@ -35,6 +35,8 @@ const (
 	// SpreadChanged is of an active/active team's table: something was altered in it, or
 	// taken out of it. Netdev is the team.
 	SpreadChanged Change = "spread"
+	// MirrorChanged is of a table that copies a port's frames. Netdev is the switch's bridge.
+	MirrorChanged Change = "mirror"
 	// Lost says that more happened than could be told: everything may have changed.
 	Lost Change = "lost"
 )

@@ -101,6 +101,8 @@ func TestWatch(t *testing.T) {
 		{"renamed to", "ip link set q0 mtu 1400", NetdevChanged, "q0", true},
 		{"deleted", "ip link del q0", NetdevGone, "q0", true},
 		{"table of ours", "nft add table bridge patchbay", RulesChanged, "", false},
+		{"copies of a port", "nft add table netdev patchbay_mirror/pb-lan/p0", MirrorChanged, "pb-lan", true},
+		{"no copies", "nft delete table netdev patchbay_mirror/pb-lan/p0", MirrorChanged, "pb-lan", true},
 		{"flushed", "nft flush ruleset", RulesChanged, "", false},
 		{"table of guards", "nft add table bridge patchbay_guards", RulesChanged, "", false},
 		{"a chain among guards", "nft add chain bridge patchbay_guards guards", RulesChanged, "", false},

@@ -303,12 +303,16 @@ func (w *watcher) rules(m syscall.NetlinkMessage) {
 			continue
 		}
 		team, spread := strings.CutPrefix(text(v), plan.SpreadTable(""))
+		of, mirror := strings.CutPrefix(text(v), plan.MirrorTables(""))
 		added := m.Header.Type&0xff == unix.NFT_MSG_NEWSETELEM // to what is a port's, and by the hundred
 		switch table := text(v); {
 		case table == tableName, (table == aclTableName || table == guardTableName) && !addsToPort(m):
 			w.tell(Event{Change: RulesChanged})
 		case spread && !added:
 			w.tell(Event{Change: SpreadChanged, Netdev: team, Ours: true})
+		case mirror:
+			bridge, _, _ := strings.Cut(of, "/")
+			w.tell(Event{Change: MirrorChanged, Netdev: bridge, Ours: true})
 		}
 		return
 	}

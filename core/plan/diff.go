@@ -46,6 +46,7 @@ func Diff(desired, observed State) []Step {
 	d.spreads()
 	d.holds()
 	d.spreadsGone()
+	d.mirrors()
 	d.bondsGone()
 	for _, name := range sorted(observed.Bridges) {
 		if _, keep := desired.Bridges[name]; !keep {

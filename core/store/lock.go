@@ -23,6 +23,7 @@ const (
 	transactionLock uint64 = iota
 	switchLock
 	portLock
+	mirrorLock
 )
 
 // fOFDSetLockWait is F_OFD_SETLKW (linux/fcntl.h, Linux 3.15): unlike a POSIX
@@ -44,6 +45,12 @@ func (s *Store) LockPorts(ids []string) (unlock func(), err error) {
 	}
 	slices.Sort(offsets)
 	return s.lockOffsets(slices.Compact(offsets), Exclusive)
+}
+
+// LockMirrors waits until nobody else changes where frames of the switch's ports are
+// copied to. It comes last: take those of the switch and its ports first.
+func (s *Store) LockMirrors(switchName string) (unlock func(), err error) {
+	return s.lock(mirrorLock, switchName, Exclusive)
 }
 
 // LockSwitch waits for the switch. Verbs on its ports share it, verbs on the

@@ -18,6 +18,7 @@ func (p *packer) policy(v vswitch.Policy) {
 	body.acl(v.ACL)
 	body.limit(v.Bandwidth.In)
 	body.limit(v.Bandwidth.Out)
+	body.text(string(v.Mirror))
 	p.text(string(body))
 }
 
@@ -27,6 +28,7 @@ func (u *unpacker) policy() (v vswitch.Policy) {
 	v.StormLimit = body.integer()
 	v.ACL = body.acl()
 	v.Bandwidth.In, v.Bandwidth.Out = body.limit(), body.limit()
+	v.Mirror = vswitch.MirrorMode(body.text())
 	u.bad = u.bad || body.bad
 	return v
 }

@@ -27,6 +27,8 @@ type Policy struct {
 	ACL []ACLRule `json:"acl,omitempty"`
 	// Bandwidth is what the port gets of the switch.
 	Bandwidth Bandwidth `json:"bandwidth,omitzero"`
+	// Mirror says whose frames are copied to whom.
+	Mirror MirrorMode `json:"mirror,omitempty"`
 }
 
 // MaxStormLimit is more than any link carries in a second.
@@ -38,7 +40,7 @@ func (p Policy) IsZero() bool { return p.Equal(Policy{}) }
 // Equal reports whether two ports are treated in the same way.
 func (p Policy) Equal(other Policy) bool {
 	return p.DHCPGuard == other.DHCPGuard && p.RouterGuard == other.RouterGuard && p.AddressGuard == other.AddressGuard &&
-		p.StormLimit == other.StormLimit && p.Bandwidth == other.Bandwidth && SameACL(p.ACL, other.ACL)
+		p.StormLimit == other.StormLimit && p.Bandwidth == other.Bandwidth && p.Mirror == other.Mirror && SameACL(p.ACL, other.ACL)
 }
 
 // String names what there is of the policy, by its keys: "dhcpGuard, stormLimit 100", or
@@ -55,6 +57,7 @@ func (p Policy) String() string {
 		{p.StormLimit > 0, fmt.Sprintf("stormLimit %d", p.StormLimit)},
 		{len(p.ACL) > 0, fmt.Sprintf("acl of %d", len(p.ACL))},
 		{!p.Bandwidth.IsZero(), fmt.Sprintf("bandwidth %s", p.Bandwidth)},
+		{p.Mirror != "", fmt.Sprintf("mirror %s", p.Mirror)},
 	} {
 		if flag.on {
 			words = append(words, flag.word)
@@ -73,6 +76,9 @@ func (p Policy) Validate() error {
 		found.found(Range, "stormLimit", "%d frames a second is outside 0-%d; 0 is no limit", p.StormLimit, MaxStormLimit).in("stormLimit")
 	}
 	p.Bandwidth.validate(&found)
+	if !p.Mirror.valid() {
+		found.found(Invalid, "mirror", "%.32q is none of %s", p.Mirror, strings.Join(MirrorModes(), ", ")).in("mirror")
+	}
 	return errors.Join(found.join(), ValidateACL(p.ACL))
 }
 
@@ -98,6 +104,8 @@ type PolicyChange struct {
 	ACL *[]ACLRule `json:"acl,omitempty"`
 
 	Bandwidth BandwidthChange `json:"bandwidth,omitzero"`
+
+	Mirror *MirrorMode `json:"mirror,omitempty"`
 }
 
 // IsZero reports whether nothing is asked for.
@@ -111,6 +119,8 @@ func (c PolicyChange) Apply(p Policy) Policy {
 	change(&p.StormLimit, c.StormLimit)
 	change(&p.ACL, c.ACL)
 	p.Bandwidth = c.Bandwidth.apply(p.Bandwidth)
+	change(&p.Mirror, c.Mirror)
+	p.Mirror = p.Mirror.plain()
 	return p
 }
 

@@ -97,14 +97,15 @@ func guestLines(p vswitch.Port, mtu int) []line {
 	if p.MTU != 0 && p.MTU != mtu {
 		lines = append(lines, line{left: fmt.Sprintf("MTU %d bytes", p.MTU)})
 	}
-	if words := vlanWords(p); words != "" {
+	if words := settingWords(p); words != "" {
 		lines = append(lines, line{left: cut(words, longestName)})
 	}
 	return lines
 }
 
-// vlanWords says what a port does with VLANs, and nothing of one that does nothing.
-func vlanWords(p vswitch.Port) string {
+// settingWords says what a port does with VLANs and mirroring, and nothing of one that does
+// nothing.
+func settingWords(p vswitch.Port) string {
 	var words []string
 	switch {
 	case p.VLAN.Mode == vswitch.Access:
@@ -114,6 +115,9 @@ func vlanWords(p vswitch.Port) string {
 	}
 	if p.Isolated {
 		words = append(words, "isolated port")
+	}
+	if p.Policy.Mirror != vswitch.MirrorNone {
+		words = append(words, "mirror "+string(p.Policy.Mirror))
 	}
 	return strings.Join(words, ", ")
 }

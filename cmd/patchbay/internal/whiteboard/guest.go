@@ -107,7 +107,7 @@ func (d *drawing) list(sw engine.TopologySwitch, ports []vswitch.Port, area rect
 			x += len(port.MAC.String()) + 2
 		}
 		if columns.vlan > 0 {
-			d.write(x, area.y+i, cut(vlanWords(port), columns.vlan), plain)
+			d.write(x, area.y+i, cut(settingWords(port), columns.vlan), plain)
 			x += columns.vlan + 2
 		}
 		d.write(x, area.y+i, addressesWithin(port.Addresses, d.width-x), plain)
@@ -143,7 +143,7 @@ func columnsOf(ports []vswitch.Port, width int) listColumns {
 	for _, port := range ports {
 		c.name = max(c.name, length(OwnerName(port.Owner)))
 		c.endpoint = max(c.endpoint, length(port.Owner.Endpoint))
-		c.vlan = max(c.vlan, length(vlanWords(port)))
+		c.vlan = max(c.vlan, length(settingWords(port)))
 		for _, a := range port.Addresses {
 			n := length(a.Prefix.String())
 			if len(port.Addresses) > 1 {

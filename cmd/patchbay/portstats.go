@@ -1,0 +1,123 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/patchbay-net/patchbay/cmd/patchbay/internal/whiteboard"
+	"github.com/patchbay-net/patchbay/core/engine"
+)
+
+func (c *cli) portStatsCommand() *cobra.Command {
+	var req engine.PortStatsRequest
+	cmd := &cobra.Command{
+		Use:   "stats [PORT]",
+		Short: "Show what ports have sent and received, and what guards dropped",
+		Long: `Show what one port has counted, or all ports, or those of a switch. IN is what the owner
+receives and OUT what it sends: the switch end of the port counts the one as sent and
+the other as received. DROPPED and ERRORS are those of the netdev, both ways. GUARDED
+are the frames of OUT that the port's guards have dropped; with PORT, for each guard.
+
+A port counts from when its switch end was made: that is when its owner was attached,
+or when somebody had deleted the netdev and it was made anew. What a guard has dropped
+counts from when it was set, or its limit was changed, or its rules were made anew
+after somebody had flushed them. A reboot resets all.
+
+Hyper-V twin: Get-NetAdapterStatistics.`,
+		Example: `  patchbay port stats
+  patchbay port stats --switch lan
+  patchbay port stats web-1 -o json`,
+		SuggestFor:        []string{"statistics", "counters", "top"},
+		Args:              atMost("PORT"),
+		ValidArgsFunction: c.completePorts,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				req.Port = args[0]
+			}
+			stats, err := c.open().PortStats(cmd.Context(), req)
+			if err != nil {
+				return err
+			}
+			if req.Port != "" {
+				return c.print(stats[0], func() string { return statsSheet(stats[0]).render(c.terminal) })
+			}
+			return c.print(stats, func() string { return statsGrid(stats, req.Switch, c.terminal) })
+		},
+	}
+	cmd.Flags().StringVar(&req.Switch, "switch", "", "only the ports of this switch")
+	completeBy(cmd, "switch", c.switchNames)
+	return cmd
+}
+
+func statsGrid(stats []engine.PortStats, sw string, t terminal) string {
+	if len(stats) == 0 {
+		return portGrid(nil, sw, t)
+	}
+	g := grid{heading: []string{"PORT", "SWITCH", "OWNER", "IN", "IN-BYTES", "OUT", "OUT-BYTES", "DROPPED", "ERRORS", "GUARDED"}}
+	for _, s := range stats {
+		cells := []string{s.ID, s.Switch, whiteboard.OwnerName(s.Owner)}
+		if s.Gone {
+			g.add(append(cells, make([]string, len(g.heading)-len(cells))...)...)
+			continue
+		}
+		for _, n := range []uint64{
+			s.In.Packets, s.In.Bytes, s.Out.Packets, s.Out.Bytes, s.In.Dropped + s.Out.Dropped, s.In.Errors + s.Out.Errors,
+		} {
+			cells = append(cells, strconv.FormatUint(n, 10))
+		}
+		g.add(append(cells, guardedCell(s.Guarded))...)
+	}
+	return g.render(t)
+}
+
+// guardedCell is empty for a port without guards.
+func guardedCell(by map[string]uint64) string {
+	if len(by) == 0 {
+		return ""
+	}
+	sum := uint64(0)
+	for _, n := range by {
+		sum += n
+	}
+	return strconv.FormatUint(sum, 10)
+}
+
+func statsSheet(s engine.PortStats) *sheet {
+	var sh sheet
+	sh.add("Port", s.ID)
+	sh.add("Switch", s.Switch)
+	sh.add("Owner", s.Owner.String())
+	if s.Gone {
+		sh.add("Counters", "none: netdev "+s.Netdev+" is not there")
+		return &sh
+	}
+	sh.add("In, to the owner", trafficWords(s.In)+"; tx of "+s.Netdev)
+	sh.add("Out, from the owner", trafficWords(s.Out)+"; rx of "+s.Netdev)
+	if len(s.Guarded) == 0 {
+		return &sh
+	}
+	var words []string
+	for _, name := range slices.Sorted(maps.Keys(s.Guarded)) {
+		words = append(words, fmt.Sprintf("%s %s", name, count(s.Guarded[name], "frame")))
+	}
+	sh.each("Dropped by guards", words)
+	return &sh
+}
+
+func trafficWords(t engine.Traffic) string {
+	return strings.Join([]string{
+		count(t.Packets, "packet"), count(t.Bytes, "byte"), fmt.Sprintf("%d dropped", t.Dropped), count(t.Errors, "error"),
+	}, ", ")
+}
+
+func count(n uint64, of string) string {
+	if n == 1 {
+		return "1 " + of
+	}
+	return fmt.Sprintf("%d %ss", n, of)
+}

@@ -1,0 +1,108 @@
+package engine
+
+import (
+	"context"
+	"errors"
+
+	"github.com/patchbay-net/patchbay/core/kernel"
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+// PortStatsRequest asks for what ports have counted: one that is named as in Port, those
+// of a switch, or all.
+type PortStatsRequest struct {
+	Port   string `json:"port,omitempty"`
+	Switch string `json:"switch,omitempty"`
+}
+
+// PortStats are what one port has counted. In and Out are the owner's view: In is what the
+// switch sends to it, Out what it sends.
+type PortStats struct {
+	ID     string        `json:"id"`
+	Switch string        `json:"switch"`
+	Owner  vswitch.Owner `json:"owner"`
+	Netdev string        `json:"netdev"` // the switch end, which counts from when it was made
+	// Gone says that the switch end is not there, so that nothing is known.
+	Gone bool    `json:"gone,omitempty"`
+	In   Traffic `json:"in"`
+	Out  Traffic `json:"out"`
+	// Guarded are the frames of Out that guards have dropped, by the name of the guard: an
+	// entry for each guard that the port has.
+	Guarded map[string]uint64 `json:"guarded,omitempty"`
+}
+
+// Traffic is what went one way.
+type Traffic struct {
+	Packets uint64 `json:"packets"`
+	Bytes   uint64 `json:"bytes"`
+	Dropped uint64 `json:"dropped"` // by the netdev: not by guards, nor by the switch
+	Errors  uint64 `json:"errors"`
+}
+
+// PortStats returns what ports have counted, in the order of Ports. The kernel is asked
+// once for all of them. PowerShell twins: Get-NetAdapterStatistics, Measure-VM.
+func (e *Engine) PortStats(ctx context.Context, req PortStatsRequest) ([]PortStats, error) {
+	ports, err := e.portsAsked(ctx, req)
+	if err != nil {
+		return nil, fault("port stats", req.object(), err)
+	}
+	counted, err := e.kernel.PortCounters(ctx)
+	if err != nil {
+		return nil, fault("port stats", req.object(), err)
+	}
+	all := make([]PortStats, 0, len(ports))
+	for _, p := range ports {
+		c, there := counted[p.Netdev]
+		all = append(all, PortStats{
+			ID: p.ID, Switch: p.Switch, Owner: p.Owner, Netdev: p.Netdev, Gone: !there,
+			In:      Traffic{Packets: c.TxPackets, Bytes: c.TxBytes, Dropped: c.TxDropped, Errors: c.TxErrors},
+			Out:     Traffic{Packets: c.RxPackets, Bytes: c.RxBytes, Dropped: c.RxDropped, Errors: c.RxErrors},
+			Guarded: guardedBy(p.Policy, c.Guards),
+		})
+	}
+	return all, nil
+}
+
+func (r PortStatsRequest) object() string {
+	switch {
+	case r.Port != "":
+		return "port " + r.Port
+	case r.Switch != "":
+		return "switch " + r.Switch
+	}
+	return ""
+}
+
+func (e *Engine) portsAsked(ctx context.Context, req PortStatsRequest) ([]vswitch.Port, error) {
+	if req.Port == "" {
+		return e.Ports(ctx, req.Switch)
+	}
+	p, err := e.findPort(req.Port)
+	if err == nil && req.Switch != "" && p.Switch != req.Switch {
+		err = &vswitch.Error{Kind: vswitch.NotFound, Object: "switch " + req.Switch, Err: errors.New("it has no such port"), Hint: "the port is on switch " + p.Switch + ": leave --switch out"}
+	}
+	return []vswitch.Port{p}, err
+}
+
+// guardedBy names the guards as the policy does.
+func guardedBy(p vswitch.Policy, d kernel.GuardDrops) map[string]uint64 {
+	by := make(map[string]uint64)
+	for _, guard := range []struct {
+		name    string
+		on      bool
+		dropped uint64
+	}{
+		{"dhcpGuard", p.DHCPGuard, d.DHCP},
+		{"routerGuard", p.RouterGuard, d.Router},
+		{"addressGuard", p.AddressGuard, d.Address},
+		{"stormLimit", p.StormLimit > 0, d.Storm},
+	} {
+		if guard.on {
+			by[guard.name] = guard.dropped
+		}
+	}
+	if len(by) == 0 {
+		return nil // as JSON has it
+	}
+	return by
+}

@@ -1,0 +1,48 @@
+package kernel
+
+import (
+	"context"
+
+	"github.com/patchbay-net/patchbay/core/plan"
+)
+
+// SetCounters lets a netdev of the host have counted so much. It forgets what guards have
+// dropped when they change, and all when it goes, as Linux does.
+func (f *Fake) SetCounters(netdev string, c PortCounters) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if link := f.host.links[netdev]; link != nil {
+		link.counters = c
+	}
+}
+
+// PortCounters is Kernel's: what SetCounters said.
+func (f *Fake) PortCounters(ctx context.Context) (map[string]PortCounters, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.answers(ctx); err != nil {
+		return nil, err
+	}
+	all := make(map[string]PortCounters)
+	for name, link := range f.host.links {
+		all[name] = link.counters
+	}
+	return all, nil
+}
+
+// through is what is left of the counts when guards change: those of guards that stay.
+func (d GuardDrops) through(before, after plan.Guards) GuardDrops {
+	if !before.DHCP || !after.DHCP {
+		d.DHCP = 0
+	}
+	if !before.Router || !after.Router {
+		d.Router = 0
+	}
+	if before.Bound == "" || after.Bound == "" {
+		d.Address = 0
+	}
+	if before.Storm != after.Storm || after.Storm == 0 {
+		d.Storm = 0
+	}
+	return d
+}
