@@ -273,7 +273,8 @@ func (o *observer) endpoint(switchEnd link, scope plan.Endpoint) (*plan.Endpoint
 		defer c.close()
 	}
 	l, err := c.link(scope.Name)
-	if isAbsent(err) || err == nil && l.index != switchEnd.peer {
+	// Numbers are a namespace's own: each first netdev of a container has the same.
+	if isAbsent(err) || err == nil && (l.index != switchEnd.peer || l.peer != switchEnd.index) {
 		return nil, nil
 	}
 	if err != nil {
