@@ -45,7 +45,7 @@ func (p *parser) value(n *yaml.Node, v reflect.Value, what string) *place {
 	switch {
 	case n.Kind == yaml.ScalarNode && n.ShortTag() == nullTag:
 		p.problem(at, fmt.Errorf("%s has no value", what), "give it one, or leave it out")
-	case readsText || readsJSON:
+	case (readsText || readsJSON) && !(n.Kind == yaml.MappingNode && v.Kind() == reflect.Struct): // some are a text or an object
 		p.scalar(n, v, at, what)
 	case v.Kind() == reflect.Struct:
 		p.mapping(n, v, at, what)

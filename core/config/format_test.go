@@ -10,6 +10,18 @@ import (
 	"github.com/patchbay-net/patchbay/core/vswitch"
 )
 
+func aclRules(t *testing.T, texts ...string) (all []vswitch.ACLRule) {
+	t.Helper()
+	for _, text := range texts {
+		r, err := vswitch.ParseACLRule(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, r)
+	}
+	return all
+}
+
 // What is written is read as the same, and written again as the same bytes.
 func TestFormat(t *testing.T) {
 	no := false
@@ -20,6 +32,10 @@ func TestFormat(t *testing.T) {
 			Gateway: []netip.Prefix{netip.MustParsePrefix("10.0.10.1/24"), netip.MustParsePrefix("fd00:10::1/64")},
 		},
 		{Name: "no", Type: vswitch.Internal, VLAN: 7, PortDefaults: vswitch.Policy{DHCPGuard: true, StormLimit: 500}, HostPolicy: vswitch.Policy{RouterGuard: true}},
+		{Name: "policed", Type: vswitch.Private, PortDefaults: vswitch.Policy{
+			ACL: aclRules(t, "deny out tcp to 10.0.0.0/8 port 25 weight 10", "allow in from fd00::/8"), Mirror: vswitch.MirrorSource,
+			Bandwidth: vswitch.Bandwidth{In: vswitch.Limit{Max: 1e7, Burst: 1e6}},
+		}},
 		{Name: "wan", Type: vswitch.External, Uplink: "eth1.5@a", HostAccess: &no},
 		{Name: "1e3", Type: vswitch.External, Uplink: "null"},
 	}}
