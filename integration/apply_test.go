@@ -90,7 +90,14 @@ func applyExamples(t *testing.T, pattern, teams string) {
 				h.outside(nic)
 			}
 			file := h.file("%s", strings.ReplaceAll(string(text), "  - name: team0\n", "  - name: team0\n"+teams))
+			standby := strings.Contains(string(text), "\n    standby: ")
+			if standby && h.daemon == nil {
+				h.startDaemon() // which has it change places
+			}
 			h.patchbay("apply", "-f", file)
+			if standby {
+				h.awaitStandby("team0")
+			}
 			h.wantUndrifted()
 			if teams == "" { // a team of a test lacks what is not the kernel's, like a partner
 				h.wantWhole()

@@ -194,6 +194,28 @@ func TestStandbyFailover(t *testing.T) {
 	ok(t, n.Del(c))
 }
 
+// awaitStandby waits until all others of a team carry and its standby stands by: a NIC that
+// has just become a member has no link yet.
+func (h *testHost) awaitStandby(team string) {
+	h.t.Helper()
+	events, end, err := h.LinkEvents()
+	ok(h.t, err)
+	defer end()
+	for deadline := time.After(patience); ; {
+		more := h.daemon.More()
+		s := h.team(team)
+		if s.StandsIn == "" && len(s.Degraded) == 0 {
+			return
+		}
+		select {
+		case <-events:
+		case <-more:
+		case <-deadline:
+			h.t.Fatalf("the standby does not stand by: %+v\n%s", s, h.daemon.Log())
+		}
+	}
+}
+
 // TestStandbyKilled kills patchbayd before each step that follows from the loss of a
 // member, and from its coming back; the next one ends it.
 func TestStandbyKilled(t *testing.T) {
