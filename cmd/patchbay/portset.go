@@ -16,7 +16,7 @@ func (c *cli) portSetCommand() *cobra.Command {
 	var policy func() vswitch.PolicyChange
 	cmd := &cobra.Command{
 		Use:   "set PORT",
-		Short: "Change the VLAN, guards and limits of a port, or its isolation",
+		Short: "Change the VLAN, guards, limits and mirroring of a port",
 		Long: `Change a port while it is attached. PORT is its ID or that of its owner, a container's
 say, or the beginning of either. --vlan takes one of
 

@@ -82,8 +82,14 @@ func switchSheet(s engine.SwitchStatus) *sheet {
 	if words := policyWords(s.PortDefaults); len(words) > 0 {
 		t.each("Policy of new ports", words)
 	}
+	if len(s.PortDefaults.ACL) > 0 {
+		t.each("ACL of new ports", aclTexts(s.PortDefaults.ACL))
+	}
 	if words := policyWords(s.HostPolicy); len(words) > 0 {
 		t.each("Policy of the host's port", words)
+	}
+	if len(s.HostPolicy.ACL) > 0 {
+		t.each("ACL of the host's port", aclTexts(s.HostPolicy.ACL))
 	}
 	if s.Notes != "" {
 		t.add("Notes", s.Notes)

@@ -40,10 +40,10 @@ func (c *config) parseBandwidth(raw json.RawMessage) error {
 		{"ingress", r.IngressRate, r.IngressBurst, &b.MaxIn, &b.BurstIn},
 		{"egress", r.EgressRate, r.EgressBurst, &b.MaxOut, &b.BurstOut},
 	} {
-		if way.rate == 0 && way.burst == 0 {
+		if way.rate == 0 && (way.burst == 0 || way.burst >= anyBurst) {
 			continue
 		}
-		if way.rate == 0 && way.burst < anyBurst {
+		if way.rate == 0 {
 			return types.NewError(types.ErrInvalidNetworkConfig,
 				fmt.Sprintf("runtimeConfig.bandwidth has %sBurst %d and no %sRate", way.key, way.burst, way.key), "give the rate too, or leave the burst out")
 		}

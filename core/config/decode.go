@@ -45,7 +45,7 @@ func (p *parser) value(n *yaml.Node, v reflect.Value, what string) *place {
 	switch {
 	case n.Kind == yaml.ScalarNode && n.ShortTag() == nullTag:
 		p.problem(at, fmt.Errorf("%s has no value", what), "give it one, or leave it out")
-	case (readsText || readsJSON) && !(n.Kind == yaml.MappingNode && v.Kind() == reflect.Struct): // some are a text or an object
+	case (readsText || readsJSON) && (n.Kind != yaml.MappingNode || !isObject(v)):
 		p.scalar(n, v, at, what)
 	case v.Kind() == reflect.Struct:
 		p.mapping(n, v, at, what)
@@ -55,6 +55,11 @@ func (p *parser) value(n *yaml.Node, v reflect.Value, what string) *place {
 		p.scalar(n, v, at, what)
 	}
 	return at
+}
+
+// isObject reports whether a value that reads a text may be an object as well.
+func isObject(v reflect.Value) bool {
+	return v.Kind() == reflect.Struct && len(vswitch.JSONKeys(v.Addr().Interface())) > 0
 }
 
 func (p *parser) mapping(n *yaml.Node, v reflect.Value, at *place, what string) {

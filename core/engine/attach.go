@@ -30,11 +30,11 @@ func (e *Engine) attach(ctx context.Context, req AttachRequest) (Attachment, err
 	// A switch that is not as it should be is made so, under its lock, and the
 	// attachment tried again: somebody else may delete it in between, or harm it,
 	// but hardly twice.
-	if err := e.mayLimit(ctx, req.Policy); err != nil {
-		return Attachment{}, err
-	}
 	const repairs = 2
 	a, err := e.tryAttach(ctx, req)
+	if e.mayHave(ctx, err) {
+		a, err = e.tryAttach(ctx, req)
+	}
 	for range repairs {
 		if !errors.Is(err, errNotRealised) {
 			return a, err
@@ -365,7 +365,6 @@ func (req AttachRequest) validate() error {
 	if req.VLAN != nil {
 		errs = append(errs, req.VLAN.Validate())
 	}
-	errs = append(errs, req.Policy.Apply(vswitch.Policy{}).Validate())
 	if req.Netdev != "" {
 		errs = append(errs, vswitch.ValidateNetdevName(req.Netdev))
 	}

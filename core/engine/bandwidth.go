@@ -48,23 +48,10 @@ func admitBandwidth(tx *store.Tx, p vswitch.Port) error {
 	return missing("limits of bandwidth", kernel.LimitSymbols, "leave the limit out")
 }
 
-// mayLimit finds out again whether the kernel can keep limits, where it could not: a module
-// may have been loaded since.
-func (e *Engine) mayLimit(ctx context.Context, c vswitch.PolicyChange) error {
-	if c.Bandwidth == (vswitch.BandwidthChange{}) {
-		return nil
-	}
-	caps, err := e.capabilities(ctx)
-	if err == nil && !caps.Limits {
-		_, err = e.probe(ctx)
-	}
-	return err
-}
-
 // unlimit removes the netdev that limits an adopted port, whose own netdev may have gone
 // without it.
 func unlimit(p vswitch.Port) []plan.Step {
-	if !p.Adopted || limits(p).From.IsZero() {
+	if !p.Adopted || limits(p).From.IsZero() && !p.PolicyChanged {
 		return nil
 	}
 	return []plan.Step{plan.DeleteNetdev{Name: vswitch.ShaperName(p.ID)}}

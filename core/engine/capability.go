@@ -75,3 +75,13 @@ func supported(s vswitch.Switch, caps kernel.Capabilities) error {
 func missing(what, symbol, hint string) error {
 	return &vswitch.Error{Kind: vswitch.CapabilityMissing, Err: fmt.Errorf("this kernel cannot do %s: it lacks %s", what, symbol), Hint: hint}
 }
+
+// mayHave finds out again what the kernel can do where a port was refused for want of it: a
+// module may have been loaded since, or an earlier version of Patchbay did not ask.
+func (e *Engine) mayHave(ctx context.Context, refusal error) bool {
+	if vswitch.KindOf(refusal) != vswitch.CapabilityMissing {
+		return false
+	}
+	_, err := e.probe(ctx)
+	return err == nil
+}

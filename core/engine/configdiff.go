@@ -130,7 +130,11 @@ func fieldsOf(old, new store.SwitchRecord) (fields []FieldChange) {
 		old, new vswitch.Policy
 	}{{"policy of new ports", old.PortDefaults, new.PortDefaults}, {"policy of the host's port", old.HostPolicy, new.HostPolicy}} {
 		if !added || !policy.new.IsZero() {
-			compare(policy.field, policy.old.String(), policy.new.String())
+			was, is := policy.old.String(), policy.new.String()
+			if was == is && !policy.old.Equal(policy.new) {
+				is += " of other rules"
+			}
+			compare(policy.field, was, is)
 		}
 	}
 	compare("notes", quotedText(old.Notes), quotedText(new.Notes))

@@ -57,6 +57,8 @@ func stepWords(step plan.Step, observed plan.State, made map[string]bool) []stri
 			return said("the nftables tables were gone, or not whole")
 		case s.Add.GuardBase:
 			return said("the nftables table of guards was gone, or not whole")
+		case s.Add.ACLBase:
+			return said("the nftables table of ACLs was gone, or not whole")
 		case !s.Add.Empty():
 			return said("nftables rules were gone")
 		}

@@ -60,7 +60,10 @@ func (e *Engine) evict(ctx context.Context, t *transaction) error {
 	for _, p := range t.evicted {
 		delete(desired.Rules.Guard, p.Netdev)
 		delete(desired.Rules.Apart, p.Netdev)
+		delete(desired.Rules.Guards, p.Netdev)
+		delete(desired.Rules.ACLs, p.Netdev)
 	}
+	desired.Rules.GuardBase, desired.Rules.ACLBase = len(desired.Rules.Guards) > 0, len(desired.Rules.ACLs) > 0
 	return e.reach(ctx, plan.State{Rules: desired.Rules}, left)
 }
 
@@ -107,11 +110,18 @@ func (e *Engine) replug(ctx context.Context, p vswitch.Port, r store.SwitchRecor
 	} else if p.Adopted {
 		return nil
 	}
-	return e.reach(ctx, whole, plan.State{})
+	err = e.reach(ctx, whole, plan.State{})
+	if lacksGuards(err) { // they went with the last port that had any
+		if err = e.guard(ctx); err == nil {
+			err = e.reach(ctx, whole, plan.State{})
+		}
+	}
+	return err
 }
 
 // dismiss drops the records of the guests that are gone.
 func (t *transaction) dismiss(tx *store.Tx) error {
+	t.dismissed = nil // a commit that failed has dropped none
 	for _, gone := range t.evicted {
 		p, err := tx.Port(gone.ID)
 		if errors.Is(err, vswitch.NotFound) || err == nil && recordOf(t.olds(), p.Switch).Name == "" {

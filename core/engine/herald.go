@@ -30,6 +30,7 @@ type herald struct {
 	moved   map[string]bool // switches whose uplink was changed
 	// relieving are teams whose standby waits to change places.
 	relieving map[string]bool
+	troubles  map[string]struggle // by team
 	reliefs   sync.WaitGroup
 
 	teams map[string]bearing // as they were last; of the herald alone
@@ -55,6 +56,7 @@ func repetitions() []time.Duration { return []time.Duration{100 * time.Milliseco
 
 func newHerald(e *Engine, log *slog.Logger, l *ledger) *herald {
 	h := &herald{Engine: e, log: log, ledger: l, wake: make(chan struct{}, 1), teams: make(map[string]bearing)}
+	h.troubles = make(map[string]struggle)
 	h.stirred, h.moved, h.relieving = make(map[string]bool), make(map[string]bool), make(map[string]bool)
 	return h
 }

@@ -53,6 +53,9 @@ func earlierRules(p vswitch.Port) (s plan.State) {
 	if len(p.Policy.ACL) == 0 {
 		s.Rules.ACLs = map[string]plan.ACL{p.Netdev: plan.OtherACL}
 	}
+	if !limits(p).Any() {
+		s.Ports = map[string]plan.Port{p.Netdev: {Name: p.Netdev, Limits: anyLimits(p)}}
+	}
 	return s
 }
 

@@ -203,7 +203,8 @@ func TestPolicyOfTheHostsPort(t *testing.T) {
 	set(engine.PortChange{ACL: &engine.ACLChange{Add: aclRules(t, "deny out to 10.9.0.0/16")}})
 	l.wantDrawn(true, "deny out to 10.9.0.0/16")
 	set(engine.PortChange{ACL: &engine.ACLChange{Delete: aclRules(t, "deny out to 10.9.0.0/16")}})
-	if diff := cmp.Diff(before, l.kernel.String()); diff != "" {
+	after := strings.Replace(l.kernel.String(), "nft table patchbay_acl\n", "", 1) // it goes with the last switch
+	if diff := cmp.Diff(before, after); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

@@ -53,11 +53,11 @@ func (e *Engine) setPort(ctx context.Context, name string, c PortChange) (vswitc
 	if _, err := e.capabilities(ctx); err != nil { // which a transaction asks the store for
 		return p, err
 	}
-	if err := e.mayLimit(ctx, c.Policy); err != nil {
-		return p, err
-	}
 	const repairs = 2
 	spare, err := e.trySetPort(ctx, p.ID, c)
+	if e.mayHave(ctx, err) {
+		spare, err = e.trySetPort(ctx, p.ID, c)
+	}
 	for range repairs {
 		if !errors.Is(err, errNotRealised) {
 			break

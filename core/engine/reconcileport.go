@@ -173,7 +173,7 @@ func (r *reconciler) compare(ctx context.Context, record portRecord) (d portDrif
 	side := whole
 	side.Endpoint = nil
 	scope := plan.Union(plan.State{Ports: map[string]plan.Port{side.Name: side}}, entryState(d.port, d.record, d.caps))
-	seen, err := r.kernel.Observe(ctx, scope)
+	seen, err := r.kernel.Observe(ctx, plan.Union(scope, plan.State{Ports: earlierRules(d.port).Ports}))
 	if err != nil {
 		return d, err
 	}

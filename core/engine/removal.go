@@ -219,11 +219,10 @@ func (e *Engine) withdrawTogether(ctx context.Context, ports []reservation) erro
 			lost := plan.Port{Name: r.port.ID, Endpoint: &plan.Endpoint{}}
 			had = plan.Union(had, plan.State{Ports: map[string]plan.Port{r.port.ID: lost}})
 		case r.port.Adopted:
-			adopted = plan.Union(adopted, attachedState(r.port, r.record, r.caps))
+			adopted = plan.Union(plan.Union(adopted, attachedState(r.port, r.record, r.caps)), earlierRules(r.port))
 		default:
-			had = plan.Union(had, attachedState(r.port, r.record, r.caps))
+			had = plan.Union(plan.Union(had, attachedState(r.port, r.record, r.caps)), earlierRules(r.port))
 		}
-		had = plan.Union(had, earlierRules(r.port))
 	}
 	if len(adopted.Ports) > 0 {
 		seen, err := e.kernel.Observe(ctx, adopted)

@@ -37,7 +37,29 @@ func (e *Engine) repairSwitches(ctx context.Context, caps kernel.Capabilities, r
 			return err
 		}
 	}
+	if err := e.stay(records); err != nil {
+		return err
+	}
 	return e.repair(ctx, t)
+}
+
+// stay notes that switches stay whose deletion was killed.
+func (e *Engine) stay(records []store.SwitchRecord) error {
+	if !slices.ContainsFunc(records, func(r store.SwitchRecord) bool { return r.Going }) {
+		return nil
+	}
+	return e.store.UpdateConfig(func(tx *store.Tx) error {
+		for i := range records {
+			if !records[i].Going {
+				continue
+			}
+			records[i].Going = false
+			if err := tx.PutSwitch(records[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // able refuses a transaction's switches that this host cannot make now.

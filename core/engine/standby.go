@@ -143,17 +143,48 @@ func (h *herald) relieve(ctx context.Context, r store.TeamRecord, state kernel.T
 // standbyMoved moves the standby of a team if it has to be moved, tells of it, and reports
 // whether it was.
 func (h *herald) standbyMoved(ctx context.Context, r store.TeamRecord) bool {
+	h.mu.Lock()
+	early := time.Now().Before(h.troubles[r.Name].until)
+	h.mu.Unlock()
+	if early {
+		return false
+	}
 	why, moved, err := h.takeTurns(ctx, r.Name)
+	h.relieved(r, err)
 	switch {
 	case err != nil:
-		h.log.Warn("the standby cannot change places", "team", r.Name, "standby", r.Standby, "err", err)
-		time.AfterFunc(firstRetry, func() { h.stir(r.Name) })
 	case moved && why == "":
 		h.log.Info("the standby stands by", "team", r.Name, "standby", r.Standby, "why", "all others have their links")
 	case moved:
 		h.log.Info("the standby takes over", "team", r.Name, "standby", r.Standby, "why", why)
 	}
 	return moved
+}
+
+// struggle is that of a standby which cannot change places.
+type struggle struct {
+	tries int
+	until time.Time // no try before
+}
+
+// relieved notes how a try to move the standby ended. One that failed is tried again later,
+// and later still the next time: what it did to the NIC is an event like those that it waits for.
+func (h *herald) relieved(r store.TeamRecord, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err == nil {
+		delete(h.troubles, r.Name)
+		return
+	}
+	t := h.troubles[r.Name]
+	t.tries++
+	wait := backoff(t.tries)
+	t.until = time.Now().Add(wait)
+	h.troubles[r.Name] = t
+	if t.tries == 1 {
+		h.log.Warn("the standby cannot change places", "team", r.Name, "standby", r.Standby, "err", err)
+	}
+	time.AfterFunc(wait, func() { h.stir(r.Name) })
 }
 
 // standbysMoved is for who has seen drift: that a standby is not yet where the links want
@@ -262,6 +293,7 @@ func (e *Engine) announceRelieved(ctx context.Context, t *transaction, steps []p
 	if e.resident.Load() != nil {
 		return
 	}
+	told := make(map[string]bool)
 	for _, step := range steps {
 		team := ""
 		switch s := step.(type) {
@@ -272,9 +304,9 @@ func (e *Engine) announceRelieved(ctx context.Context, t *transaction, steps []p
 		}
 		changed := slices.ContainsFunc(t.teams, func(c teamChange) bool { return c.old != nil && c.name() == team }) // see announceChanged
 		for _, r := range t.news() {
-			if r.Spread && r.Uplink == team && !changed {
+			if r.Spread && r.Uplink == team && !changed && !told[r.Name] {
 				e.announceMoved(ctx, r.Name)
-				return
+				told[r.Name] = true
 			}
 		}
 	}

@@ -61,10 +61,10 @@ func (e *Engine) withTeams(_ context.Context, name string, do func() (TeamStatus
 
 // standing are the switches on a team: whose uplink it is, and those that a process was
 // killed in taking from it.
-type standing struct{ on, leaving []store.SwitchRecord }
+type standing struct{ on, leaving, tied []store.SwitchRecord }
 
 func (s standing) names() (names []string) {
-	for _, r := range append(slices.Clone(s.on), s.leaving...) {
+	for _, r := range slices.Concat(s.on, s.leaving, s.tied) {
 		names = append(names, r.Name)
 	}
 	return names
@@ -76,6 +76,11 @@ func (e *Engine) standing(team string) (s standing, err error) {
 		if err != nil {
 			return err
 		}
+		all, err := readClaims(tx)
+		if err != nil {
+			return err
+		}
+		tied := all.disputed(claimant{team: true, name: team})
 		for _, r := range records {
 			was, found, err := tx.Realised(r.Name)
 			if err != nil {
@@ -86,6 +91,8 @@ func (e *Engine) standing(team string) (s standing, err error) {
 				s.on = append(s.on, r)
 			case found && was.Changing && was.Uplink == team:
 				s.leaving = append(s.leaving, r)
+			case tied[claimant{name: r.Name}]:
+				s.tied = append(s.tied, r)
 			}
 		}
 		return nil

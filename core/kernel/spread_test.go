@@ -182,7 +182,10 @@ func TestSpreadDrops(t *testing.T) {
 // and by any while he has sent none.
 func TestUnicastIsHeardOnce(t *testing.T) {
 	ns := spreadNetdevs(t)
-	applyAt(t, ns, plan.MakeSpread{Spread: sampleSpread()})
+	applyAt(t, ns, plan.MakeSpread{Spread: sampleSpread()}, plan.SetRules{Add: plan.Rules{Own: map[plan.Own]bool{
+		{Team: sampleSpread().Team, MAC: macOf(1), VLAN: plan.NoVLAN}: true, {Team: sampleSpread().Team, MAC: macOf(1), VLAN: 10}: true,
+		{Team: sampleSpread().Team, MAC: macOf(3), VLAN: plan.AnyVLAN}: true,
+	}}})
 	guest, in, by := listen(t, ns, "gx"), make(map[string]*listener), make(map[string]*listener)
 	for _, m := range []string{"m0", "m1"} {
 		in[m], by[m] = listen(t, ns, m+"x"), listen(t, ns, m)
@@ -219,6 +222,19 @@ func TestUnicastIsHeardOnce(t *testing.T) {
 				if got := guest.heard(func(f []byte) bool { return bytes.Contains(f, mark) }); got != want {
 					t.Errorf("%s: heard %t", mark, got)
 				}
+			}
+		}
+	}
+	for mac, own := range map[byte]bool{2: false, 3: true} { // who is not the host's own is heard by every member
+		for _, vlan := range []int{0, 10} {
+			for range 2 {
+				by["m0"].send(t, tagged(ethernet(macOf(40), macOf(mac), 0x88b5, make([]byte, 46)), vlan))
+			}
+			mark := fmt.Appendf(nil, "to %d in %d by m1%s", mac, vlan, strings.Repeat(".", 46))
+			in["m1"].send(t, tagged(ethernet(macOf(mac), macOf(20), 0x88b5, mark), vlan))
+			fence(t, in["m0"], guest)
+			if got := guest.heard(func(f []byte) bool { return bytes.Contains(f, mark) }); got == own {
+				t.Errorf("%s: heard %t", mark, got)
 			}
 		}
 	}

@@ -74,7 +74,8 @@ func comesInRules() [][]expression {
 const remembered = 24 * time.Hour
 
 // learnsRules note at a member whose frames leave by it, as the physical switch behind it
-// does. One look is all that it costs while nobody moves.
+// does: of the host's own addresses, since others are announced by nobody after a failover.
+// One look is all that it costs while nobody moves.
 func learnsRules(member string) [][]expression {
 	name := []byte(nameKey(member))
 	moves := func(set string) []expression {
@@ -83,13 +84,16 @@ func learnsRules(member string) [][]expression {
 	known := func(set string) []expression {
 		return []expression{homeOf(set), compareIn(unix.NFT_REG_2, unix.NFT_CMP_EQ, name), verdictOf(verdictAccept)}
 	}
+	source := []expression{load(ether(etherSrc, etherLen))}
 	return [][]expression{
 		// ether type != vlan ether saddr map @home MEMBER accept
-		rule(untagged(), []expression{load(ether(etherSrc, etherLen))}, known(mapHome)),
-		// ether type != vlan delete @home { ether saddr : MEMBER } add @home { ether saddr : MEMBER }
-		rule(untagged(), []expression{load(ether(etherSrc, etherLen))}, moves(mapHome)),
+		rule(untagged(), source, known(mapHome)),
+		// ether type != vlan ether saddr @own delete @home { ether saddr : MEMBER } add @home { ether saddr : MEMBER }
+		rule(untagged(), source, []expression{lookup(setOwn)}, moves(mapHome)),
+		rule(untagged(), source, []expression{lookup(setOwnAny)}, moves(mapHome)),
 		rule(inVLAN(etherSrc), known(mapHomeVLAN)),
-		rule(inVLAN(etherSrc), moves(mapHomeVLAN)),
+		rule(inVLAN(etherSrc), []expression{lookup(setOwnVLAN)}, moves(mapHomeVLAN)),
+		rule(source, []expression{lookup(setOwnAny)}, inVLAN(etherSrc), moves(mapHomeVLAN)),
 	}
 }
 

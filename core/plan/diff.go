@@ -90,6 +90,11 @@ func (d *differ) rulesFirst(want, have Rules) {
 // rulesLast removes rules after the ports they bound are gone.
 func (d *differ) rulesLast(want, have Rules) {
 	remove := have.without(want)
+	if want.Base {
+		// Whoever attaches a port to another switch may be putting it in: these tables go
+		// with the last switch.
+		remove.GuardBase, remove.ACLBase = false, false
+	}
 	if have.Base && !want.Base {
 		d.add(SetRules{Remove: Rules{Base: true, GuardBase: remove.GuardBase, ACLBase: remove.ACLBase}})
 	} else if !remove.Empty() {

@@ -323,6 +323,9 @@ func (d *differ) lateMembers() {
 		if want.Options.Mode != have.Options.Mode {
 			have.Members, have.Options.Primary = nil, ""
 		}
+		if len(have.Members) > 0 && !slices.ContainsFunc(have.Members, func(m Member) bool { return !d.left[m.Name] }) {
+			d.setBond(want, Bond{Options: want.Options}, true) // all have left for elsewhere, and the address with them
+		}
 		for _, m := range want.Members {
 			if have.at(m.Name) < 0 && d.busy(m.Name) {
 				d.join(name, m)

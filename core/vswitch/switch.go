@@ -73,6 +73,7 @@ func (s Switch) Normalized() Switch {
 		s.HostAccess = &access
 	}
 	s.Gateway = slices.SortedFunc(slices.Values(s.Gateway), netip.Prefix.Compare)
+	s.PortDefaults.Mirror, s.HostPolicy.Mirror = s.PortDefaults.Mirror.plain(), s.HostPolicy.Mirror.plain()
 	return s
 }
 
