@@ -219,6 +219,7 @@ func TestStandbyTakenByAStranger(t *testing.T) {
 		plan.TakeDown{Name: "nic3"}, plan.AddMember{Bond: "team0", Member: plan.Member{Name: "nic3"}},
 	}))
 	k.await(before, "failover", "standby nic3 stands by again")
+	k.await(before, "the standby stands by", "nic3")
 	l.wantKernel(standsBy)
 	before, _ = k.logged()
 	l.kernel.SetNetdevDown("", "nic3")
