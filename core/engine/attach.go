@@ -87,6 +87,7 @@ func (e *Engine) tryAttach(ctx context.Context, req AttachRequest) (Attachment, 
 	if err != nil {
 		return Attachment{}, undone(err, e.unplug(ctx, r))
 	}
+	e.settlePolicy(r.port)
 	return r.attachment(), nil
 }
 

@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 
 	"github.com/patchbay-net/patchbay/core/engine"
@@ -114,6 +115,72 @@ func TestKilledUnlimit(t *testing.T) {
 		must(t, l.Detach(context.Background(), req.Owner))
 		l.wantDrawn(false, "tbf", "ifb")
 	})
+}
+
+// Guards and lists that a killed process was to take away are drift that patchbayd sees, and
+// not looked for any more once they are gone.
+func TestKilledUnguard(t *testing.T) {
+	ctx := context.Background()
+	unguard := vswitch.PolicyChange{DHCPGuard: ptr(false), ACL: &[]vswitch.ACLRule{}}
+	set := func(l *lab, id string) error {
+		_, err := l.SetPort(ctx, id, engine.PortChange{Policy: unguard})
+		return err
+	}
+	for name, end := range map[string]func(*lab, string) error{
+		"kept":           func(l *lab, _ string) error { return kept(l) },
+		"set again":      set,
+		"attached again": func(l *lab, _ string) error { _, err := l.Attach(ctx, guarded(0, unguard)); return err },
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t)
+			l.mustAdd(policed())
+			l.mustAttach(engine.AttachRequest{Owner: owner(1), Switch: "lan", Policy: watched(t)}) // the tables stay
+			p := l.mustAttach(guarded(0, watched(t))).Port
+			l.killed(1, func() error { return set(l, p.ID) })
+			l.wantWatched(true, p.Netdev)
+			must(t, end(l, p.ID))
+			l.wantWatched(false, p.Netdev)
+			l.wantHealthy()
+			got, err := l.Port(ctx, p.ID)
+			must(t, err)
+			if got.PolicyChanged {
+				t.Error("what is gone is still looked for")
+			}
+		})
+	}
+}
+
+// A change that failed, and could not be undone, leaves what it had begun to be looked for.
+func TestFailedGuardIsLookedFor(t *testing.T) {
+	l := newLab(t)
+	l.mustAdd(policed())
+	l.mustAttach(engine.AttachRequest{Owner: owner(1), Switch: "lan", Policy: watched(t)})
+	p := l.mustAttach(guarded(0, vswitch.PolicyChange{})).Port
+	l.Engine = l.engineOn(&halved{Fake: l.kernel})
+	_, err := l.SetPort(context.Background(), p.ID, engine.PortChange{Policy: watched(t)})
+	if !errors.Is(err, errBroken) {
+		t.Fatalf("got %v", err)
+	}
+	l.wantWatched(true, p.Netdev)
+	must(t, kept(l))
+	l.wantWatched(false, p.Netdev)
+	l.wantHealthy()
+}
+
+// halved does the first steps that it is given, and tells that they failed.
+type halved struct {
+	*kernel.Fake
+	done bool
+}
+
+func (k *halved) Apply(ctx context.Context, steps []plan.Step) error {
+	if !k.done {
+		k.done = true
+		if err := k.Fake.Apply(ctx, steps); err != nil {
+			return err
+		}
+	}
+	return errBroken
 }
 
 // meddled has something done before the first step.

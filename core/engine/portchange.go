@@ -172,24 +172,39 @@ func (e *Engine) trySetPort(ctx context.Context, id string, c PortChange) (spare
 	if err != nil {
 		return false, err
 	}
-	err = e.changePort(ctx, old, next)
+	changed, err := e.changePort(ctx, old, next)
 	mirrors := old.port.Policy.Mirror != next.port.Policy.Mirror
 	if err == nil && mirrors {
 		err = e.remirrorFor(ctx, old.port, next.port)
 	}
 	if err != nil {
 		back := context.WithoutCancel(ctx)
-		undo := errors.Join(e.changePort(back, next, old), e.store.Update(func(tx *store.Tx) error { return tx.PutPort(old.port) }))
+		restored, undo := e.changePort(back, next, old)
+		old.port.PolicyChanged = old.port.PolicyChanged || next.port.PolicyChanged && !restored
+		undo = errors.Join(undo, e.store.Update(func(tx *store.Tx) error { return tx.PutPort(old.port) }))
 		if mirrors {
 			undo = errors.Join(undo, e.remirrorFor(back, old.port, next.port))
 		}
 		return false, undone(err, undo)
 	}
+	if changed {
+		e.settlePolicy(next.port)
+	}
 	return spare, nil
 }
 
-// changePort takes the switch's side of a port to what it is to be.
-func (e *Engine) changePort(ctx context.Context, old, next reservation) error {
+// settlePolicy notes that the kernel has nothing any more of what a port's policy was. The
+// caller holds the port's lock. What cannot be noted is looked for once more.
+func (e *Engine) settlePolicy(p vswitch.Port) {
+	if p.PolicyChanged {
+		p.PolicyChanged = false
+		_ = e.store.Update(func(tx *store.Tx) error { return tx.PutPort(p) })
+	}
+}
+
+// changePort takes the switch's side of a port to what it is to be. done is false also of
+// one whose netdev is gone: what was made for that may be there all the same.
+func (e *Engine) changePort(ctx context.Context, old, next reservation) (done bool, err error) {
 	side := func(r reservation) plan.State {
 		s := attachedState(r.port, r.record, r.caps)
 		p := s.Ports[r.port.Netdev]
@@ -203,10 +218,10 @@ func (e *Engine) changePort(ctx context.Context, old, next reservation) error {
 	had.Ports[old.port.Netdev] = perhaps
 	observed, err := e.kernel.Observe(ctx, plan.Union(plan.Union(want, had), earlierRules(next.port)))
 	if err != nil {
-		return err
+		return false, err
 	}
 	if _, there := observed.Ports[next.port.Netdev]; !there {
-		return nil // its owner has ended; the record is all there is
+		return false, nil // its owner has ended; the record is all there is
 	}
 	steps := plan.Diff(want, observed)
 	err = e.kernel.Apply(ctx, steps)
@@ -215,7 +230,7 @@ func (e *Engine) changePort(ctx context.Context, old, next reservation) error {
 			err = e.kernel.Apply(ctx, steps)
 		}
 	}
-	return err
+	return err == nil, err
 }
 
 // realisedCapabilities are what the kernel can do as far as ports need it.

@@ -108,6 +108,9 @@ func (r *reconciler) tryRepairPort(ctx context.Context, id string) (done bool, d
 	if err = needsRepair(r.kernel.Apply(ctx, d.steps)); err == nil {
 		err = r.remirrorFor(ctx, d.port) // tables go by netdevs, not by their names
 	}
+	if err == nil && !d.gone {
+		r.settlePolicy(d.port)
+	}
 	return err == nil, d, err
 }
 
@@ -173,7 +176,7 @@ func (r *reconciler) compare(ctx context.Context, record portRecord) (d portDrif
 	side := whole
 	side.Endpoint = nil
 	scope := plan.Union(plan.State{Ports: map[string]plan.Port{side.Name: side}}, entryState(d.port, d.record, d.caps))
-	seen, err := r.kernel.Observe(ctx, plan.Union(scope, plan.State{Ports: earlierRules(d.port).Ports}))
+	seen, err := r.kernel.Observe(ctx, plan.Union(scope, earlierRules(d.port)))
 	if err != nil {
 		return d, err
 	}

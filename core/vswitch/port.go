@@ -104,8 +104,8 @@ type Port struct {
 	MTU      int  `json:"mtu"`
 	// Policy is what the owner may do besides.
 	Policy Policy `json:"policy,omitzero"`
-	// PolicyChanged tells that it was another one when the port was attached: a process
-	// that was killed over the change may have left rules of that.
+	// PolicyChanged tells that it was another one, and that the kernel may still have rules
+	// of that: a process is changing it, or was killed over the change.
 	PolicyChanged bool `json:"policyChanged,omitempty"`
 	// Netdev is the switch end: ID for a pair that we made, another name for a
 	// netdev that somebody else made and we only attached (Adopted).
