@@ -100,6 +100,27 @@ func TestACLsOfAllComeBack(t *testing.T) {
 	l.wantDrawn(false, first.Port.Netdev)
 }
 
+// Rules that are added at once are all there afterwards, on the host's port as on a guest's.
+func TestACLsAddedAtOnce(t *testing.T) {
+	l := newLab(t)
+	l.mustAdd(policed())
+	for _, id := range []string{vswitch.HostPortSwitchEnd("lan"), l.mustAttach(guarded(0, vswitch.PolicyChange{})).Port.ID} {
+		const rules = 8
+		parallel(rules, func(i int) {
+			c := engine.ACLChange{Add: aclRules(t, fmt.Sprintf("deny out to 10.%d.0.0/16", i))}
+			if _, err := l.SetPort(context.Background(), id, engine.PortChange{ACL: &c}); err != nil {
+				t.Error(err)
+			}
+		})
+		p, err := l.Port(context.Background(), id)
+		must(t, err)
+		if len(p.Policy.ACL) != rules {
+			t.Errorf("port %s has %d of %d rules: %v", id, len(p.Policy.ACL), rules, p.Policy.ACL)
+		}
+	}
+	l.wantHealthy()
+}
+
 func TestACLNeedsTheKernel(t *testing.T) {
 	caps := allCapabilities()
 	caps.ACLRules = false

@@ -75,14 +75,16 @@ func (e *Engine) setPort(ctx context.Context, name string, c PortChange) (vswitc
 
 // setHostPolicy changes the policy of the host's own port, which is its switch's.
 func (e *Engine) setHostPolicy(ctx context.Context, p vswitch.Port, c PortChange) error {
-	if c.ACL != nil {
-		rules, err := c.ACL.apply(c.Policy.Apply(p.Policy).ACL)
-		if err != nil {
-			return err
+	_, err := e.setSwitchTo(ctx, p.Switch, func(is vswitch.Switch) (SwitchChange, error) {
+		if c.ACL != nil {
+			rules, err := c.ACL.apply(c.Policy.Apply(is.HostPolicy).ACL)
+			if err != nil {
+				return SwitchChange{}, err
+			}
+			c.Policy.ACL = &rules
 		}
-		c.Policy.ACL = &rules
-	}
-	_, err := e.SetSwitch(ctx, p.Switch, SwitchChange{HostPolicy: &c.Policy})
+		return SwitchChange{HostPolicy: &c.Policy}, nil
+	})
 	return err
 }
 

@@ -19,17 +19,27 @@ import (
 // flows. It is one transaction: on failure the switch is what it was. Guests that have
 // the switch's MTU follow it. PowerShell twin: Set-VMSwitch.
 func (e *Engine) SetSwitch(ctx context.Context, name string, c SwitchChange) (SwitchStatus, error) {
+	return e.setSwitchTo(ctx, name, func(vswitch.Switch) (SwitchChange, error) { return c, nil })
+}
+
+// setSwitchTo is SetSwitch with a change that depends on what the switch is: nobody else
+// changes it in between.
+func (e *Engine) setSwitchTo(ctx context.Context, name string, to func(vswitch.Switch) (SwitchChange, error)) (SwitchStatus, error) {
 	unlock, err := e.lockSwitches(name)
 	if err != nil {
 		return SwitchStatus{}, fault("switch set", "switch "+name, err)
 	}
 	defer unlock()
-	status, err := e.foreseeing().setSwitch(ctx, name, c)
+	status, err := e.foreseeing().setSwitch(ctx, name, to)
 	return status, fault("switch set", "switch "+name, err)
 }
 
-func (e *Engine) setSwitch(ctx context.Context, name string, c SwitchChange) (SwitchStatus, error) {
+func (e *Engine) setSwitch(ctx context.Context, name string, to func(vswitch.Switch) (SwitchChange, error)) (SwitchStatus, error) {
 	old, err := e.record(name)
+	if err != nil {
+		return SwitchStatus{}, err
+	}
+	c, err := to(old.Switch)
 	if err != nil {
 		return SwitchStatus{}, err
 	}
