@@ -211,3 +211,40 @@ func TestPolicyWhileAnotherSwitchChanges(t *testing.T) {
 	must(t, err)
 	l.wantWatched(true, netdev)
 }
+
+// A source that leaves while its switch changes takes its table along, also where its netdev
+// stays.
+func TestSourceLeavesWhileItsSwitchChanges(t *testing.T) {
+	l := newLab(t)
+	l.mustAdd(policed())
+	l.kernel.AddNetdev(kernel.Netdev{Name: "tap9", Kind: "tun", MTU: 1500, Up: true, Ethernet: true, MAC: vswitch.MAC{2, 9}})
+	source := mirroring(0, vswitch.MirrorSource)
+	source.Netdev, source.Owner.Netns = "tap9", ""
+	l.mustAttach(source)
+	l.mustAttach(mirroring(1, vswitch.MirrorDestination))
+	l.mustAttach(mirroring(2, vswitch.MirrorSource))
+	l.kernel.FlushMirrors()
+	m := &meddled{Fake: l.kernel, before: func() { l.kernel.FlushMirrors(); must(t, l.Detach(context.Background(), source.Owner)) }}
+	_, err := l.engineOn(m).SetSwitch(context.Background(), "lan", engine.SwitchChange{MTU: ptr(1400)})
+	must(t, err)
+	l.wantCopies("a source has left", "2>1")
+	l.wantHealthy()
+}
+
+// A configuration that is applied again brings back tables of mirrors, and `diff` tells of
+// them.
+func TestApplyBringsMirrorsBack(t *testing.T) {
+	l := newLab(t)
+	l.mustAdd(policed())
+	l.mustAttach(mirroring(0, vswitch.MirrorSource))
+	l.mustAttach(mirroring(1, vswitch.MirrorDestination))
+	l.kernel.FlushMirrors()
+	d, err := l.DiffConfig(context.Background(), configured(policed()))
+	must(t, err)
+	if !d.Differs() {
+		t.Error("nothing differs")
+	}
+	l.mustApply(configured(policed()))
+	l.wantCopies("applied again", "0>1")
+	l.wantHealthy()
+}

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/patchbay-net/patchbay/core/plan"
 	"github.com/patchbay-net/patchbay/core/store"
@@ -18,7 +19,7 @@ func (e *Engine) shift(ctx context.Context, t *transaction) error {
 	if err := e.depart(w); err != nil {
 		return err
 	}
-	before, rest := beforeFiltering(w.steps)
+	before, rest := beforeFiltering(t.besidesMirrors(w.steps))
 	if err := e.kernel.Apply(ctx, before); err != nil {
 		return err
 	}
@@ -39,8 +40,31 @@ func (e *Engine) shift(ctx context.Context, t *transaction) error {
 	if err := errors.Join(e.ownGuests(ctx, t), e.queryGuests(ctx, t, w.steps)); err != nil {
 		return err
 	}
+	for _, r := range t.news() {
+		if err := e.remirror(ctx, r.Name); err != nil {
+			return err
+		}
+	}
 	e.announceRelieved(ctx, t, w.steps)
 	return e.resizeGuests(ctx, t)
+}
+
+// besidesMirrors are steps without those about copies on switches that stay: whose copies
+// those are may change until they are made, see remirror.
+func (t *transaction) besidesMirrors(steps []plan.Step) []plan.Step {
+	stay := make(map[string]bool)
+	for _, r := range t.news() {
+		stay[vswitch.BridgeName(r.Name)] = true
+	}
+	return slices.DeleteFunc(slices.Clone(steps), func(s plan.Step) bool {
+		switch s := s.(type) {
+		case plan.MakeMirror:
+			return stay[s.Bridge]
+		case plan.DeleteMirror:
+			return stay[s.Bridge]
+		}
+		return false
+	})
 }
 
 // way is the way to the new records: the steps, and the journeys of the host's things.
