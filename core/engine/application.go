@@ -254,7 +254,7 @@ func (e *Engine) finish(ctx context.Context, a *application) error {
 	}
 	c, err := e.disputeOf(names...)
 	if err == nil {
-		err = e.end(ctx, c)
+		_, err = e.end(ctx, c)
 	}
 	settled := func(r store.SwitchRecord) bool { return slices.Contains(c.names(), r.Name) }
 	records = slices.DeleteFunc(records, settled)

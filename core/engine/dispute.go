@@ -22,6 +22,16 @@ type dispute struct {
 	teams    []teamChange
 }
 
+func (c dispute) claimants() (all []claimant) {
+	for _, r := range c.switches {
+		all = append(all, claimant{name: r.Name})
+	}
+	for _, t := range c.teams {
+		all = append(all, claimant{team: true, name: t.name()})
+	}
+	return all
+}
+
 func (c dispute) names() (names []string) {
 	for _, r := range c.switches {
 		names = append(names, r.Name)
@@ -41,10 +51,14 @@ func (e *Engine) lockSettled(names ...string) (settled []string, unlock func(), 
 			let()
 		}
 	}()
-	if err := e.end(context.Background(), c); err != nil {
+	ended, err := e.end(context.Background(), c)
+	if err != nil {
 		return nil, nil, err
 	}
-	return c.names(), let, nil
+	if ended {
+		settled = c.names()
+	}
+	return settled, let, nil
 }
 
 // lockDispute takes the locks of switches, and of those that they are in a dispute with:
@@ -59,15 +73,24 @@ func (e *Engine) lockDispute(names ...string) (c dispute, unlock func(), err err
 
 // disputeOf is what the switches are in a dispute with, themselves included; nothing if
 // they are in none.
-func (e *Engine) disputeOf(names ...string) (c dispute, err error) {
+func (e *Engine) disputeOf(names ...string) (dispute, error) {
+	var who []claimant
+	for _, name := range names {
+		who = append(who, claimant{name: name})
+	}
+	return e.disputeAmong(who...)
+}
+
+// disputeAmong is disputeOf for teams too.
+func (e *Engine) disputeAmong(who ...claimant) (c dispute, err error) {
 	err = e.store.View(func(tx *store.Tx) error {
 		all, err := readClaims(tx)
 		if err != nil {
 			return err
 		}
 		tied := make(map[claimant]bool)
-		for _, name := range names {
-			maps.Copy(tied, all.disputed(claimant{name: name}))
+		for _, one := range who {
+			maps.Copy(tied, all.disputed(one))
 		}
 		for _, r := range all.switches {
 			if tied[claimant{name: r.Name}] {
@@ -90,6 +113,13 @@ type claimant struct {
 	name string
 }
 
+func (c claimant) String() string {
+	if c.team {
+		return "team " + c.name
+	}
+	return "switch " + c.name
+}
+
 // claims are who claims which NICs.
 type claims struct {
 	switches []store.SwitchRecord
@@ -110,11 +140,8 @@ func readClaims(tx *store.Tx) (c claims, err error) {
 		if err != nil {
 			return c, err
 		}
-		who, t := claimant{team: true, name: r.Name}, teamChange{new: &r}
-		if c.going[who] = was.Going; was.Going {
-			t = teamChange{old: &r}
-		}
-		c.teams = append(c.teams, t)
+		who := claimant{team: true, name: r.Name}
+		c.going[who], c.teams = r.Going, append(c.teams, toTheEnd(r))
 		c.claim(who, append(slices.Clone(r.Members), was.Members...))
 	}
 	c.switches, err = tx.Switches()
@@ -173,32 +200,36 @@ func (c claims) disputed(who claimant) map[claimant]bool {
 }
 
 // end brings what a killed process was doing to its end: a switch that it was deleting
-// goes, with the guests whom it was told to detach. Where a NIC of theirs is not there
-// there is nothing that two could take, and each is left to itself.
-func (e *Engine) end(ctx context.Context, c dispute) error {
-	if len(c.switches) == 0 {
-		return nil
+// goes, with the guests whom it was told to detach. A switch whose NIC is not there is left
+// as it is: nobody can take that from it. ended is false then, and where there was nothing
+// to end.
+func (e *Engine) end(ctx context.Context, c dispute) (ended bool, err error) {
+	if len(c.switches)+len(c.teams) == 0 {
+		return false, nil
 	}
 	caps, err := e.capabilities(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	t := &transaction{caps: caps}
 	if err := e.join(t, c); err != nil {
-		return err
+		return false, err
 	}
 	e = e.foreseeing(t.teams...)
-	if err := e.able(ctx, t); errors.Is(err, vswitch.UplinkNotFound) {
-		return nil
-	} else if err != nil {
-		return err
+	all := len(t.changes)
+	if err := e.able(ctx, t, func(err error) bool { return errors.Is(err, vswitch.UplinkNotFound) }); err != nil {
+		return false, err
+	}
+	if len(t.changes)+len(t.teams) == 0 {
+		return false, nil
 	}
 	if len(t.guests) > 0 { // nobody is detached where that cannot be noted afterwards
 		if err := e.store.UpdateConfig(func(tx *store.Tx) error { return tx.PutSwitch(t.olds()[0]) }); err != nil {
-			return err
+			return false, err
 		}
 	}
-	return e.repair(ctx, t)
+	err = e.repair(ctx, t)
+	return err == nil && len(t.changes) == all, err
 }
 
 // join adds to a transaction what its switches are in a dispute with.

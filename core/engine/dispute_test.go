@@ -211,3 +211,47 @@ func TestAnythingAfterAKilledWayThroughTeams(t *testing.T) {
 		}
 	}
 }
+
+// A NIC that has gone since the process was killed keeps nobody from ending the rest: the host
+// comes to the switch that gets its NIC.
+func TestKilledHandoverWithoutOneOfTheNICs(t *testing.T) {
+	set := func(name string) func(*lab) error {
+		return func(l *lab) error {
+			_, err := l.SetSwitch(context.Background(), name, engine.SwitchChange{Notes: ptr("changed")})
+			return err
+		}
+	}
+	for name, next := range map[string]func(*lab) error{
+		"restored": func(l *lab) error { _, err := l.Restore(context.Background(), engine.RestoreRequest{}); return err },
+		"kept":     kept, "old set": set("lan"), "new set": set("office"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			for n := 1; ; n++ {
+				l := carrying(t)
+				l.mustAdd(lan(true))
+				l.mustAdd(ext("office", "nic1", 0))
+				l.kernel.DieAt(n)
+				killed := dies(func() error {
+					_, err := l.Apply(context.Background(), configured(vswitch.Switch{Name: "lan", Type: vswitch.Internal}, ext("office", "nic0", 0), ext("wan", "nic1", 0)))
+					return err
+				})
+				l.kernel.Revive()
+				l.kernel.DieAt(0)
+				if !killed {
+					return
+				}
+				l.open()
+				l.kernel.RemoveNetdev("nic1")
+				must(t, next(l))
+				l.wantHostWhole()
+				l.wantHostOn(vswitch.HostPortName("office"), "nic0", vswitch.HostPortName("lan"))
+				if nic, err := l.kernel.Netdev(context.Background(), "nic0"); err != nil || nic.Master != vswitch.BridgeName("office") {
+					t.Errorf("nic0 is in %q, %v", nic.Master, err)
+				}
+				if t.Failed() {
+					t.Fatalf("killed before step %d:\n%s", n, l.kernel)
+				}
+			}
+		})
+	}
+}

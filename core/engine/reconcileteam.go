@@ -78,31 +78,23 @@ func (r *reconciler) repairTeam(ctx context.Context, name string) (done bool, er
 			return TeamStatus{}, err
 		}
 		done = true
-		going, err := r.teamGoing(name)
-		if err != nil {
-			return TeamStatus{}, err
-		}
-		if !going {
-			return r.changeTeam(context.WithoutCancel(ctx), teamChange{new: &record}, nil)
-		}
-		caps, err := r.capabilities(ctx)
-		if err != nil {
-			return TeamStatus{}, err
-		}
-		gone := teamChange{old: &record}
-		return TeamStatus{}, r.foreseeing(gone).carryOut(context.WithoutCancel(ctx), &transaction{caps: caps, teams: []teamChange{gone}})
+		return TeamStatus{}, r.finishTeam(context.WithoutCancel(ctx), record)
 	})
 	return done, err
 }
 
-// teamGoing reports that a process was killed while it deleted a team.
-func (e *Engine) teamGoing(name string) (going bool, err error) {
-	err = e.store.View(func(tx *store.Tx) error {
-		was, _, err := tx.RealisedTeam(name)
-		going = was.Going
+// finishTeam makes a team as its record says, or ends its deletion.
+func (e *Engine) finishTeam(ctx context.Context, r store.TeamRecord) error {
+	c := toTheEnd(r)
+	if c.new != nil {
+		_, err := e.changeTeam(ctx, c, nil)
 		return err
-	})
-	return going, err
+	}
+	caps, err := e.capabilities(ctx)
+	if err != nil {
+		return err
+	}
+	return e.foreseeing(c).carryOut(ctx, &transaction{caps: caps, teams: []teamChange{c}})
 }
 
 // lookAtTeam compares a team with the kernel.

@@ -29,7 +29,7 @@ func (e *Engine) repairSwitches(ctx context.Context, caps kernel.Capabilities, r
 		return err
 	}
 	e = e.foreseeing(t.teams...)
-	if err := e.able(ctx, t); err != nil {
+	if err := e.able(ctx, t, func(error) bool { return false }); err != nil {
 		return err
 	}
 	for i := range records {
@@ -62,18 +62,26 @@ func (e *Engine) stay(records []store.SwitchRecord) error {
 	})
 }
 
-// able refuses a transaction's switches that this host cannot make now.
-func (e *Engine) able(ctx context.Context, t *transaction) error {
+// able refuses a transaction's switches that this host cannot make now. Those whose refusal
+// without agrees to are taken out of the transaction instead.
+func (e *Engine) able(ctx context.Context, t *transaction, without func(error) bool) error {
 	leaving, err := e.unfinished(append(t.news(), t.olds()...))
 	if err != nil {
 		return err
 	}
 	leaving = append(leaving, t.olds()...)
-	for _, r := range t.news() {
-		if err := e.possible(ctx, r, t.caps, leaving); err != nil {
-			return err
+	var stay []change
+	for _, c := range t.changes {
+		if c.new != nil {
+			if err := e.possible(ctx, *c.new, t.caps, leaving); err != nil && without(err) {
+				continue
+			} else if err != nil {
+				return err
+			}
 		}
+		stay = append(stay, c)
 	}
+	t.changes = stay
 	return nil
 }
 

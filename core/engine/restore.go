@@ -31,10 +31,15 @@ func (e *Engine) Restore(ctx context.Context, _ RestoreRequest) (RestoreReport, 
 		return report, fault("restore", "", err)
 	}
 	defer unlock()
-	if records, err = e.endAll(ctx, &report, records); err != nil {
+	unended, err := e.endAll(ctx, &report, records)
+	if err == nil {
+		records, err = e.records()
+	}
+	if err != nil {
 		return report, fault("restore", "", err)
 	}
-	if err := e.restoreTeams(ctx, &report); err != nil {
+	records = slices.DeleteFunc(records, func(r store.SwitchRecord) bool { return unended[claimant{name: r.Name}] })
+	if err := e.restoreTeams(ctx, &report, unended); err != nil {
 		return report, fault("restore", "", err)
 	}
 	leaving, err := e.unfinished(records)
@@ -49,7 +54,7 @@ func (e *Engine) Restore(ctx context.Context, _ RestoreRequest) (RestoreReport, 
 			caps, err = known, e.foreseeing().possible(ctx, r, known, leaving)
 		}
 		if err != nil {
-			report.fail(r, err)
+			report.fail(claimant{name: r.Name}, err)
 			continue
 		}
 		possible = append(possible, r)
@@ -60,45 +65,59 @@ func (e *Engine) Restore(ctx context.Context, _ RestoreRequest) (RestoreReport, 
 	return report, ctx.Err()
 }
 
-// endAll ends what killed processes have left disputed between switches, and returns
-// those that are to be made then. The others of a dispute that cannot be ended are
-// reported: one of them alone is not made.
-func (e *Engine) endAll(ctx context.Context, report *RestoreReport, records []store.SwitchRecord) ([]store.SwitchRecord, error) {
-	var failed []string
+// endAll ends what killed processes have left disputed between switches and teams. Those of
+// a dispute that cannot be ended are reported and returned: one of them alone is not made.
+func (e *Engine) endAll(ctx context.Context, report *RestoreReport, records []store.SwitchRecord) (unended map[claimant]bool, err error) {
+	teams, err := e.teamRecords()
+	if err != nil {
+		return nil, err
+	}
+	var all []claimant
 	for _, r := range records {
-		c, err := e.disputeOf(r.Name)
+		all = append(all, claimant{name: r.Name})
+	}
+	for _, r := range teams {
+		all = append(all, claimant{team: true, name: r.Name})
+	}
+	unended = make(map[claimant]bool)
+	for _, one := range all {
+		if unended[one] {
+			continue
+		}
+		c, err := e.disputeAmong(one)
 		if err != nil {
 			return nil, err
 		}
-		if slices.Contains(failed, r.Name) || recordOf(c.switches, r.Name).Name == "" {
-			continue
-		}
-		if err := e.end(ctx, c); err != nil {
-			for _, other := range c.switches {
-				report.fail(other, err)
+		if _, err := e.end(ctx, c); err != nil {
+			for _, of := range c.claimants() {
+				report.fail(of, err)
+				unended[of] = true
 			}
-			failed = append(failed, c.names()...)
 		}
 	}
-	records, err := e.records()
-	return slices.DeleteFunc(records, func(r store.SwitchRecord) bool { return slices.Contains(failed, r.Name) }), err
+	return unended, nil
 }
 
 // restoreTeams makes the teams, each for itself: one whose members are all gone is made
-// without any, so that the switch on it stands and works inside.
-func (e *Engine) restoreTeams(ctx context.Context, report *RestoreReport) error {
+// without any, so that the switch on it stands and works inside. One that was being deleted
+// goes.
+func (e *Engine) restoreTeams(ctx context.Context, report *RestoreReport, unended map[claimant]bool) error {
 	teams, err := e.teamRecords()
 	if err != nil {
 		return err
 	}
 	for _, r := range teams {
+		who := claimant{team: true, name: r.Name}
+		if unended[who] {
+			continue
+		}
 		err := e.canBond(ctx)
 		if err == nil {
-			_, err = e.changeTeam(ctx, teamChange{new: &r}, nil)
+			err = e.finishTeam(ctx, r)
 		}
 		if err != nil {
-			report.Failed = append(report.Failed, problem(fault("restore", "team "+r.Name, err)))
-		} else {
+			report.fail(who, err)
+		} else if !r.Going {
 			report.Teams = append(report.Teams, r.Name)
 		}
 	}
@@ -115,13 +134,13 @@ func (e *Engine) restore(ctx context.Context, report *RestoreReport, caps kernel
 			one = e.repairSwitches(ctx, caps, r)
 		}
 		if one != nil {
-			report.fail(r, one)
+			report.fail(claimant{name: r.Name}, one)
 		} else {
 			report.Restored = append(report.Restored, r.Name)
 		}
 	}
 }
 
-func (r *RestoreReport) fail(s store.SwitchRecord, err error) {
-	r.Failed = append(r.Failed, problem(fault("restore", "switch "+s.Name, err)))
+func (r *RestoreReport) fail(of claimant, err error) {
+	r.Failed = append(r.Failed, problem(fault("restore", of.String(), err)))
 }

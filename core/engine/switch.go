@@ -178,7 +178,11 @@ func (e *Engine) reach(ctx context.Context, desired, had plan.State) error {
 	if err != nil {
 		return err
 	}
-	return e.kernel.Apply(ctx, plan.Diff(desired, observed))
+	steps := plan.Diff(desired, observed)
+	if len(steps) == 0 {
+		return nil
+	}
+	return e.kernel.Apply(ctx, steps)
 }
 
 func (e *Engine) switchStatus(r store.SwitchRecord) (s SwitchStatus, err error) {

@@ -196,7 +196,7 @@ func (e *Engine) DeleteSwitch(ctx context.Context, req DeleteSwitchRequest) (Del
 // deleteSwitch deletes a switch that is in a dispute. Where that cannot be ended first, it
 // is ended together with the switch: there has to be a way out.
 func (e *Engine) deleteSwitch(ctx context.Context, req DeleteSwitchRequest, c dispute) (report DeleteSwitchReport, err error) {
-	unended := e.end(context.WithoutCancel(ctx), c)
+	_, unended := e.end(context.WithoutCancel(ctx), c)
 	r, err := e.record(req.Name)
 	if errors.Is(err, vswitch.NotFound) && slices.Contains(c.names(), req.Name) {
 		return report, nil // somebody had begun to delete it

@@ -50,6 +50,9 @@ func (e *Engine) withTeams(_ context.Context, name string, do func() (TeamStatus
 		now, err := e.standing(name)
 		if err != nil || slices.Equal(now.names(), before.names()) {
 			defer unlock()
+			if err == nil {
+				err = e.endAmongTeams(name)
+			}
 			if err != nil {
 				return TeamStatus{}, err
 			}
@@ -57,6 +60,16 @@ func (e *Engine) withTeams(_ context.Context, name string, do func() (TeamStatus
 		}
 		unlock() // somebody gave the team to another switch meanwhile
 	}
+}
+
+// endAmongTeams ends what a killed process has left disputed between a team and others,
+// and no switch: see lockSettled. The caller holds the lock of all switches.
+func (e *Engine) endAmongTeams(name string) error {
+	c, err := e.disputeAmong(claimant{team: true, name: name})
+	if err == nil && len(c.switches) == 0 {
+		_, err = e.end(context.Background(), c)
+	}
+	return err
 }
 
 // standing are the switches on a team: whose uplink it is, and those that a process was
@@ -181,8 +194,12 @@ func (e *Engine) teamNameFree(ctx context.Context, name string) error {
 // switch's uplink is InUse: with force the switch keeps the preferred member alone.
 // Deleting what is not there is NotFound. PowerShell twin: Remove-NetLbfoTeam.
 func (e *Engine) DeleteTeam(ctx context.Context, name string, force bool) error {
+	before, _ := e.teamRecord(name)
 	_, err := e.withTeams(ctx, name, func() (TeamStatus, error) {
 		r, err := e.teamRecord(name)
+		if errors.Is(err, vswitch.NotFound) && before.Going {
+			return TeamStatus{}, nil // somebody had begun to delete it
+		}
 		if err != nil {
 			return TeamStatus{}, err
 		}

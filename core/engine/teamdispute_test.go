@@ -2,7 +2,10 @@ package engine_test
 
 import (
 	"context"
+	"errors"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/patchbay-net/patchbay/core/engine"
 	"github.com/patchbay-net/patchbay/core/kernel"
@@ -158,4 +161,99 @@ func (l *lab) record(name string) (r store.SwitchRecord, err error) {
 		return err
 	})
 	return r, err
+}
+
+// A NIC that carries the host goes from one team to another, without any switch, and the
+// process is killed. What comes next ends that for both, also after a boot.
+func TestAnythingAfterAKilledHandoverOfTeams(t *testing.T) {
+	ctx := context.Background()
+	heir := teamOf("nic1")
+	heir.Name = "team1"
+	rest := teamOf("nic2")
+	verbs := map[string]func(*lab) error{
+		"restored": restored,
+		"kept":     kept,
+		"heir set": func(l *lab) error {
+			_, err := l.SetTeam(ctx, "team1", engine.TeamChange{Notes: ptr("changed")})
+			return err
+		},
+		"old deleted": func(l *lab) error { return l.DeleteTeam(ctx, "team0", false) },
+		"rebooted": func(l *lab) error {
+			l.rebootWithNICs()
+			l.kernel.SetAddressing("nic1", hostThings())
+			return restored(l)
+		},
+	}
+	for way, teams := range map[string][]vswitch.Team{"one goes": {heir}, "both stay": {heir, rest}} {
+		for name, verb := range verbs {
+			t.Run(way+", "+name, func(t *testing.T) {
+				t.Parallel()
+				for n := 1; ; n++ {
+					l := teamCarrying(t)
+					l.mustTeam(teamOf("nic1", "nic2"))
+					l.kernel.DieAt(n)
+					killed := dies(func() error {
+						_, err := l.Apply(ctx, engine.ApplyRequest{Yes: true, Prune: true, Config: vswitch.Config{Version: vswitch.ConfigVersion, Teams: teams}})
+						return err
+					})
+					l.kernel.Revive()
+					l.kernel.DieAt(0)
+					if !killed {
+						return
+					}
+					l.open()
+					if err := verb(l); err != nil && !errors.Is(err, vswitch.NotFound) {
+						t.Error(err)
+					}
+					must(t, restored(l))
+					l.wantHostWhole()
+					l.wantHealthy()
+					if _, err := l.Team(ctx, "team1"); err != nil {
+						t.Error(err)
+					}
+					if _, err := l.Team(ctx, "team0"); way == "one goes" && !errors.Is(err, vswitch.NotFound) {
+						t.Errorf("the team that was to go: %v", err)
+					}
+					if t.Failed() {
+						t.Fatalf("killed before step %d:\n%s", n, l.kernel)
+					}
+				}
+			})
+		}
+	}
+}
+
+// rebootWithNICs is reboot with those of teamLab.
+func (l *lab) rebootWithNICs() {
+	l.kernel = teamLab(l.t).kernel
+	l.boot += "-again"
+	l.open()
+}
+
+// What a killed process left disputed and restore cannot end, it does not touch: a team made
+// alone would take the NIC that the host has by a switch.
+func TestRestoreLeavesWhatItCannotEnd(t *testing.T) {
+	ctx := context.Background()
+	l := teamCarrying(t)
+	_, err := l.AddSwitch(ctx, engine.AddSwitchRequest{Yes: true, Switch: vswitch.Switch{Name: "lan", Uplink: "nic1"}})
+	must(t, err)
+	l.killed(1, func() error {
+		_, err := l.Apply(ctx, engine.ApplyRequest{Yes: true, Config: vswitch.Config{
+			Version: vswitch.ConfigVersion, Teams: []vswitch.Team{teamOf("nic1", "nic2")}, Switches: []vswitch.Switch{{Name: "lan", Type: vswitch.Internal}},
+		}})
+		return err
+	})
+	before := l.kernel.String()
+	l.kernel.FailAt(1, errBroken)
+	report, err := l.Restore(ctx, engine.RestoreRequest{})
+	must(t, err)
+	if len(report.Failed) != 2 || len(report.Restored)+len(report.Teams) > 0 {
+		t.Errorf("restored: %+v", report)
+	}
+	if diff := cmp.Diff(before, l.kernel.String()); diff != "" {
+		t.Errorf("something was touched:\n%s", diff)
+	}
+	must(t, restored(l))
+	l.wantHostWhole()
+	l.wantHealthy()
 }

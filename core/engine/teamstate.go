@@ -109,16 +109,23 @@ func (t *transaction) beginTeams(tx *store.Tx) error {
 		if !found && c.old != nil { // one that a killed process had not made whole, or a switch on it has
 			was.TeamRecord, found = *c.old, true
 		}
-		going := c.new == nil
-		if !found || was.Changing && was.Going == going {
+		if !found || was.Changing {
 			continue
 		}
-		was.Changing, was.Going = true, going
+		was.Changing = true
 		if err := tx.PutRealisedTeam(was); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// toTheEnd brings a team to what its record says.
+func toTheEnd(r store.TeamRecord) teamChange {
+	if r.Going {
+		return teamChange{old: &r}
+	}
+	return teamChange{new: &r}
 }
 
 // unfinishedTeams are the changes of teams that a process was killed in.
@@ -129,13 +136,11 @@ func unfinishedTeams(tx *store.Tx) (changes []teamChange, err error) {
 	}
 	for _, r := range records {
 		was, found, err := tx.RealisedTeam(r.Name)
-		switch {
-		case err != nil:
+		if err != nil {
 			return nil, err
-		case found && was.Going:
-			changes = append(changes, teamChange{old: &r})
-		case found && was.Changing:
-			changes = append(changes, teamChange{new: &r})
+		}
+		if r.Going || found && was.Changing {
+			changes = append(changes, toTheEnd(r))
 		}
 	}
 	return changes, nil
@@ -160,13 +165,20 @@ func (t *transaction) collectTeams(tx *store.Tx) error {
 }
 
 // intendTeams writes what the teams become; one that goes stays written until it is
-// gone.
+// gone, with the note that it does.
 func (t *transaction) intendTeams(tx *store.Tx) error {
 	for _, c := range t.teams {
 		if c.new != nil {
-			if err := tx.PutTeam(*c.new); err != nil {
-				return err
-			}
+			c.new.Going = false
+		}
+		r := c.new
+		if r == nil {
+			going := *c.old
+			going.Going = true
+			r = &going
+		}
+		if err := tx.PutTeam(*r); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -22,7 +22,9 @@ type TeamRecord struct {
 	// StandbyHad are settings of the standby that Patchbay keeps otherwise while it stands
 	// by, as they were.
 	StandbyHad map[string]string `json:"standbyHad,omitempty"`
-	Created    time.Time         `json:"created"`
+	// Going says that a verb began to delete the team.
+	Going   bool      `json:"going,omitempty"`
+	Created time.Time `json:"created"`
 }
 
 // teamPrefix begins the keys of teams among the settings: files written before there
@@ -86,8 +88,6 @@ func (tx *Tx) DeleteTeam(name string) error {
 type RealisedTeam struct {
 	TeamRecord
 	Changing bool `json:"changing,omitempty"`
-	// Going says that the team is being deleted.
-	Going bool `json:"going,omitempty"`
 }
 
 func realisedTeamKey(name string) string { return "team\x00" + name }
