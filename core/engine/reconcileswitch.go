@@ -34,9 +34,6 @@ func (r *reconciler) switchChanged(ctx context.Context, name string, p pending) 
 	}
 	object, about := "switch "+name, []any{"switch", name}
 	d, err := r.lookAtSwitch(ctx, name)
-	if err == nil && !d.none() && r.herald.standbysMoved(ctx, d.bonds.Bonds) {
-		d, err = r.lookAtSwitch(ctx, name)
-	}
 	if errors.Is(err, vswitch.NotFound) {
 		r.ledger.fine(object) // it was deleted
 		return
@@ -127,7 +124,7 @@ func (r *reconciler) lookAtSwitch(ctx context.Context, name string) (d switchDri
 	if err != nil {
 		return d, err
 	}
-	t := &transaction{caps: d.caps, changes: []change{{new: &d.record}}}
+	t := &transaction{caps: d.caps, changes: []change{{new: &d.record}}, looks: true}
 	desired, err := r.desired(t)
 	if err == nil {
 		err = r.placeTeams(ctx, t, &desired, &plan.State{})

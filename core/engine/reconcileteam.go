@@ -40,9 +40,6 @@ func (r *reconciler) teamChanged(ctx context.Context, name string, p pending) {
 	}
 	object, about := "team "+name, []any{"team", name}
 	_, drift, state, err := r.lookAtTeam(ctx, name)
-	if err == nil && len(drift) > 0 && r.herald.standbysMoved(ctx, state.Bonds) {
-		_, drift, state, err = r.lookAtTeam(ctx, name)
-	}
 	if errors.Is(err, vswitch.NotFound) {
 		r.ledger.fine(object) // it was deleted
 		return
@@ -111,7 +108,7 @@ func (e *Engine) lookAtTeam(ctx context.Context, name string) (record store.Team
 	if err != nil {
 		return record, nil, desired, err
 	}
-	t := &transaction{teams: []teamChange{{new: &record}}}
+	t := &transaction{teams: []teamChange{{new: &record}}, looks: true}
 	if err = e.placeTeams(ctx, t, &desired, &plan.State{}); err != nil {
 		return record, nil, desired, err
 	}

@@ -61,6 +61,20 @@ func (e *Engine) standsIn(ctx context.Context, t vswitch.Team) (why string, err 
 	return e.missed(ctx, t, state)
 }
 
+// standbyIn reports that the standby of a team is to be in it, or is, to who only looks: that
+// it has to change places is no drift, and judgeStandby tells of it.
+func (e *Engine) standbyIn(ctx context.Context, t *transaction, team vswitch.Team) (bool, error) {
+	if !t.looks || team.Standby == "" {
+		why, err := e.standsIn(ctx, team)
+		return why != "", err
+	}
+	state, err := e.kernel.Team(ctx, team.Name)
+	if errors.Is(err, vswitch.NotFound) {
+		err = nil
+	}
+	return inTeam(state, team.Standby), err
+}
+
 // silence keeps a standby quiet, as far as this kernel has the settings.
 func silence(desired *plan.State, r store.TeamRecord, there func(nic string) bool) {
 	quiet := plan.Silence()
@@ -140,14 +154,13 @@ func (h *herald) relieve(ctx context.Context, r store.TeamRecord, state kernel.T
 	h.reliefs.Go(func() { h.standbyMoved(ctx, r) })
 }
 
-// standbyMoved moves the standby of a team if it has to be moved, tells of it, and reports
-// whether it was.
-func (h *herald) standbyMoved(ctx context.Context, r store.TeamRecord) bool {
+// standbyMoved moves the standby of a team if it has to be moved, and tells of it.
+func (h *herald) standbyMoved(ctx context.Context, r store.TeamRecord) {
 	h.mu.Lock()
 	early := time.Now().Before(h.troubles[r.Name].until)
 	h.mu.Unlock()
 	if early {
-		return false
+		return
 	}
 	why, moved, err := h.takeTurns(ctx, r.Name)
 	h.relieved(r, err)
@@ -158,7 +171,6 @@ func (h *herald) standbyMoved(ctx context.Context, r store.TeamRecord) bool {
 	case moved:
 		h.log.Info("the standby takes over", "team", r.Name, "standby", r.Standby, "why", why)
 	}
-	return moved
 }
 
 // struggle is that of a standby which cannot change places.
@@ -185,17 +197,6 @@ func (h *herald) relieved(r store.TeamRecord, err error) {
 		h.log.Warn("the standby cannot change places", "team", r.Name, "standby", r.Standby, "err", err)
 	}
 	time.AfterFunc(wait, func() { h.stir(r.Name) })
-}
-
-// standbysMoved is for who has seen drift: that a standby is not yet where the links want
-// it is none.
-func (h *herald) standbysMoved(ctx context.Context, bonds map[string]plan.Bond) (moved bool) {
-	for name := range bonds {
-		if r, err := h.teamRecord(name); err == nil && r.Standby != "" {
-			moved = h.standbyMoved(ctx, r) || moved
-		}
-	}
-	return moved
 }
 
 func inTeam(state kernel.TeamState, nic string) bool {

@@ -223,7 +223,7 @@ func TestStandbyTakenByAStranger(t *testing.T) {
 	l.wantKernel(standsBy)
 	before, _ = k.logged()
 	l.kernel.SetNetdevDown("", "nic3")
-	k.await(before, "the standby stands by", "nic3")
+	k.await(before, "repaired", "lacked its standby nic3")
 	l.wantKernel(standsBy)
 	// It is nobody else's either.
 	_, err := l.AddSwitch(context.Background(), engine.AddSwitchRequest{Switch: vswitch.Switch{Name: "lan", Uplink: "nic3"}})
@@ -398,5 +398,36 @@ func TestStandbyOfAFlappingMember(t *testing.T) {
 	l.wantSound()
 	if text, _ := k.logged(); strings.Contains(text, "again and again") {
 		t.Errorf("the flapping was taken for a contest:\n%s", text)
+	}
+}
+
+// A member without a link of which a killed process left it open whether it has one is missed
+// as soon as it is up: that the standby has not taken over is said, and is no drift.
+func TestStandbyThatHasNotTakenOverIsNoDrift(t *testing.T) {
+	ctx := context.Background()
+	late := false
+	for n := 1; ; n++ {
+		l := teamLab(t)
+		l.kernel.SetCarrier("nic1", false)
+		l.kernel.DieAt(n)
+		killed := dies(func() error { _, err := l.AddTeam(ctx, standbyTeam()); return err })
+		l.kernel.Revive()
+		l.kernel.DieAt(0)
+		if !killed {
+			break
+		}
+		l.open()
+		must(t, restored(l))
+		s, err := l.Status(ctx)
+		must(t, err)
+		for _, p := range s.Problems {
+			if p.Kind == vswitch.Drifted {
+				t.Errorf("killed before step %d: %s", n, p.Message)
+			}
+			late = late || p.Kind == vswitch.TeamDegraded && strings.Contains(p.Message, "nic3 has not taken over")
+		}
+	}
+	if !late {
+		t.Error("no kill leaves it open")
 	}
 }

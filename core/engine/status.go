@@ -161,7 +161,7 @@ func (e *Engine) judgeSwitches(ctx context.Context, s *Status, records []store.S
 			return err
 		})
 		if err == nil {
-			t := &transaction{caps: s.Capabilities, changes: []change{{new: &r}}}
+			t := &transaction{caps: s.Capabilities, changes: []change{{new: &r}}, looks: true}
 			err = e.placeTeams(ctx, t, &desired, &plan.State{})
 		}
 		if err != nil {

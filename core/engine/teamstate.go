@@ -240,11 +240,11 @@ func (e *Engine) placeTeams(ctx context.Context, t *transaction, desired, had *p
 		if !concerned {
 			continue
 		}
-		why, err := e.standsIn(ctx, r.Team)
+		standsIn, err := e.standbyIn(ctx, t, r.Team)
 		if err != nil {
 			return err
 		}
-		put(desired, teamState(r, mtu, why != "", there))
+		put(desired, teamState(r, mtu, standsIn, there))
 		silence(desired, r, there)
 	}
 	for _, r := range t.fromTeams {

@@ -33,6 +33,7 @@ type transaction struct {
 	// one stands for the default of this machine.
 	oldPool, newPool *vswitch.MACRange
 	segments         map[string]extent // by switch; nil for a mere look at what there is
+	looks            bool              // nothing is to be carried out
 	// asked are VLANs for a port that is to come, on the transaction's only switch.
 	asked []vswitch.PortVLAN
 	// departed is what the host had before it moved, and undo what it is to have again.
