@@ -73,18 +73,23 @@ func (b Bandwidth) String() string {
 	return words
 }
 
-// BandwidthChange is what of a Bandwidth is asked for; nil fields stay as they are.
+// BandwidthChange is what of a Bandwidth is asked for, under the same keys; nil fields stay
+// as they are.
 type BandwidthChange struct {
-	MaxIn    *Bits `json:"maxIn,omitempty"`
-	MaxOut   *Bits `json:"maxOut,omitempty"`
-	BurstIn  *Bits `json:"burstIn,omitempty"`
-	BurstOut *Bits `json:"burstOut,omitempty"`
-	// Burst is for each way that has a limit.
+	In  LimitChange `json:"in,omitzero"`
+	Out LimitChange `json:"out,omitzero"`
+	// Burst is for each way that has a limit: a verb's alone, and in no definition.
+	Burst *Bits `json:"burst,omitempty"`
+}
+
+// LimitChange is what of a Limit is asked for.
+type LimitChange struct {
+	Max   *Bits `json:"max,omitempty"`
 	Burst *Bits `json:"burst,omitempty"`
 }
 
 func (c BandwidthChange) apply(b Bandwidth) Bandwidth {
-	b.In, b.Out = b.In.with(c.MaxIn, c.BurstIn), b.Out.with(c.MaxOut, c.BurstOut)
+	b.In, b.Out = b.In.with(c.In), b.Out.with(c.Out)
 	if c.Burst == nil {
 		return b
 	}
@@ -98,10 +103,10 @@ func (c BandwidthChange) apply(b Bandwidth) Bandwidth {
 }
 
 // with changes a limit. A burst goes with the limit that it is of.
-func (l Limit) with(most, burst *Bits) Limit {
-	change(&l.Max, most)
-	change(&l.Burst, burst)
-	if l.Max == 0 && burst == nil {
+func (l Limit) with(c LimitChange) Limit {
+	change(&l.Max, c.Max)
+	change(&l.Burst, c.Burst)
+	if l.Max == 0 && c.Burst == nil {
 		l.Burst = 0
 	}
 	return l
