@@ -61,19 +61,21 @@ func (c *config) parseBandwidthKey(raw json.RawMessage) error {
 	var keys struct {
 		In  json.RawMessage `json:"in"`
 		Out json.RawMessage `json:"out"`
+		Min json.RawMessage `json:"min"`
 	}
 	if err := strict("bandwidth", raw, &keys); err != nil {
 		return err
 	}
-	for _, way := range []struct {
+	b := &c.Policy.Bandwidth
+	for _, part := range []struct {
 		key  string
 		raw  json.RawMessage
-		into *vswitch.LimitChange
-	}{{"bandwidth.in", keys.In, &c.Policy.Bandwidth.In}, {"bandwidth.out", keys.Out, &c.Policy.Bandwidth.Out}} {
-		if isNull(way.raw) {
+		into any
+	}{{"bandwidth.in", keys.In, &b.In}, {"bandwidth.out", keys.Out, &b.Out}, {"bandwidth.min", keys.Min, &b.Min}} {
+		if isNull(part.raw) {
 			continue
 		}
-		if err := strict(way.key, way.raw, way.into); err != nil {
+		if err := strict(part.key, part.raw, part.into); err != nil {
 			return err
 		}
 	}
