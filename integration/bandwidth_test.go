@@ -12,7 +12,7 @@ import (
 func TestLimits(t *testing.T) {
 	guest.Needs(t, guest.TBF, guest.IFB)
 	h := newHost(t)
-	n := h.network(private(`,"bandwidth":{"maxIn":"10M","maxOut":"20M"},"capabilities":{"bandwidth":true}`))
+	n := h.network(private(`,"bandwidth":{"in":{"max":"10M"},"out":{"max":"20M"}},"capabilities":{"bandwidth":true}`))
 	a, _ := h.attached(n, "a")
 	b := h.container("b")
 	b.CapabilityArgs = map[string]any{"bandwidth": map[string]any{"ingressRate": 30_000_000, "ingressBurst": 2147483647, "egressRate": 40_000_000, "egressBurst": 800_000}}
@@ -56,7 +56,7 @@ func TestLimitsAreKept(t *testing.T) {
 	if h.daemon == nil {
 		h.startDaemon()
 	}
-	n := h.network(private(`,"bandwidth":{"maxIn":"10M","maxOut":"20M"}`))
+	n := h.network(private(`,"bandwidth":{"in":{"max":"10M"},"out":{"max":"20M"}}`))
 	a, _ := h.attached(n, "a")
 	port := h.ports()[0]
 	shaper := "pq" + strings.TrimPrefix(port.ID, "pb")

@@ -44,8 +44,8 @@ func policyFlags(cmd *cobra.Command) func() vswitch.PolicyChange {
 	f.StringVar((*string)(&p.Mirror), "mirror", "none", "whose frames are copied: source, destination or none")
 	complete(cmd, "mirror", vswitch.MirrorModes()...)
 	return func() (c vswitch.PolicyChange) {
-		given(cmd, "max-in", &c.Bandwidth.MaxIn, &maxIn)
-		given(cmd, "max-out", &c.Bandwidth.MaxOut, &maxOut)
+		given(cmd, "max-in", &c.Bandwidth.In.Max, &maxIn)
+		given(cmd, "max-out", &c.Bandwidth.Out.Max, &maxOut)
 		given(cmd, "dhcp-guard", &c.DHCPGuard, &p.DHCPGuard)
 		given(cmd, "router-guard", &c.RouterGuard, &p.RouterGuard)
 		given(cmd, "address-guard", &c.AddressGuard, &p.AddressGuard)

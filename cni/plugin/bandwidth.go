@@ -26,10 +26,8 @@ const anyBurst = math.MaxInt32
 // parseBandwidth reads the key and what the runtime says, which wins.
 func (c *config) parseBandwidth(raw json.RawMessage) error {
 	b := &c.Policy.Bandwidth
-	if !isNull(raw) {
-		if err := strict("bandwidth", raw, b); err != nil {
-			return err
-		}
+	if err := c.parseBandwidthKey(raw); err != nil {
+		return err
 	}
 	r := c.Runtime.Bandwidth
 	for _, way := range []struct {
@@ -37,8 +35,8 @@ func (c *config) parseBandwidth(raw json.RawMessage) error {
 		rate, burst        uint64
 		intoMax, intoBurst **vswitch.Bits
 	}{
-		{"ingress", r.IngressRate, r.IngressBurst, &b.MaxIn, &b.BurstIn},
-		{"egress", r.EgressRate, r.EgressBurst, &b.MaxOut, &b.BurstOut},
+		{"ingress", r.IngressRate, r.IngressBurst, &b.In.Max, &b.In.Burst},
+		{"egress", r.EgressRate, r.EgressBurst, &b.Out.Max, &b.Out.Burst},
 	} {
 		if way.rate == 0 && (way.burst == 0 || way.burst >= anyBurst) {
 			continue
@@ -50,6 +48,35 @@ func (c *config) parseBandwidth(raw json.RawMessage) error {
 		*way.intoMax, *way.intoBurst = bitsOf(way.rate), nil
 		if way.burst != 0 && way.burst < anyBurst {
 			*way.intoBurst = bitsOf(way.burst)
+		}
+	}
+	return nil
+}
+
+// parseBandwidthKey reads the key, which has the form that it has in YAML.
+func (c *config) parseBandwidthKey(raw json.RawMessage) error {
+	if isNull(raw) {
+		return nil
+	}
+	var keys struct {
+		In  json.RawMessage `json:"in"`
+		Out json.RawMessage `json:"out"`
+		Min json.RawMessage `json:"min"`
+	}
+	if err := strict("bandwidth", raw, &keys); err != nil {
+		return err
+	}
+	b := &c.Policy.Bandwidth
+	for _, part := range []struct {
+		key  string
+		raw  json.RawMessage
+		into any
+	}{{"bandwidth.in", keys.In, &b.In}, {"bandwidth.out", keys.Out, &b.Out}, {"bandwidth.min", keys.Min, &b.Min}} {
+		if isNull(part.raw) {
+			continue
+		}
+		if err := strict(part.key, part.raw, part.into); err != nil {
+			return err
 		}
 	}
 	return nil

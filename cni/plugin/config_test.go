@@ -56,10 +56,10 @@ func TestParseBandwidth(t *testing.T) {
 		keys string
 		want limits
 	}{
-		"texts and numbers": {`"bandwidth":{"maxIn":"10M","burstIn":1000004,"maxOut":1500000000}`, limits{In: vswitch.Limit{Max: 10e6, Burst: 1000008}, Out: vswitch.Limit{Max: 15e8}}},
+		"texts and numbers": {`"bandwidth":{"in":{"max":"10M","burst":1000004},"out":{"max":1500000000}}`, limits{In: vswitch.Limit{Max: 10e6, Burst: 1000008}, Out: vswitch.Limit{Max: 15e8}}},
 		"the runtime":       {`"runtimeConfig":{"bandwidth":{"ingressRate":8000000,"ingressBurst":2147483647,"egressRate":16000000,"egressBurst":400000}}`, limits{In: vswitch.Limit{Max: 8e6}, Out: vswitch.Limit{Max: 16e6, Burst: 4e5}}},
 		"containerd":        {`"runtimeConfig":{"bandwidth":{"ingressRate":8000000,"ingressBurst":4294967295,"egressRate":0,"egressBurst":4294967295}}`, limits{In: vswitch.Limit{Max: 8e6}}},
-		"both":              {`"bandwidth":{"maxIn":"1G","burstIn":"1M","maxOut":"2G"},"runtimeConfig":{"bandwidth":{"ingressRate":8000}}`, limits{In: vswitch.Limit{Max: 8000}, Out: vswitch.Limit{Max: 2e9}}},
+		"both":              {`"bandwidth":{"in":{"max":"1G","burst":"1M"},"out":{"max":"2G"}},"runtimeConfig":{"bandwidth":{"ingressRate":8000}}`, limits{In: vswitch.Limit{Max: 8000}, Out: vswitch.Limit{Max: 2e9}}},
 		"none":              {`"bandwidth":null`, limits{}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -87,8 +87,10 @@ func TestParseRefuses(t *testing.T) {
 		"switch is a number":   {conf(`"switch":5`), types.ErrDecodingFailure, nil},
 		"switch name":          {conf(`"switch":"../x"`), types.ErrInvalidNetworkConfig, nil},
 		"misspelled key":       {conf(`"switch":"s","macspoof":true`), types.ErrUnsupportedField, []string{"macspoof", "true", "macSpoofing"}},
-		"bandwidth":            {conf(`"switch":"s","bandwidth":{"ingressRate":1}`), types.ErrUnsupportedField, []string{"bandwidth.ingressRate", "maxIn"}},
-		"no rate":              {conf(`"switch":"s","bandwidth":{"maxIn":"fast"}`), types.ErrInvalidNetworkConfig, []string{"bandwidth.maxIn", "fast", "RANGE"}},
+		"bandwidth":            {conf(`"switch":"s","bandwidth":{"ingressRate":1}`), types.ErrUnsupportedField, []string{"bandwidth.ingressRate", "in"}},
+		"burst of both":        {conf(`"switch":"s","bandwidth":{"burst":"1M"}`), types.ErrUnsupportedField, []string{"bandwidth.burst"}},
+		"limit of bandwidth":   {conf(`"switch":"s","bandwidth":{"out":{"mx":"1M"}}`), types.ErrUnsupportedField, []string{"bandwidth.out.mx", "max"}},
+		"no rate":              {conf(`"switch":"s","bandwidth":{"in":{"max":"fast"}}`), types.ErrInvalidNetworkConfig, []string{"bandwidth.in.max", "fast", "RANGE"}},
 		"a burst of nothing":   {conf(`"switch":"s","runtimeConfig":{"bandwidth":{"egressBurst":80000}}`), types.ErrInvalidNetworkConfig, []string{"egressBurst", "egressRate"}},
 		"VLAN out of range":    {conf(`"switch":"s","vlan":5000`), types.ErrInvalidNetworkConfig, []string{"5000", "VLAN_RANGE"}},
 		"rule of an ACL":       {conf(`"switch":"s","acl":["deny out any","deny out tcp"]`), types.ErrInvalidNetworkConfig, []string{"acl[1]", "weight"}},

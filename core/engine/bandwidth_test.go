@@ -12,7 +12,7 @@ import (
 )
 
 func limitedTo(in, out vswitch.Bits) vswitch.PolicyChange {
-	return vswitch.PolicyChange{Bandwidth: vswitch.BandwidthChange{MaxIn: &in, MaxOut: &out}}
+	return vswitch.PolicyChange{Bandwidth: vswitch.BandwidthChange{In: vswitch.LimitChange{Max: &in}, Out: vswitch.LimitChange{Max: &out}}}
 }
 
 func limited(i int, in, out vswitch.Bits) engine.AttachRequest {
@@ -147,7 +147,7 @@ func TestLimitRefusals(t *testing.T) {
 		"less than a frame in a second": {limitedTo(7992, 0), vswitch.Range},
 		"more than any link":            {limitedTo(0, vswitch.MaxBits+8), vswitch.Range},
 		"less than none":                {limitedTo(-8, 0), vswitch.Range},
-		"a burst of no frame":           {vswitch.PolicyChange{Bandwidth: vswitch.BandwidthChange{MaxIn: ptr(vswitch.Bits(1e6)), BurstIn: &burst}}, vswitch.Range},
+		"a burst of no frame":           {vswitch.PolicyChange{Bandwidth: vswitch.BandwidthChange{In: vswitch.LimitChange{Max: ptr(vswitch.Bits(1e6)), Burst: &burst}}}, vswitch.Range},
 		"a burst alone":                 {vswitch.PolicyChange{Bandwidth: vswitch.BandwidthChange{Burst: ptr(vswitch.Bits(1e6))}}, vswitch.Invalid},
 	} {
 		_, err := l.Attach(context.Background(), engine.AttachRequest{Owner: owner(0), Switch: "lan", Policy: c.change})

@@ -81,7 +81,7 @@ func TestPolicyCompletedByTheSwitch(t *testing.T) {
 	s := policed()
 	s.PortDefaults = vswitch.Policy{Bandwidth: vswitch.Bandwidth{In: vswitch.Limit{Max: 1e9}}}
 	l.mustAdd(s)
-	burst := vswitch.PolicyChange{Bandwidth: vswitch.BandwidthChange{BurstIn: ptr(vswitch.Bits(1e6))}}
+	burst := vswitch.PolicyChange{Bandwidth: vswitch.BandwidthChange{In: vswitch.LimitChange{Burst: ptr(vswitch.Bits(1e6))}}}
 	a := l.mustAttach(engine.AttachRequest{Owner: owner(1), Switch: "lan", Policy: burst})
 	if want := (vswitch.Limit{Max: 1e9, Burst: 1e6}); a.Port.Policy.Bandwidth.In != want {
 		t.Errorf("limit %v, want %v", a.Port.Policy.Bandwidth.In, want)

@@ -215,7 +215,7 @@ func (w *walker) limits() (c vswitch.PolicyChange) {
 	rate := func() *vswitch.Bits {
 		return []*vswitch.Bits{nil, nil, ptr(vswitch.Bits(0)), ptr(vswitch.Bits(1e6)), ptr(vswitch.Bits(1e9))}[w.random.IntN(5)]
 	}
-	c.Bandwidth.MaxIn, c.Bandwidth.MaxOut = rate(), rate()
+	c.Bandwidth.In.Max, c.Bandwidth.Out.Max = rate(), rate()
 	return c
 }
 

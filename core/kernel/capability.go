@@ -41,6 +41,7 @@ func probeCapabilities(ctx context.Context) (Capabilities, error) {
 		found.GuardRules = tryTable(guardTable()) == nil
 		found.ACLRules = tryACLs() == nil
 		found.Limits = c.limits() == nil
+		found.Shares = c.shares() == nil
 		found.Mirroring = tryTable(mirrorTable("probe", "port", []int{1})) == nil
 		found.NAT = tryTable(natTable()) == nil
 		found.MemberRules = tryTable(spreadTable(probeSpread())) == nil
@@ -121,6 +122,17 @@ func (c *rtnl) bonds() bool {
 func (c *rtnl) limits() error {
 	s := plan.Shape{Rate: 1 << 20, Burst: 1 << 16, Queue: 1 << 17}
 	step := plan.SetLimits{Port: "port", Limits: plan.Limits{To: s, From: s, Via: "via", Alias: vswitch.Alias("limit", "probe", "")}, Group: vswitch.GroupMark}
+	a := applier{host: c, steps: []plan.Step{step}, links: make(map[linkKey]link)}
+	if err := a.step(0, step); err != nil {
+		return err
+	}
+	return a.flush()
+}
+
+// shares tries whether what leaves the port that probeBridge has made can be shared.
+func (c *rtnl) shares() error {
+	s := plan.Sharing{Ports: map[vswitch.MAC]uint64{vswitch.DerivedMAC("probe", "peer"): 1}, Default: 1}
+	step := plan.MakeShares{Netdev: "peer", Tree: *s.On(1e9, nil)}
 	a := applier{host: c, steps: []plan.Step{step}, links: make(map[linkKey]link)}
 	if err := a.step(0, step); err != nil {
 		return err

@@ -44,8 +44,9 @@ type fakeLink struct {
 	isolated, noBroadcast, noMulticast bool
 	vlans                              vswitch.Membership
 
-	queue plan.Shape // of what leaves it
-	steer *fakeLink  // where all goes that comes by it; itself if that is gone
+	queue  plan.Shape // of what leaves it
+	shares *plan.Tree // of what leaves it, of several
+	steer  *fakeLink  // where all goes that comes by it; itself if that is gone
 }
 
 // maxBridgePorts is BR_MAX_PORTS less port 0, which is never given out.

@@ -35,6 +35,7 @@ func (f *Fake) observe(scope plan.State) plan.State {
 	seen.Rules.NoNAT = seen.Rules.Base && scope.Rules.NoNAT
 	f.observeSpreads(scope, &seen)
 	f.observeMirrors(scope, &seen)
+	f.observeShares(scope, &seen)
 	for name, want := range scope.Bridges {
 		if link := f.host.links[name]; link != nil && link.Kind == "bridge" {
 			b := link.options

@@ -35,7 +35,7 @@ func (f *Fake) carryOutAtSpread(step plan.Step) error {
 	case plan.QueryGroups:
 		return nil
 	}
-	return f.carryOutAtMirror(step)
+	return f.carryOutAtShares(step)
 }
 
 func (f *Fake) makeSpread(s plan.Spread) error {

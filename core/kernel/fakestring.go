@@ -82,6 +82,7 @@ func (l *fakeLink) draw(b *strings.Builder) {
 		l.drawEntries(b)
 	}
 	l.drawLimits(b)
+	l.drawShares(b)
 	byFamily := func(a, b plan.Address) int { return cmp.Compare(a.Prefix.Addr().BitLen(), b.Prefix.Addr().BitLen()) }
 	for _, a := range slices.SortedStableFunc(slices.Values(l.addresses), byFamily) { // as `ip addr` does
 		family := "inet"

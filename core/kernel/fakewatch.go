@@ -98,10 +98,10 @@ func (f *Fake) scene() fakeScene {
 
 func (l *fakeLink) notice() fakeNotice {
 	n := fakeNotice{
-		link: fmt.Sprintf("%p %v %v %v %v %v %v", l, l.words(), l.learning, l.flood, l.locked, l.options, l.vlans),
+		link: fmt.Sprintf("%p %v %v %v %v %v %v", l, l.words(), l.learning, l.flood, l.locked, l.options, l.vlans) + fmt.Sprint(l.Speed),
 		ours: strings.HasPrefix(l.Alias, vswitch.AliasPrefix) || l.group&vswitch.GroupMask == vswitch.GroupMark,
 	}
-	n.queue = fmt.Sprintf("%v %p", l.queue, l.steer)
+	n.queue = fmt.Sprintf("%v %p %v", l.queue, l.steer, l.shares)
 	if l.isMember() {
 		n.link += fmt.Sprint(l.hasCarrier(), l.master.bond.active == l)
 		n.team = l.master.Name

@@ -91,7 +91,7 @@ func readNetdev(name string) (Netdev, error) {
 		return Netdev{}, fmt.Errorf("%s: its addresses: %w", object, err)
 	}
 	n := l.netdev(master.name, addresses[l.index])
-	n.Speed = speedOf(n.Name, n.Index)
+	n.Speed = linkSpeed(n.Name)
 	return n, nil
 }
 
@@ -118,25 +118,6 @@ func isWireless(name string, index int) bool {
 		return err == nil && strings.TrimSpace(string(seen)) == strconv.Itoa(index)
 	}
 	return false
-}
-
-// speedOf is a NIC's speed in Mbit/s, 0 where the driver does not know: a veth, or a NIC
-// without a link. Sysfs tells more briefly than ethtool; see isWireless about the index.
-func speedOf(name string, index int) int {
-	dir := "/sys/class/net/" + name
-	seen, err := os.ReadFile(dir + "/ifindex")
-	if err != nil || strings.TrimSpace(string(seen)) != strconv.Itoa(index) {
-		return 0
-	}
-	text, err := os.ReadFile(dir + "/speed")
-	if err != nil {
-		return 0
-	}
-	speed, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	if err != nil || speed < 0 {
-		return 0
-	}
-	return speed
 }
 
 // dump sends a request in the namespace of the calling thread and hands each

@@ -61,6 +61,9 @@ func (o *observer) observe(scope plan.State, seen *plan.State) error {
 			return err
 		}
 	}
+	if err := o.observeShares(scope, seen); err != nil {
+		return err
+	}
 	if !scope.Rules.Empty() {
 		rules, err := observeRules(scope.Rules)
 		if err != nil {

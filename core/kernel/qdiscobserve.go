@@ -51,16 +51,18 @@ func isAnswer(h syscall.NlMsghdr) bool {
 // shape reads the token bucket of ours that a netdev has. The kernel tells of a burst in
 // round figures: one that is as much as wanted is what is wanted.
 func (c *rtnl) shape(index int, want plan.Shape) (s plan.Shape, err error) {
-	r := queueing(unix.RTM_GETQDISC, unix.NLM_F_ECHO, index, atRoot, 0)
-	r.Seq = asked | r.Seq&0xffff
-	err = c.do([]request{{
-		NetlinkRequest: r, absent: true, explain: noQueue,
-		answer: func(b []byte) { s = parseTokenBucket(b) },
-	}})
+	err = c.rootQueue(index, func(b []byte) { s = parseTokenBucket(b) })
 	if want.Rate != 0 && s.Rate == want.Rate && s.Queue == want.Queue && closeTo(s.Burst, uint64(ticks(want))) {
 		return want, err
 	}
 	return s, err
+}
+
+// rootQueue asks for a netdev's.
+func (c *rtnl) rootQueue(index int, answer func([]byte)) error {
+	r := queueing(unix.RTM_GETQDISC, unix.NLM_F_ECHO, index, atRoot, 0)
+	r.Seq = asked | r.Seq&0xffff
+	return c.do([]request{{NetlinkRequest: r, absent: true, explain: noQueue, answer: answer}})
 }
 
 // closeTo compares what was rounded twice.

@@ -65,7 +65,7 @@ func (a *applier) spreadStep(i int, s plan.Step) error {
 	case plan.QueryGroups:
 		return a.outside(func() error { queryGroups(s); return nil })
 	}
-	return a.mirrorStep(i, s)
+	return a.shareStep(i, s)
 }
 
 // makeSpread makes a team's table anew, unless it is whole, and leaves it the own

@@ -226,7 +226,7 @@ func teamState(bond link, members []counted) TeamState {
 	for _, m := range members {
 		s := MemberState{
 			Name: m.name, MAC: m.member.own, Up: m.up, Link: m.carrier && !m.member.down, Failures: int(m.member.failures),
-			Speed: speedOf(m.name, m.index), Counters: m.Counters,
+			Speed: linkSpeed(m.name), Counters: m.Counters,
 		}
 		switch bond.bond.options.Mode {
 		case "active-backup":

@@ -47,6 +47,7 @@ func Diff(desired, observed State) []Step {
 	d.holds()
 	d.spreadsGone()
 	d.mirrors()
+	d.shares()
 	d.bondsGone()
 	for _, name := range sorted(observed.Bridges) {
 		if _, keep := desired.Bridges[name]; !keep {

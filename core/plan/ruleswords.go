@@ -90,7 +90,7 @@ func sortedInlets(m map[Inlet]bool) []Inlet {
 	})
 }
 
-func sortedMACs(m map[vswitch.MAC]bool) []vswitch.MAC {
+func sortedMACs[V any](m map[vswitch.MAC]V) []vswitch.MAC {
 	return slices.SortedFunc(maps.Keys(m), func(a, b vswitch.MAC) int { return bytes.Compare(a[:], b[:]) })
 }
 

@@ -18,6 +18,9 @@ type State struct {
 	// Mirrors are those of switches, by the name of the switch's bridge. A switch that is to
 	// have none is in here with none, so that those that it has are found.
 	Mirrors map[string]Mirrors
+	// Shares are those of uplinks, by netdev: also of one that is to have none, so that what
+	// it has is found.
+	Shares  map[string]Sharing
 	Forward Families // IP forwarding of the host, never switched off by us
 	// Hosts is what the host has on its netdevs, by their names, as far as we move it. A
 	// netdev that is to have nothing of it is in here with nothing. One that is not there
@@ -164,7 +167,7 @@ type Inlet struct {
 // Empty reports whether the state names nothing at all.
 func (s State) Empty() bool {
 	return len(s.Bridges) == 0 && len(s.Bonds) == 0 && len(s.Ports) == 0 && len(s.Hosts) == 0 &&
-		len(s.Spreads) == 0 && len(s.Mirrors) == 0 && s.Rules.Empty() && s.Forward == Families{}
+		len(s.Spreads) == 0 && len(s.Mirrors) == 0 && len(s.Shares) == 0 && s.Rules.Empty() && s.Forward == Families{}
 }
 
 // Empty reports whether there is no rule.
@@ -184,6 +187,7 @@ func Union(a, b State) State {
 		Hosts:   mergeHosts(a.Hosts, b.Hosts),
 		Spreads: merge(a.Spreads, b.Spreads),
 		Mirrors: merge(a.Mirrors, b.Mirrors),
+		Shares:  merge(a.Shares, b.Shares),
 		Forward: Families{a.Forward.IPv4 || b.Forward.IPv4, a.Forward.IPv6 || b.Forward.IPv6},
 		Rules: Rules{
 			Base:       a.Rules.Base || b.Rules.Base,

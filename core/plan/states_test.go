@@ -28,10 +28,10 @@ const (
 func newHost() *kernel.Fake {
 	return kernel.NewFake(kernel.FakeConfig{
 		Netdevs: []kernel.Netdev{
-			{Name: "nic0", MAC: vswitch.MAC{0x52, 0x54, 0, 0, 0, 1}, MTU: 1500, MaxMTU: 9000, Up: true, Carrier: true, Ethernet: true},
+			{Name: "nic0", MAC: vswitch.MAC{0x52, 0x54, 0, 0, 0, 1}, MTU: 1500, MaxMTU: 9000, Up: true, Carrier: true, Ethernet: true, Speed: 10_000},
 			{Name: "tap0", Kind: "tun", MAC: vswitch.MAC{0x52, 0x54, 0, 0, 0, 2}, MTU: 1500, Up: true, Ethernet: true},
 		},
-		Capabilities: kernel.Capabilities{PortLocked: true, VLANFiltering: true, BridgeRules: true, GuardRules: true, NAT: true, Limits: true, Mirroring: true},
+		Capabilities: kernel.Capabilities{PortLocked: true, VLANFiltering: true, BridgeRules: true, GuardRules: true, NAT: true, Limits: true, Shares: true, Mirroring: true},
 		Netns:        []string{nsWeb, nsDB},
 	})
 }
@@ -133,6 +133,11 @@ func limitedTo(in, out vswitch.Bits) func(*plan.Port) {
 		}
 		p.Limits.To, p.Limits.From = plan.ShapeOf(vswitch.Limit{Max: in}, p.MTU), plan.ShapeOf(vswitch.Limit{Max: out}, p.MTU)
 	}
+}
+
+// sharedBy has ports share a netdev.
+func sharedBy(netdev string, s plan.Sharing) plan.State {
+	return plan.State{Shares: map[string]plan.Sharing{netdev: s}}
 }
 
 // natOf are the rules and sysctls of an internal switch that masquerades.

@@ -17,10 +17,11 @@ import (
 // namedStates are states between which any transition must work.
 func namedStates() map[string]plan.State {
 	var (
-		both = plan.Families{IPv4: true, IPv6: true}
-		lan  = all(switchOf("lan"), hostPort("lan", "10.0.0.1/24", "fd00::1/64"), natOf("lan", both))
-		web  = guestOn("lan", "web", addressed("10.0.0.2/24", "fd00::2/64"), routed("0.0.0.0/0", "10.0.0.1"), routed("::/0", "fd00::1"))
-		db   = guestOn("lan", "db", addressed("10.0.0.3/24"), routed("0.0.0.0/0", "10.0.0.1", func(r *vswitch.Route) { r.MTU = 1400 }))
+		macWeb, macDB = vswitch.MAC{0x0a, 0x50, 0x42, 0, 1, 'w'}, vswitch.MAC{0x0a, 0x50, 0x42, 0, 1, 'd'}
+		both          = plan.Families{IPv4: true, IPv6: true}
+		lan           = all(switchOf("lan"), hostPort("lan", "10.0.0.1/24", "fd00::1/64"), natOf("lan", both))
+		web           = guestOn("lan", "web", addressed("10.0.0.2/24", "fd00::2/64"), routed("0.0.0.0/0", "10.0.0.1"), routed("::/0", "fd00::1"))
+		db            = guestOn("lan", "db", addressed("10.0.0.3/24"), routed("0.0.0.0/0", "10.0.0.1", func(r *vswitch.Route) { r.MTU = 1400 }))
 	)
 	return map[string]plan.State{
 		"nothing":           {},
@@ -41,6 +42,10 @@ func namedStates() map[string]plan.State {
 		"other guard":       all(switchOf("lan"), guarded("db", vswitch.MAC{2, 0, 0, 0, 0, 4}), guestOn("lan", "db", func(p *plan.Port) { p.Endpoint.Name = "eth1" })),
 		"limited":           all(switchOf("lan"), guestOn("lan", "web", limitedTo(10e6, 1e9)), guestOn("lan", "db", limitedTo(0, 1e9)), adopted("lan", "tap0", limitedTo(1e6, 1e6))),
 		"limited otherwise": all(switchOf("lan"), guestOn("lan", "web", limitedTo(20e6, 0)), guestOn("lan", "db", limitedTo(0, 2e9)), adopted("lan", "tap0", limitedTo(0, 2e6))),
+		"by weight":         all(switchOf("ext"), adopted("ext", "nic0"), guestOn("ext", "web"), sharedBy("nic0", plan.Sharing{Default: 1, Ports: map[vswitch.MAC]uint64{macWeb: 50, macDB: 100}})),
+		"by weight, one":    all(switchOf("ext"), adopted("ext", "nic0"), guestOn("ext", "web"), sharedBy("nic0", plan.Sharing{Default: 3, Ports: map[vswitch.MAC]uint64{macDB: 100}})),
+		"by rates":          all(switchOf("ext"), adopted("ext", "nic0"), guestOn("ext", "web"), sharedBy("nic0", plan.Sharing{Absolute: true, Ports: map[vswitch.MAC]uint64{macWeb: 2e9, macDB: 3e9}})),
+		"by too many":       all(switchOf("ext"), adopted("ext", "nic0"), guestOn("ext", "web"), sharedBy("nic0", plan.Sharing{Absolute: true, Default: 1e6, Ports: map[vswitch.MAC]uint64{macWeb: 2e9, {2, 0, 0, 0, 9, macWeb[5]}: 30e9}})),
 		"crossed": all(switchOf("lan"), guestOn("lan", "web", func(p *plan.Port) { p.Endpoint.Netns = nsDB }),
 			guestOn("lan", "db", addressed("10.0.0.2/16", "fd00::2/80"), func(p *plan.Port) { p.Endpoint.Netns = nsWeb })),
 	}

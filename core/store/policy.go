@@ -19,6 +19,8 @@ func (p *packer) policy(v vswitch.Policy) {
 	body.limit(v.Bandwidth.In)
 	body.limit(v.Bandwidth.Out)
 	body.text(string(v.Mirror))
+	body.integer(int(v.Bandwidth.Min.Rate))
+	body.integer(v.Bandwidth.Min.Weight)
 	p.text(string(body))
 }
 
@@ -29,6 +31,7 @@ func (u *unpacker) policy() (v vswitch.Policy) {
 	v.ACL = body.acl()
 	v.Bandwidth.In, v.Bandwidth.Out = body.limit(), body.limit()
 	v.Mirror = vswitch.MirrorMode(body.text())
+	v.Bandwidth.Min = vswitch.Minimum{Rate: vswitch.Bits(body.integer()), Weight: body.integer()}
 	u.bad = u.bad || body.bad
 	return v
 }

@@ -82,6 +82,9 @@ func (r *Realised) encode() []byte {
 	p.policy(r.PortDefaults)
 	p.policy(r.HostPolicy)
 	p.flag(r.Going)
+	p.text(string(r.MinBandwidth.Mode))
+	p.integer(int(r.MinBandwidth.DefaultFlow))
+	p.integer(r.MinBandwidth.DefaultFlowWeight)
 	return p
 }
 
@@ -110,6 +113,7 @@ func (r *Realised) decode(body []byte) error {
 	r.HasGuards = u.flag()
 	r.PortDefaults, r.HostPolicy = u.policy(), u.policy()
 	r.Going = u.flag()
+	r.MinBandwidth = vswitch.SharedUplink{Mode: vswitch.BandwidthMode(u.text()), DefaultFlow: vswitch.Bits(u.integer()), DefaultFlowWeight: u.integer()}
 	return u.err()
 }
 

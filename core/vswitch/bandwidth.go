@@ -9,6 +9,8 @@ type Bandwidth struct {
 	// PowerShell twin: -MaximumBandwidth, which is for both.
 	In  Limit `json:"in,omitzero"`
 	Out Limit `json:"out,omitzero"`
+	// Min is what the owner can send by the switch's uplink whatever others do.
+	Min Minimum `json:"min,omitzero"`
 }
 
 // Limit is the most that goes one way.
@@ -47,12 +49,13 @@ const MaxBurst Bits = 32_000_000_000
 func (b Bandwidth) validate(found *problems) {
 	b.In.validate(found, "bandwidth.in")
 	b.Out.validate(found, "bandwidth.out")
+	b.Min.validate(found)
 }
 
-// IsZero reports whether nothing is limited.
+// IsZero reports whether nothing is limited and nothing promised.
 func (b Bandwidth) IsZero() bool { return b == Bandwidth{} }
 
-// String says what is limited, as in "10M in, 1G out"; "" for nothing.
+// String says what is limited, as in "10M in, 1G out, at least 100M"; "" for nothing.
 func (b Bandwidth) String() string {
 	words := ""
 	for _, way := range []struct {
@@ -70,21 +73,36 @@ func (b Bandwidth) String() string {
 			words += fmt.Sprintf(" (burst %s)", way.limit.Burst)
 		}
 	}
+	if !b.Min.IsZero() {
+		if words != "" {
+			words += ", "
+		}
+		words += "at least " + b.Min.String()
+	}
 	return words
 }
 
-// BandwidthChange is what of a Bandwidth is asked for; nil fields stay as they are.
+// IsLimited reports whether anything is held back.
+func (b Bandwidth) IsLimited() bool { return b.In.Max != 0 || b.Out.Max != 0 }
+
+// BandwidthChange is what of a Bandwidth is asked for, under the same keys; nil fields stay
+// as they are.
 type BandwidthChange struct {
-	MaxIn    *Bits `json:"maxIn,omitempty"`
-	MaxOut   *Bits `json:"maxOut,omitempty"`
-	BurstIn  *Bits `json:"burstIn,omitempty"`
-	BurstOut *Bits `json:"burstOut,omitempty"`
-	// Burst is for each way that has a limit.
+	In  LimitChange   `json:"in,omitzero"`
+	Out LimitChange   `json:"out,omitzero"`
+	Min MinimumChange `json:"min,omitzero"`
+	// Burst is for each way that has a limit: a verb's alone, and in no definition.
+	Burst *Bits `json:"burst,omitempty"`
+}
+
+// LimitChange is what of a Limit is asked for.
+type LimitChange struct {
+	Max   *Bits `json:"max,omitempty"`
 	Burst *Bits `json:"burst,omitempty"`
 }
 
 func (c BandwidthChange) apply(b Bandwidth) Bandwidth {
-	b.In, b.Out = b.In.with(c.MaxIn, c.BurstIn), b.Out.with(c.MaxOut, c.BurstOut)
+	b.In, b.Out, b.Min = b.In.with(c.In), b.Out.with(c.Out), c.Min.apply(b.Min)
 	if c.Burst == nil {
 		return b
 	}
@@ -98,10 +116,10 @@ func (c BandwidthChange) apply(b Bandwidth) Bandwidth {
 }
 
 // with changes a limit. A burst goes with the limit that it is of.
-func (l Limit) with(most, burst *Bits) Limit {
-	change(&l.Max, most)
-	change(&l.Burst, burst)
-	if l.Max == 0 && burst == nil {
+func (l Limit) with(c LimitChange) Limit {
+	change(&l.Max, c.Max)
+	change(&l.Burst, c.Burst)
+	if l.Max == 0 && c.Burst == nil {
 		l.Burst = 0
 	}
 	return l

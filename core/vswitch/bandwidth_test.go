@@ -79,13 +79,13 @@ func TestBandwidthChange(t *testing.T) {
 		kind   vswitch.Kind
 	}{
 		"nothing":                  {from: both, want: both},
-		"one way":                  {from: both, change: vswitch.BandwidthChange{MaxOut: bits(0)}, want: vswitch.Bandwidth{In: both.In}},
-		"the burst goes along":     {from: both, change: vswitch.BandwidthChange{MaxIn: bits(0)}, want: vswitch.Bandwidth{Out: both.Out}},
+		"one way":                  {from: both, change: vswitch.BandwidthChange{Out: vswitch.LimitChange{Max: bits(0)}}, want: vswitch.Bandwidth{In: both.In}},
+		"the burst goes along":     {from: both, change: vswitch.BandwidthChange{In: vswitch.LimitChange{Max: bits(0)}}, want: vswitch.Bandwidth{Out: both.Out}},
 		"a burst of both":          {from: both, change: vswitch.BandwidthChange{Burst: bits(2e5)}, want: vswitch.Bandwidth{In: vswitch.Limit{Max: 1e6, Burst: 2e5}, Out: vswitch.Limit{Max: 2e6, Burst: 2e5}}},
-		"a burst of the only one":  {change: vswitch.BandwidthChange{MaxOut: bits(1e6), Burst: bits(2e5)}, want: vswitch.Bandwidth{Out: vswitch.Limit{Max: 1e6, Burst: 2e5}}},
+		"a burst of the only one":  {change: vswitch.BandwidthChange{Out: vswitch.LimitChange{Max: bits(1e6)}, Burst: bits(2e5)}, want: vswitch.Bandwidth{Out: vswitch.Limit{Max: 1e6, Burst: 2e5}}},
 		"a burst of none":          {change: vswitch.BandwidthChange{Burst: bits(2e5)}, want: vswitch.Bandwidth{In: vswitch.Limit{Burst: 2e5}}, kind: vswitch.Invalid},
-		"a burst of no frame":      {change: vswitch.BandwidthChange{MaxIn: bits(1e6), BurstIn: bits(8)}, want: vswitch.Bandwidth{In: vswitch.Limit{Max: 1e6, Burst: 8}}, kind: vswitch.Range},
-		"less than a frame a time": {change: vswitch.BandwidthChange{MaxIn: bits(vswitch.MinLimit - 8)}, want: vswitch.Bandwidth{In: vswitch.Limit{Max: vswitch.MinLimit - 8}}, kind: vswitch.Range},
+		"a burst of no frame":      {change: vswitch.BandwidthChange{In: vswitch.LimitChange{Max: bits(1e6), Burst: bits(8)}}, want: vswitch.Bandwidth{In: vswitch.Limit{Max: 1e6, Burst: 8}}, kind: vswitch.Range},
+		"less than a frame a time": {change: vswitch.BandwidthChange{In: vswitch.LimitChange{Max: bits(vswitch.MinLimit - 8)}}, want: vswitch.Bandwidth{In: vswitch.Limit{Max: vswitch.MinLimit - 8}}, kind: vswitch.Range},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := vswitch.PolicyChange{Bandwidth: c.change}.Apply(vswitch.Policy{Bandwidth: c.from})

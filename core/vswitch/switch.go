@@ -58,6 +58,8 @@ type Switch struct {
 	PortDefaults Policy `json:"portDefaults,omitzero"`
 	// HostPolicy is that of the host's own port.
 	HostPolicy Policy `json:"hostPolicy,omitzero"`
+	// MinBandwidth is how the ports share the uplink when it is not enough for all.
+	MinBandwidth SharedUplink `json:"minBandwidth,omitzero"`
 	// Notes are free text for people.
 	Notes string `json:"notes,omitempty"`
 }
@@ -73,6 +75,7 @@ func (s Switch) Normalized() Switch {
 		s.HostAccess = &access
 	}
 	s.Gateway = slices.SortedFunc(slices.Values(s.Gateway), netip.Prefix.Compare)
+	s.MinBandwidth.Mode = s.MinBandwidth.Mode.plain()
 	s.PortDefaults.Mirror, s.HostPolicy.Mirror = s.PortDefaults.Mirror.plain(), s.HostPolicy.Mirror.plain()
 	return s
 }
@@ -124,6 +127,7 @@ func (s Switch) Validate() error {
 	s.validateVLAN(&p, object)
 	s.validateMTU(&p, object)
 	s.validateGateway(&p, object)
+	s.MinBandwidth.validate(&p, object)
 	s.validatePolicies(&p, object)
 	if n := utf8.RuneCountInString(s.Notes); n > MaxNotesLength {
 		p.found(Invalid, object, "notes have %d characters, the limit is %d", n, MaxNotesLength).in("notes")
@@ -219,11 +223,13 @@ func (s Switch) validateGateway(p *problems, object string) {
 func (s Switch) validatePolicies(p *problems, object string) {
 	p.within("portDefaults", s.PortDefaults.Validate())
 	p.within("hostPolicy", s.HostPolicy.Validate())
+	p.within("portDefaults", s.PortDefaults.Bandwidth.Min.ValidateIn(s.MinBandwidth.Mode))
+	p.within("hostPolicy", s.HostPolicy.Bandwidth.Min.ValidateIn(s.MinBandwidth.Mode))
 	switch {
 	case s.HostPolicy.IsZero():
 	case !s.HostPort():
 		p.found(Invalid, object, "the host has no port here for a policy; set that of guests' ports").in("hostPolicy")
-	case !s.HostPolicy.Bandwidth.IsZero():
+	case s.HostPolicy.Bandwidth.IsLimited():
 		p.found(Invalid, object, "the host's own port cannot be limited; limit guests' ports, or what the host sends by its own `tc`").in("hostPolicy.bandwidth")
 	case s.HostPolicy.Mirror != "":
 		p.found(Invalid, object, "the host's own port cannot be a mirror source or destination; mirror guests' ports").in("hostPolicy.mirror")
