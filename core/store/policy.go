@@ -19,6 +19,7 @@ func (p *packer) policy(v vswitch.Policy) {
 	body.limit(v.Bandwidth.In)
 	body.limit(v.Bandwidth.Out)
 	body.text(string(v.Mirror))
+	body.flag(v.IEEEPriorityTag)
 	p.text(string(body))
 }
 
@@ -29,6 +30,7 @@ func (u *unpacker) policy() (v vswitch.Policy) {
 	v.ACL = body.acl()
 	v.Bandwidth.In, v.Bandwidth.Out = body.limit(), body.limit()
 	v.Mirror = vswitch.MirrorMode(body.text())
+	v.IEEEPriorityTag = body.flag()
 	u.bad = u.bad || body.bad
 	return v
 }
