@@ -39,7 +39,7 @@ func newFakeHost(t *testing.T) *fakeHost {
 			fakeNIC("eth0", 1, "192.0.2.10/24"),
 			fakeNIC("eth1", 2),
 		},
-		Capabilities: kernel.Capabilities{PortLocked: true, BridgeRules: true, GuardRules: true, ACLRules: true, NAT: true, Limits: true, Shares: true, Mirroring: true},
+		Capabilities: kernel.Capabilities{PortLocked: true, BridgeRules: true, GuardRules: true, ACLRules: true, NAT: true, PriorityReset: true, Limits: true, Shares: true, Mirroring: true},
 	})
 	now := func() time.Time { return time.Date(2026, 11, 22, 9, 0, 0, 0, time.UTC) }
 	dir := t.TempDir()

@@ -18,6 +18,8 @@ const policyHelp = `Guards drop what the owner sends and count it ("port stats")
   --address-guard   ARP and neighbour discovery for addresses that are not the port's
   --storm-limit N   broadcast and multicast beyond N frames a second
 
+The priority of tagged frames is reset to 0, unless --ieee-priority-tag lets it pass.
+
 Limits hold back whole frames, in bits a second like 10M, 1.5G or 800k; 0 is no limit:
 
   --max-in RATE     what the owner receives
@@ -38,6 +40,7 @@ func policyFlags(cmd *cobra.Command) func() vswitch.PolicyChange {
 	f.BoolVar(&p.RouterGuard, "router-guard", false, "drop router advertisements and redirects")
 	f.BoolVar(&p.AddressGuard, "address-guard", false, "drop ARP and neighbour discovery for addresses that are not the port's")
 	f.IntVar(&p.StormLimit, "storm-limit", 0, "broadcast and multicast `frames` a second that pass; 0 for any number")
+	f.BoolVar(&p.IEEEPriorityTag, "ieee-priority-tag", false, "let the priority pass that the owner's tags have")
 	f.Var((*bitsFlag)(&maxIn), "max-in", "bits a second that the owner receives at the most, a `rate` like 10M; 0 for no limit")
 	f.Var((*bitsFlag)(&maxOut), "max-out", "bits a second that it sends at the most, a `rate` like 10M; 0 for no limit")
 	f.Var((*bitsFlag)(&burst), "burst", "`bits` that pass at once after a pause; 0 for what 10 ms of the limit are")
@@ -50,6 +53,7 @@ func policyFlags(cmd *cobra.Command) func() vswitch.PolicyChange {
 		given(cmd, "router-guard", &c.RouterGuard, &p.RouterGuard)
 		given(cmd, "address-guard", &c.AddressGuard, &p.AddressGuard)
 		given(cmd, "storm-limit", &c.StormLimit, &p.StormLimit)
+		given(cmd, "ieee-priority-tag", &c.IEEEPriorityTag, &p.IEEEPriorityTag)
 		if cmd.Flags().Changed("burst") {
 			c.Bandwidth.Burst = &burst
 		}
@@ -88,6 +92,7 @@ func policyWords(p vswitch.Policy) []string {
 		{p.AddressGuard, "address guard: it speaks for its own addresses alone"},
 		{!p.Bandwidth.IsZero(), "bandwidth " + p.Bandwidth.String() + ": more is held back, and dropped if it waits longer than 50 ms"},
 		{p.StormLimit > 0, fmt.Sprintf("storm limit: %d broadcast and multicast frames a second; unknown unicast goes to the uplink alone", p.StormLimit)},
+		{p.IEEEPriorityTag, "IEEE priority tag: the priority of its tags passes"},
 		{p.Mirror == vswitch.MirrorSource, "mirror source: what it sends and receives is copied to the switch's destinations"},
 		{p.Mirror == vswitch.MirrorDestination, "mirror destination: it gets copies of what the switch's sources send and receive"},
 	} {

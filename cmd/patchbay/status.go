@@ -104,6 +104,7 @@ func statusSheet(s engine.Status) *sheet {
 		{"Kernel has bonding", s.Capabilities.Bonding},
 		{"Kernel has bridge rules", s.Capabilities.BridgeRules},
 		{"Kernel guards ports", s.Capabilities.GuardRules},
+		{"Kernel resets priorities", s.Capabilities.PriorityReset},
 		{"Kernel has port ACLs", s.Capabilities.ACLRules},
 		{"Kernel limits bandwidth", s.Capabilities.Limits},
 		{"Kernel mirrors ports", s.Capabilities.Mirroring},

@@ -52,7 +52,7 @@ type cniArgs struct {
 func knownKeys() []string {
 	return []string{
 		"switch", "mtu", "macSpoofing", "vlan", "vlanTrunk", "portIsolation",
-		"dhcpGuard", "routerGuard", "addressGuard", "stormLimit", "acl", "bandwidth", "mirror", "ipam", "dns", "args", "runtimeConfig", "capabilities", "prevResult",
+		"dhcpGuard", "routerGuard", "addressGuard", "stormLimit", "ieeePriorityTag", "acl", "bandwidth", "mirror", "ipam", "dns", "args", "runtimeConfig", "capabilities", "prevResult",
 		"cniVersion", "cniVersions", "name", "type", "disableCheck", "disableGC", "loadOnlyInlinedPlugins",
 	}
 }
@@ -85,6 +85,7 @@ func parse(data []byte) (*config, error) {
 		{"routerGuard", &c.Policy.RouterGuard},
 		{"addressGuard", &c.Policy.AddressGuard},
 		{"stormLimit", &c.Policy.StormLimit},
+		{"ieeePriorityTag", &c.Policy.IEEEPriorityTag},
 		{"mirror", &c.Policy.Mirror},
 	} {
 		if raw, given := keys[field.key]; given {

@@ -39,7 +39,7 @@ func newLab(t *testing.T) *lab {
 		t: t, dirs: store.Dirs{State: t.TempDir(), Run: t.TempDir()}, path: t.TempDir(),
 		kernel: kernel.NewFake(kernel.FakeConfig{
 			Netdevs: []kernel.Netdev{{Name: "lo", Loopback: true, Up: true}}, Netns: []string{netns},
-			Capabilities: kernel.Capabilities{PortLocked: true, BridgeRules: true, GuardRules: true, ACLRules: true, NAT: true, Limits: true, Shares: true, Mirroring: true},
+			Capabilities: kernel.Capabilities{PortLocked: true, BridgeRules: true, GuardRules: true, ACLRules: true, NAT: true, PriorityReset: true, Limits: true, Shares: true, Mirroring: true},
 		}),
 	}
 	l.plugin = plugin{client: engine.New(engine.Config{

@@ -58,7 +58,7 @@ func newLab(t *testing.T) *lab {
 			{Name: "lo", Loopback: true, Up: true},
 			{Name: "nic0", MAC: vswitch.MAC{0x52, 0x54, 0, 0, 0, 1}, MTU: 1500, Ethernet: true, Up: true, Carrier: true},
 		},
-		Capabilities: kernel.Capabilities{PortLocked: true, BridgeRules: true, GuardRules: true, ACLRules: true, NAT: true, Limits: true, Shares: true, Mirroring: true}, Netns: []string{netns},
+		Capabilities: kernel.Capabilities{PortLocked: true, BridgeRules: true, GuardRules: true, ACLRules: true, NAT: true, PriorityReset: true, Limits: true, Shares: true, Mirroring: true}, Netns: []string{netns},
 	})}
 	dirs := store.Dirs{State: t.TempDir(), Run: t.TempDir()}
 	now := func() time.Time { return time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC) }

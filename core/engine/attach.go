@@ -307,11 +307,11 @@ func (e *Engine) plug(ctx context.Context, r reservation) error {
 
 // needsRules reports whether the port would be less than promised without the rules
 // of its switch: on one that is closed to the host, with masquerade, and where rules
-// bind ports. On the others they only save the flooding of multicast, and asking
+// bind ports or have elements of this one. On the others they only save the flooding of multicast, and asking
 // for them has its price.
 func needsRules(r reservation) bool {
 	return r.caps.BridgeRules &&
-		(!r.record.HostPort() || !r.record.EffectiveMasquerade().IsZero() || !r.caps.PortLocked)
+		(!r.record.HostPort() || !r.record.EffectiveMasquerade().IsZero() || !r.caps.PortLocked || apart(r.port) || r.port.Policy.IEEEPriorityTag)
 }
 
 // needsRepair tells what the switch lacks from what the port does wrong.

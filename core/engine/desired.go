@@ -102,7 +102,7 @@ func portRules(p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilities) p
 	if apart(p) && caps.BridgeRules {
 		rules.Apart = map[string]bool{p.Netdev: true}
 	}
-	rules.Guards, rules.ACLs = guardRules(p), aclRules(p)
+	rules.Guards, rules.ACLs, rules.Priority = guardRules(p), aclRules(p), priorityRules(p, caps)
 	return rules
 }
 
@@ -130,6 +130,7 @@ func hostRules(records []store.SwitchRecord, caps kernel.Capabilities) plan.Rule
 		Host:       make(map[vswitch.MAC]bool),
 		Guard:      make(map[string]vswitch.MAC),
 		Apart:      make(map[string]bool),
+		Priority:   make(map[string]bool),
 		Closed:     make(map[plan.Inlet]bool),
 		Guards:     make(map[string]plan.Guards),
 		ACLs:       make(map[string]plan.ACL),
@@ -154,6 +155,7 @@ func hostRules(records []store.SwitchRecord, caps kernel.Capabilities) plan.Rule
 			maps.Copy(rules.Guard, of.Guard)
 			maps.Copy(rules.Guards, of.Guards)
 			maps.Copy(rules.ACLs, of.ACLs)
+			maps.Copy(rules.Priority, of.Priority)
 		}
 	}
 	return rules

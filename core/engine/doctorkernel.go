@@ -62,6 +62,10 @@ func (x examination) features() []feature {
 			symbols: aclRulesSymbols, modules: []string{"nf_tables"}, uses: func(store.SwitchRecord) bool { return false }, // ports tell
 		},
 		{
+			has: x.caps.PriorityReset, check: "priority-reset", what: "resets of the priority in tags", substitution: "the priority in the tags of all ports passes, whatever ieeePriorityTag says",
+			symbols: priorityResetSymbols, modules: []string{"nf_tables"},
+		},
+		{
 			has: x.caps.Limits, check: "limits", what: "limits of bandwidth", without: "limits of bandwidth on ports are refused",
 			symbols: kernel.LimitSymbols, modules: []string{"sch_tbf", "ifb", "sch_ingress", "cls_u32", "act_mirred"}, uses: func(store.SwitchRecord) bool { return false }, // ports tell
 		},

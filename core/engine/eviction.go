@@ -60,6 +60,7 @@ func (e *Engine) evict(ctx context.Context, t *transaction) error {
 	for _, p := range t.evicted {
 		delete(desired.Rules.Guard, p.Netdev)
 		delete(desired.Rules.Apart, p.Netdev)
+		delete(desired.Rules.Priority, p.Netdev)
 		delete(desired.Rules.Guards, p.Netdev)
 		delete(desired.Rules.ACLs, p.Netdev)
 	}

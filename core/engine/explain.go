@@ -132,6 +132,7 @@ func explainSwitch(r store.SwitchRecord, caps kernel.Capabilities, d vlanDemand,
 	}
 	rules := hostRules([]store.SwitchRecord{r}, caps)
 	rules.ApartIn = apartIn(rules.ApartIn, r, d.apart)
+	rules.Priority = priorityAt(rules.Priority, r.Name, segments)
 	add("rules", rulesWhy(r), plan.State{Rules: rules})
 	add("forwarding", "The host passes on what guests send through their gateway.", plan.State{Forward: whole.Forward})
 	return x
@@ -237,16 +238,23 @@ func explainPortRules(rules plan.Rules) (parts []Part) {
 			Why: "This kernel cannot lock a port to its address; nftables drops what comes from another one.",
 		})
 	}
-	if len(rules.Guards) > 0 {
-		parts = append(parts, Part{
-			What: "guards", Commands: commands(plan.State{Rules: plan.Rules{Guards: rules.Guards}}),
-			Why: "What the owner sends is looked at by the rules of table patchbay_guards, the same for all ports; the port is in the sets of what it may not send, and each counts what it has dropped.",
-		})
+	for _, g := range rules.Guards {
+		why := "What the owner sends is looked at by the rules of table patchbay_guards, the same for all ports; the port is in the sets of what it may not send, and each counts what it has dropped."
+		if g.Storm > 0 {
+			why += " The storm limit is for broadcast and multicast; unknown unicast goes to the uplink alone and is not counted."
+		}
+		parts = append(parts, Part{What: "guards", Commands: commands(plan.State{Rules: plan.Rules{Guards: rules.Guards}}), Why: why})
 	}
 	if len(rules.ACLs) > 0 {
 		parts = append(parts, Part{
 			What: "acl", Commands: commands(plan.State{Rules: plan.Rules{ACLs: rules.ACLs}}),
 			Why: "Chains of the port's own in table patchbay_acl, to which a map leads what it sends and what is sent to it. A frame of a port without an ACL is looked up there once and goes on.",
+		})
+	}
+	if len(rules.Priority) > 0 {
+		parts = append(parts, Part{
+			What: "priority", Commands: commands(plan.State{Rules: plan.Rules{Priority: rules.Priority}}),
+			Why: "What the tags of this port's frames say about their priority passes; that of other ports is reset to 0 by one rule for all of them.",
 		})
 	}
 	if len(rules.Apart) > 0 {

@@ -27,7 +27,7 @@ type lab struct {
 }
 
 func allCapabilities() kernel.Capabilities {
-	return kernel.Capabilities{PortLocked: true, VLANFiltering: true, BridgeRules: true, NAT: true, Bonding: true, MemberRules: true, GuardRules: true, ACLRules: true, Limits: true, Shares: true, Mirroring: true}
+	return kernel.Capabilities{PortLocked: true, VLANFiltering: true, BridgeRules: true, NAT: true, Bonding: true, MemberRules: true, GuardRules: true, ACLRules: true, PriorityReset: true, Limits: true, Shares: true, Mirroring: true}
 }
 
 func nics() []kernel.Netdev {

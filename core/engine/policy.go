@@ -17,6 +17,9 @@ import (
 // guardRulesSymbols are what the rules of guards take.
 const guardRulesSymbols = "CONFIG_NF_TABLES_BRIDGE and CONFIG_NFT_LIMIT in Linux 5.11 or later"
 
+// priorityResetSymbols are what it takes to reset the priority of tags.
+const priorityResetSymbols = "CONFIG_NF_TABLES_BRIDGE in Linux 6.5 or later, or a stable kernel with the fix of it (6.1.176 and 6.12 have it)"
+
 // guards are what is kept from leaving a port.
 func guards(p vswitch.Port) plan.Guards {
 	g := plan.Guards{DHCP: p.Policy.DHCPGuard, Router: p.Policy.RouterGuard, Storm: p.Policy.StormLimit}
@@ -41,6 +44,28 @@ func guardRules(p vswitch.Port) map[string]plan.Guards {
 	return map[string]plan.Guards{p.Netdev: g}
 }
 
+// priorityRules let the priority pass of a port's tags, if that is wanted.
+func priorityRules(p vswitch.Port, caps kernel.Capabilities) map[string]bool {
+	if !p.Policy.IEEEPriorityTag || !caps.BridgeRules {
+		return nil // without the rules that of all passes
+	}
+	return map[string]bool{p.Netdev: true}
+}
+
+// priorityAt adds the ends of a switch's trunks that are in the group of its ports: what
+// comes by them was seen when it came in by a port.
+func priorityAt(rules map[string]bool, switchName string, segments int) map[string]bool {
+	for k := 1; k <= segments; k++ {
+		atRoot, _ := vswitch.TrunkNames(switchName, k)
+		before, _ := vswitch.RelayNames(switchName, k)
+		if rules == nil {
+			rules = make(map[string]bool)
+		}
+		rules[atRoot], rules[before] = true, true
+	}
+	return rules
+}
+
 // earlierRules are those that the kernel may have of a port's earlier policy, to be looked
 // for or removed, where the policy of now has none in their place.
 func earlierRules(p vswitch.Port) (s plan.State) {
@@ -52,6 +77,9 @@ func earlierRules(p vswitch.Port) (s plan.State) {
 	}
 	if len(p.Policy.ACL) == 0 {
 		s.Rules.ACLs = map[string]plan.ACL{p.Netdev: plan.OtherACL}
+	}
+	if !p.Policy.IEEEPriorityTag {
+		s.Rules.Priority = map[string]bool{p.Netdev: true}
 	}
 	if !limits(p).Any() {
 		s.Ports = map[string]plan.Port{p.Netdev: {Name: p.Netdev, Limits: anyLimits(p)}}

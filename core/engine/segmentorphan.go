@@ -53,7 +53,8 @@ func (e *Engine) removeOrphanSegment(ctx context.Context, name string, segment i
 	}
 	atRoot, _ := vswitch.TrunkNames(name, segment)
 	before, _ := vswitch.RelayNames(name, segment)
-	err = e.kernel.Apply(ctx, []plan.Step{plan.DeleteNetdev{Name: atRoot}, plan.DeleteNetdev{Name: before}, plan.DeleteBridge{Name: bridge}})
+	rules := plan.Rules{Priority: map[string]bool{atRoot: true, before: true}}
+	err = e.kernel.Apply(ctx, []plan.Step{plan.SetRules{Remove: rules}, plan.DeleteNetdev{Name: atRoot}, plan.DeleteNetdev{Name: before}, plan.DeleteBridge{Name: bridge}})
 	return err == nil, err
 }
 

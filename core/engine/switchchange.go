@@ -254,11 +254,12 @@ func allRules(tx *store.Tx, caps kernel.Capabilities) (plan.Rules, error) {
 	if err != nil {
 		return plan.Rules{}, err
 	}
-	return rulesOf(tx, caps, records)
+	return rulesOf(tx, caps, records, nil)
 }
 
-// rulesOf are the rules of the switches, with those of the guests' ports.
-func rulesOf(tx *store.Tx, caps kernel.Capabilities, records []store.SwitchRecord) (rules plan.Rules, err error) {
+// rulesOf are the rules of the switches, with those of the guests' ports. A switch that is
+// not among the extents reaches as far as it does.
+func rulesOf(tx *store.Tx, caps kernel.Capabilities, records []store.SwitchRecord, extents map[string]extent) (rules plan.Rules, err error) {
 	rules = hostRules(records, caps)
 	if !rules.Base {
 		return rules, nil
@@ -280,6 +281,15 @@ func rulesOf(tx *store.Tx, caps kernel.Capabilities, records []store.SwitchRecor
 		}
 		bound = bound || isolated || len(d.apart) > 0 || guarded
 		rules.ApartIn = apartIn(rules.ApartIn, r, d.apart)
+		reach, known := extents[r.Name]
+		if !known {
+			was, _, err := tx.Realised(r.Name)
+			if err != nil {
+				return rules, err
+			}
+			reach = standingExtent(was)
+		}
+		rules.Priority = priorityAt(rules.Priority, r.Name, reach.want)
 	}
 	if !bound {
 		return rules, nil
@@ -289,6 +299,7 @@ func rulesOf(tx *store.Tx, caps kernel.Capabilities, records []store.SwitchRecor
 		of := portRules(p, store.SwitchRecord{}, caps) // own addresses are their switch's
 		maps.Copy(rules.Guard, of.Guard)
 		maps.Copy(rules.Apart, of.Apart)
+		maps.Copy(rules.Priority, of.Priority)
 		maps.Copy(rules.Guards, of.Guards)
 		maps.Copy(rules.ACLs, of.ACLs)
 	}

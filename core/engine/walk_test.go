@@ -176,7 +176,7 @@ func (w *walker) policy() (c vswitch.PolicyChange) {
 	if w.random.IntN(3) > 0 {
 		return c
 	}
-	for _, flag := range []**bool{&c.DHCPGuard, &c.RouterGuard, &c.AddressGuard} {
+	for _, flag := range []**bool{&c.DHCPGuard, &c.RouterGuard, &c.AddressGuard, &c.IEEEPriorityTag} {
 		*flag = []*bool{nil, ptr(true), ptr(false)}[w.random.IntN(3)]
 	}
 	c.StormLimit = []*int{nil, ptr(0), ptr(10), ptr(1000)}[w.random.IntN(4)]

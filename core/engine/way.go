@@ -85,6 +85,7 @@ func (e *Engine) way(ctx context.Context, t *transaction) (*way, error) {
 		had = plan.Union(had, wholeState(r, t.caps, extent{want: t.segments[r.Name].had}))
 		had.Rules = plan.Union(had, plan.State{Rules: pastRules(r, t.caps)}).Rules
 		had.Rules.ApartIn = apartIn(had.Rules.ApartIn, r, t.segments[r.Name].hadApart)
+		had.Rules.Priority = priorityAt(had.Rules.Priority, r.Name, t.segments[r.Name].had)
 	}
 	had.Forward = plan.Families{} // others may count on it by now
 	if err := e.placeTeams(ctx, t, &desired, &had); err != nil {
@@ -128,7 +129,7 @@ func (e *Engine) desired(t *transaction) (desired plan.State, err error) {
 				return err
 			}
 		}
-		if desired.Rules, err = rulesOf(tx, t.caps, append(switches, lingering...)); err != nil || !desired.Rules.Base {
+		if desired.Rules, err = rulesOf(tx, t.caps, append(switches, lingering...), t.segments); err != nil || !desired.Rules.Base {
 			return err
 		}
 		for _, r := range t.news() {

@@ -36,6 +36,7 @@ func probeCapabilities(ctx context.Context) (Capabilities, error) {
 		if err := found.probeBridge(c); err != nil {
 			return err
 		}
+		found.PriorityReset = c.resetsPriority(ctx) == nil
 		found.Bonding = c.bonds()
 		found.BridgeRules = tryTable(bridgeTable()) == nil
 		found.GuardRules = tryTable(guardTable()) == nil

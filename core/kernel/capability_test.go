@@ -36,6 +36,7 @@ func TestProbeCapabilities(t *testing.T) {
 		Bonding:       try("ip link add x type bond"),
 		BridgeRules:   try("nft 'add table bridge x; add chain bridge x y { type filter hook input priority 0; }'"),
 		GuardRules:    try("nft 'add table bridge z; add set bridge z s { type ifname; limit rate over 1/second; counter; }'"),
+		PriorityReset: true, // by TestPriorityIsReset on each of the kernels
 		ACLRules:      try("nft 'add table bridge w; add map bridge w m { type ifname : verdict; }; add set bridge w s { type ipv4_addr; size 9; flags dynamic,timeout; timeout 9s; }; add chain bridge w y; add rule bridge w y update @s { ip saddr } counter'"),
 		MemberRules:   try("nft 'add table netdev x; add chain netdev x y { type filter hook egress device p0 priority 0; }; add rule netdev x y fwd to p0'"),
 		Limits: try("ip link add i0 type ifb && tc qdisc add dev i0 root tbf rate 1mbit burst 10k latency 1ms && tc qdisc add dev p0 clsact && " +

@@ -18,6 +18,7 @@ func (f *Fake) observe(scope plan.State) plan.State {
 			Host:       named(f.rules.Host, scope.Rules.Host),
 			Guard:      named(f.rules.Guard, scope.Rules.Guard),
 			Apart:      named(f.rules.Apart, scope.Rules.Apart),
+			Priority:   named(f.rules.Priority, scope.Rules.Priority),
 			ApartIn:    named(f.rules.ApartIn, scope.Rules.ApartIn),
 			Closed:     named(f.rules.Closed, scope.Rules.Closed),
 		},

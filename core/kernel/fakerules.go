@@ -53,6 +53,7 @@ func (f *Fake) setRules(s plan.SetRules) error {
 		ACLBase:    f.rules.ACLBase,
 		ACLs:       f.rules.ACLs,
 		Apart:      changed(f.rules.Apart, s.Remove.Apart, s.Add.Apart),
+		Priority:   changed(f.rules.Priority, s.Remove.Priority, s.Add.Priority),
 		ApartIn:    changed(f.rules.ApartIn, s.Remove.ApartIn, s.Add.ApartIn),
 		Closed:     changed(f.rules.Closed, s.Remove.Closed, s.Add.Closed),
 	}
@@ -108,7 +109,7 @@ func changed[K comparable, V any](m, remove, add map[K]V) map[K]V {
 // mayHold fails for rules that this kernel cannot hold. The tables need all that
 // the rules in them need.
 func (f *Fake) mayHold(r plan.Rules) error {
-	if !f.caps.BridgeRules && (r.Base || len(r.Quiet)+len(r.Router)+len(r.Host)+len(r.Guard)+len(r.Apart)+len(r.ApartIn)+len(r.Closed) > 0) {
+	if !f.caps.BridgeRules && (r.Base || len(r.Quiet)+len(r.Router)+len(r.Host)+len(r.Guard)+len(r.Apart)+len(r.Priority)+len(r.ApartIn)+len(r.Closed) > 0) {
 		return refused(vswitch.CapabilityMissing, syscall.EOPNOTSUPP, "this kernel lacks CONFIG_NF_TABLES_BRIDGE")
 	}
 	if !f.caps.GuardRules && (r.GuardBase || len(r.Guards) > 0) {

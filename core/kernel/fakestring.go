@@ -232,6 +232,9 @@ func (f *Fake) drawRules(b *strings.Builder) {
 	for _, dev := range slices.Sorted(maps.Keys(r.Apart)) {
 		line(b, true, "apart { %s }", dev)
 	}
+	for _, dev := range slices.Sorted(maps.Keys(r.Priority)) {
+		line(b, true, "priority { %s }", dev)
+	}
 	for _, set := range []struct {
 		name   string
 		inlets map[plan.Inlet]bool

@@ -128,6 +128,7 @@ type Capabilities struct {
 	VLANFiltering bool `json:"vlanFiltering"` // CONFIG_BRIDGE_VLAN_FILTERING
 	BridgeRules   bool `json:"bridgeRules"`   // CONFIG_NF_TABLES_BRIDGE
 	GuardRules    bool `json:"guardRules"`    // CONFIG_NFT_LIMIT beside CONFIG_NF_TABLES_BRIDGE, Linux 5.11
+	PriorityReset bool `json:"priorityReset"` // CONFIG_NF_TABLES_BRIDGE, Linux 6.5 or a stable kernel with its fix
 	ACLRules      bool `json:"aclRules"`      // CONFIG_NF_TABLES_BRIDGE, Linux 5.7
 	Limits        bool `json:"limits"`        // CONFIG_NET_SCH_TBF, CONFIG_IFB, CONFIG_NET_SCH_INGRESS, CONFIG_NET_CLS_U32, CONFIG_NET_ACT_MIRRED
 	Shares        bool `json:"shares"`        // CONFIG_NET_SCH_HTB and CONFIG_NET_CLS_U32

@@ -234,7 +234,8 @@ type lab struct {
 func newLab(t testing.TB, guests int, group uint32) *lab {
 	t.Helper()
 	l := &lab{host: newNS(t)}
-	sh(t, l.host, `sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1
+	sh(t, l.host, `[ -d /proc/sys/net/ipv6 ] || modprobe ipv6 # which a guest has not loaded yet
+		sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1
 		ip link add pb-lab type bridge stp_state 0 forward_delay 0 mcast_snooping 0
 		ip link set pb-lab up`)
 	for i := range guests {

@@ -49,6 +49,9 @@ func encodeRules(r plan.Rules) elements {
 	for dev := range r.Apart {
 		e.put(setApart, nameKey(dev), "")
 	}
+	for dev := range r.Priority {
+		e.put(setPriority, nameKey(dev), "")
+	}
 	for at := range r.ApartIn {
 		e.put(setApartIn, inletKey(at), "")
 	}
@@ -81,6 +84,10 @@ func decodeRules(scope plan.Rules, e elements) plan.Rules {
 		}),
 		Apart: found(scope.Apart, func(dev string) (bool, bool) {
 			_, ok := e[setApart][nameKey(dev)]
+			return true, ok
+		}),
+		Priority: found(scope.Priority, func(dev string) (bool, bool) {
+			_, ok := e[setPriority][nameKey(dev)]
 			return true, ok
 		}),
 		ApartIn: found(scope.ApartIn, func(at plan.Inlet) (bool, bool) {
@@ -191,6 +198,7 @@ func setsOf(r plan.Rules) (sets []string) {
 		{[]string{setHosts}, len(r.Host)},
 		{[]string{setGuarded, setAllowed}, len(r.Guard)},
 		{[]string{setApart}, len(r.Apart)},
+		{[]string{setPriority}, len(r.Priority)},
 		{[]string{setApartIn}, len(r.ApartIn)},
 		{[]string{setClosed}, len(r.Closed)},
 	} {
@@ -235,6 +243,11 @@ func validateRules(r plan.Rules) error {
 	for dev := range r.Apart {
 		if err := vswitch.ValidateNetdevName(dev); err != nil {
 			return fmt.Errorf("apart: %w", err)
+		}
+	}
+	for dev := range r.Priority {
+		if err := vswitch.ValidateNetdevName(dev); err != nil {
+			return fmt.Errorf("priority: %w", err)
 		}
 	}
 	for _, at := range slices.Concat(slices.Collect(maps.Keys(r.ApartIn)), slices.Collect(maps.Keys(r.Closed))) {

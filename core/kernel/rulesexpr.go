@@ -100,8 +100,10 @@ func loadTo(register uint32, h header) expression {
 }
 
 // store writes into the packet and lets checksums be.
-func store(h header) expression {
-	return expression{exprPayload, h.attributes(numberAttr(unix.NFTA_PAYLOAD_SREG, unix.NFT_REG_1))}
+func store(h header) expression { return storeFrom(unix.NFT_REG_1, h) }
+
+func storeFrom(register uint32, h header) expression {
+	return expression{exprPayload, h.attributes(numberAttr(unix.NFTA_PAYLOAD_SREG, register))}
 }
 
 func masked(mask []byte) expression { return maskedAnd(mask, make([]byte, len(mask))) }

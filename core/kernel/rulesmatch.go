@@ -29,6 +29,7 @@ const (
 const (
 	etherDst, etherSrc, etherType = 0, 6, 12
 	etherLen                      = len(vswitch.MAC{})
+	tci                           = etherType + 2 // of a tag: priority (4 bits) and VLAN
 )
 
 func counter() expression { return expression{name: exprCounter} }
@@ -96,7 +97,6 @@ func markedApart() []expression {
 
 // iifname . vlan id @SET
 func inVLANOf(set string) []expression {
-	const tci = etherType + 2
 	return []expression{
 		load(ether(etherType, 2)), equal(binary.BigEndian.AppendUint16(nil, unix.ETH_P_8021Q)),
 		meta(unix.NFT_META_IIFNAME), // fills register 1; the VLAN follows in register 2

@@ -61,6 +61,8 @@ const (
 	setApartIn     = "apart_in"    // uplink . VLAN of frames from such ports elsewhere
 	setClosed      = "closed"      // uplink . VLAN that no frame may name
 	setReports     = "reports"     // the types of MLD's reports; the kernel keeps it constant
+	setTags        = "tags"        // what a tag begins with; constant
+	setPriority    = "priority"    // ports whose tags keep their priority
 	setMasquerade4 = "masquerade4" // host ends whose traffic leaves as the host's
 	setMasquerade6 = "masquerade6"
 )
@@ -93,8 +95,11 @@ func bridgeTable() ruleTable {
 			{name: setApartIn, key: ifNameVLAN},
 			{name: setClosed, key: ifNameVLAN},
 			{name: setReports, key: icmp6Type, constant: reportTypes()},
+			tagSet(),
+			{name: setPriority, key: ifName},
 		},
 		chains: []ruleChain{
+			{name: "tagged", rules: taggedRules},
 			{name: "prerouting", kind: chainFilter, hook: unix.NF_INET_PRE_ROUTING, priority: bridgeDstNAT, rules: preroutingRules},
 			{name: "forward", kind: chainFilter, hook: unix.NF_INET_FORWARD, priority: bridgeFilter, rules: forwardRules},
 			{name: "input", kind: chainFilter, hook: unix.NF_INET_LOCAL_IN, priority: bridgeFirst, rules: inputRules},
@@ -115,12 +120,10 @@ func preroutingRules() [][]expression {
 	return [][]expression{
 		// iifname @guarded iifname . ether saddr != @allowed drop
 		rule(inSet(meta(unix.NFT_META_IIFNAME), setGuarded), notAllowed(), countedDrop()),
-		// The VLAN of untagged traffic is the switch's own: a tag does not lead there.
-		rule(inVLANOf(setClosed), countedDrop()),
+		rule(inSet(load(ether(etherType, 2)), setTags), jump("tagged")),
 		// What comes from an isolated port is marked: on another segment, and behind an
 		// uplink, nothing else tells that it does.
 		rule(inSet(meta(unix.NFT_META_IIFNAME), setApart), markApart(true)),
-		rule(inVLANOf(setApartIn), markApart(true)),
 		// What the host sends and gets is tracked by the host's own stack, behind the
 		// pair: where br_netfilter is on, the bridge would track it first, find
 		// nothing to translate, and so keep masquerade from ever being applied.
@@ -140,6 +143,16 @@ func preroutingRules() [][]expression {
 		rule(inSet(meta(unix.NFT_META_IIFGROUP), setQuiet), probeOfEUI64(), countedDrop()),
 		// A solicitation for routers goes to the router alone.
 		rule(icmp6(routerSolicitation), steer()),
+	}
+}
+
+// taggedRules see frames with a tag, the outermost of which the kernel has set aside.
+func taggedRules() [][]expression {
+	return [][]expression{
+		// The VLAN of untagged traffic is the switch's own: a tag does not lead there.
+		rule(inVLANOf(setClosed), countedDrop()),
+		rule(inVLANOf(setApartIn), markApart(true)),
+		resetPriority(setAsideTag()),
 	}
 }
 

@@ -125,6 +125,7 @@ func (r Rules) minus(other Rules) Rules {
 		ACLBase:    r.ACLBase && !other.ACLBase,
 		ACLs:       missing(r.ACLs, other.ACLs),
 		Apart:      missing(r.Apart, other.Apart),
+		Priority:   missing(r.Priority, other.Priority),
 		ApartIn:    missing(r.ApartIn, other.ApartIn),
 		Closed:     missing(r.Closed, other.Closed),
 	}
@@ -157,6 +158,7 @@ func (r Rules) without(other Rules) Rules {
 		Guards:     absent(r.Guards, other.Guards),
 		ACLs:       absent(r.ACLs, other.ACLs),
 		Apart:      absent(r.Apart, other.Apart),
+		Priority:   absent(r.Priority, other.Priority),
 		ApartIn:    absent(r.ApartIn, other.ApartIn),
 		Closed:     absent(r.Closed, other.Closed),
 	}

@@ -72,6 +72,9 @@ func (r Rules) elements(verb string) []string {
 	for _, dev := range sorted(r.Apart) {
 		lines = append(lines, fmt.Sprintf("%s element bridge patchbay apart { %s }", verb, dev))
 	}
+	for _, dev := range sorted(r.Priority) {
+		lines = append(lines, fmt.Sprintf("%s element bridge patchbay priority { %s }", verb, dev))
+	}
 	for _, at := range sortedInlets(r.ApartIn) {
 		lines = append(lines, fmt.Sprintf("%s element bridge patchbay apart_in { %s . %d }", verb, at.Netdev, at.VLAN))
 	}

@@ -147,6 +147,8 @@ type Rules struct {
 	// Apart holds the ports that do not hear each other. Where they are ports of one
 	// bridge its flag is enough; this is for those on other segments.
 	Apart map[string]bool
+	// Priority holds the ports whose owners' tags keep their priority.
+	Priority map[string]bool
 	// ApartIn holds uplinks with the VLANs whose frames are from isolated ports
 	// elsewhere: those of Apart do not hear them either.
 	ApartIn map[Inlet]bool
@@ -173,7 +175,7 @@ func (s State) Empty() bool {
 // Empty reports whether there is no rule.
 func (r Rules) Empty() bool {
 	return !r.Base && !r.GuardBase && !r.ACLBase && len(r.ACLs) == 0 && len(r.Masquerade) == 0 && len(r.Quiet) == 0 && len(r.Router) == 0 && len(r.Host) == 0 && len(r.Guard) == 0 &&
-		len(r.Guards) == 0 && len(r.Apart) == 0 && len(r.ApartIn) == 0 && len(r.Closed) == 0 && len(r.Own) == 0
+		len(r.Guards) == 0 && len(r.Apart) == 0 && len(r.Priority) == 0 && len(r.ApartIn) == 0 && len(r.Closed) == 0 && len(r.Own) == 0
 }
 
 // Union names everything that a or b names; where both do, a's object stands,
@@ -202,6 +204,7 @@ func Union(a, b State) State {
 			ACLBase:    a.Rules.ACLBase || b.Rules.ACLBase,
 			ACLs:       merge(a.Rules.ACLs, b.Rules.ACLs),
 			Apart:      merge(a.Rules.Apart, b.Rules.Apart),
+			Priority:   merge(a.Rules.Priority, b.Rules.Priority),
 			ApartIn:    merge(a.Rules.ApartIn, b.Rules.ApartIn),
 			Closed:     merge(a.Rules.Closed, b.Rules.Closed),
 			Own:        merge(a.Rules.Own, b.Rules.Own),

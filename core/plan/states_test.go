@@ -31,7 +31,7 @@ func newHost() *kernel.Fake {
 			{Name: "nic0", MAC: vswitch.MAC{0x52, 0x54, 0, 0, 0, 1}, MTU: 1500, MaxMTU: 9000, Up: true, Carrier: true, Ethernet: true, Speed: 10_000},
 			{Name: "tap0", Kind: "tun", MAC: vswitch.MAC{0x52, 0x54, 0, 0, 0, 2}, MTU: 1500, Up: true, Ethernet: true},
 		},
-		Capabilities: kernel.Capabilities{PortLocked: true, VLANFiltering: true, BridgeRules: true, GuardRules: true, NAT: true, Limits: true, Shares: true, Mirroring: true},
+		Capabilities: kernel.Capabilities{PortLocked: true, VLANFiltering: true, BridgeRules: true, GuardRules: true, NAT: true, PriorityReset: true, Limits: true, Shares: true, Mirroring: true},
 		Netns:        []string{nsWeb, nsDB},
 	})
 }

@@ -21,6 +21,7 @@ func (p *packer) policy(v vswitch.Policy) {
 	body.text(string(v.Mirror))
 	body.integer(int(v.Bandwidth.Min.Rate))
 	body.integer(v.Bandwidth.Min.Weight)
+	body.flag(v.IEEEPriorityTag)
 	p.text(string(body))
 }
 
@@ -32,6 +33,7 @@ func (u *unpacker) policy() (v vswitch.Policy) {
 	v.Bandwidth.In, v.Bandwidth.Out = body.limit(), body.limit()
 	v.Mirror = vswitch.MirrorMode(body.text())
 	v.Bandwidth.Min = vswitch.Minimum{Rate: vswitch.Bits(body.integer()), Weight: body.integer()}
+	v.IEEEPriorityTag = body.flag()
 	u.bad = u.bad || body.bad
 	return v
 }

@@ -23,6 +23,9 @@ type Policy struct {
 	// 0 for any number. Unknown unicast needs no limit: it goes to the uplink alone.
 	// PowerShell twin: -StormLimit.
 	StormLimit int `json:"stormLimit,omitempty"`
+	// IEEEPriorityTag lets the priority pass that the owner's tags have; without it, it is
+	// reset to 0. PowerShell twin: -IeeePriorityTag.
+	IEEEPriorityTag bool `json:"ieeePriorityTag,omitempty"`
 	// ACL is what passes of what the owner sends and gets: see ACLRule.
 	ACL []ACLRule `json:"acl,omitempty"`
 	// Bandwidth is what the port gets of the switch.
@@ -40,7 +43,7 @@ func (p Policy) IsZero() bool { return p.Equal(Policy{}) }
 // Equal reports whether two ports are treated in the same way.
 func (p Policy) Equal(other Policy) bool {
 	return p.DHCPGuard == other.DHCPGuard && p.RouterGuard == other.RouterGuard && p.AddressGuard == other.AddressGuard &&
-		p.StormLimit == other.StormLimit && p.Bandwidth == other.Bandwidth && p.Mirror == other.Mirror && SameACL(p.ACL, other.ACL)
+		p.StormLimit == other.StormLimit && p.IEEEPriorityTag == other.IEEEPriorityTag && p.Bandwidth == other.Bandwidth && p.Mirror == other.Mirror && SameACL(p.ACL, other.ACL)
 }
 
 // String names what there is of the policy, by its keys: "dhcpGuard, stormLimit 100", or
@@ -55,6 +58,7 @@ func (p Policy) String() string {
 		{p.RouterGuard, "routerGuard"},
 		{p.AddressGuard, "addressGuard"},
 		{p.StormLimit > 0, fmt.Sprintf("stormLimit %d", p.StormLimit)},
+		{p.IEEEPriorityTag, "ieeePriorityTag"},
 		{len(p.ACL) > 0, fmt.Sprintf("acl of %d", len(p.ACL))},
 		{!p.Bandwidth.IsZero(), fmt.Sprintf("bandwidth %s", p.Bandwidth)},
 		{p.Mirror != "", fmt.Sprintf("mirror %s", p.Mirror)},
@@ -103,6 +107,8 @@ type PolicyChange struct {
 	RouterGuard  *bool `json:"routerGuard,omitempty"`
 	AddressGuard *bool `json:"addressGuard,omitempty"`
 	StormLimit   *int  `json:"stormLimit,omitempty"`
+
+	IEEEPriorityTag *bool `json:"ieeePriorityTag,omitempty"`
 	// ACL takes the place of the whole list.
 	ACL *[]ACLRule `json:"acl,omitempty"`
 
@@ -120,6 +126,7 @@ func (c PolicyChange) Apply(p Policy) Policy {
 	change(&p.RouterGuard, c.RouterGuard)
 	change(&p.AddressGuard, c.AddressGuard)
 	change(&p.StormLimit, c.StormLimit)
+	change(&p.IEEEPriorityTag, c.IEEEPriorityTag)
 	change(&p.ACL, c.ACL)
 	p.Bandwidth = c.Bandwidth.apply(p.Bandwidth)
 	change(&p.Mirror, c.Mirror)
