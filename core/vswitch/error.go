@@ -47,6 +47,8 @@ const (
 	Drifted            Kind = "DRIFTED"                 // the kernel is not as it was made; repairing helps
 	MirrorTarget       Kind = "MIRROR_TARGET"           // a port's frames are copied, and nobody gets them
 	NoCarrier          Kind = "NO_CARRIER"              // a NIC without a link
+	PluginFailed       Kind = "PLUGIN_FAILED"           // a vendor's plugin crashed, hung or answered nonsense
+	PluginUntrusted    Kind = "PLUGIN_UNTRUSTED"        // a plugin's file is not what, or whose, it has to be
 	KernelFailed       Kind = "KERNEL"                  // the kernel refused a step for no reason named above
 )
 
