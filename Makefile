@@ -14,18 +14,21 @@ COMPDIR    = $(PREFIX)/share/bash-completion/completions
 VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 GOLANGCI_VERSION := v2.15.0
+BUF_VERSION      := v1.75.0
+PROTOC_GEN_GO_VERSION      := v1.36.12
+PROTOC_GEN_GO_GRPC_VERSION := v1.6.2
 PLUGINS_VERSION  := v1.9.1
 CNITOOL_VERSION  := v1.3.0
 export GOLANGCI_VERSION PLUGINS_VERSION CNITOOL_VERSION
 
 TOOLS   := bin/tools
 GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION) -X main.buildVersion=$(VERSION) -X github.com/patchbay-net/patchbay/core/wire.Build=$(VERSION)'
-UNIT    := ./core/... ./cni/... ./cmd/...
+UNIT    := ./core/... ./cni/... ./cmd/... ./sdk/...
 REPORT  := go run ./integration/testreport -skips bin/skipped -counts bin/counts
 FUZZRUNS ?= 20000
 
 # Files that `make generate` writes and that are committed.
-GENERATED := docs/cli
+GENERATED := docs/cli sdk/proto
 
 # $(call stage,NAME,COMMAND) runs COMMAND and notes how long it took in bin/stages.
 stage = @mkdir -p bin; echo "==> $(1)"; t=$$SECONDS; rc=0; ( $(2) ) || rc=$$?; \
@@ -138,12 +141,31 @@ fmt: $(TOOLS)/golangci-lint ## Format the source
 	$(TOOLS)/golangci-lint fmt ./...
 
 .PHONY: generate
-generate: ## Write the generated files anew
+generate: proto ## Write the generated files anew
 	go generate ./...
+
+# The protocol of plugins: generated from sdk/proto, checked for form, and held against the
+# last release of it, whose plugins must go on working.
+PROTOTOOLS := $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc
+.PHONY: proto
+proto: $(PROTOTOOLS)
+	@cd sdk/proto && PATH="$(CURDIR)/$(TOOLS):$$PATH" buf lint && PATH="$(CURDIR)/$(TOOLS):$$PATH" buf breaking --against released.binpb \
+		&& PATH="$(CURDIR)/$(TOOLS):$$PATH" buf generate
+
+.PHONY: proto-release
+proto-release: proto ## What plugins are promised from now on: the protocol as it is
+	cd sdk/proto && $(CURDIR)/$(TOOLS)/buf build -o released.binpb
+
+$(TOOLS)/buf:
+	$(call stage,install-buf,GOBIN=$(CURDIR)/$(TOOLS) go install github.com/bufbuild/buf/cmd/buf@$(BUF_VERSION))
+$(TOOLS)/protoc-gen-go:
+	@GOBIN=$(CURDIR)/$(TOOLS) go install google.golang.org/protobuf/cmd/protoc-gen-go@$(PROTOC_GEN_GO_VERSION)
+$(TOOLS)/protoc-gen-go-grpc:
+	@GOBIN=$(CURDIR)/$(TOOLS) go install google.golang.org/grpc/cmd/protoc-gen-go-grpc@$(PROTOC_GEN_GO_GRPC_VERSION)
 
 .PHONY: generate-diff
 generate-diff: ## Fail when a committed generated file is not what generate writes
-	$(call stage,generate-diff,go generate ./... && git diff --exit-code -- $(GENERATED) \
+	$(call stage,generate-diff,$(MAKE) generate && git diff --exit-code -- $(GENERATED) \
 		&& ! git ls-files --others --exclude-standard -- $(GENERATED) | grep .)
 
 .PHONY: fuzz

@@ -64,6 +64,8 @@ func kindMeanings() []kindMeaning {
 		{vswitch.MirrorTarget, exitFailure, "a port's frames are copied, and nobody gets them"},
 		{vswitch.Drifted, exitFailure, "the kernel is not as it was made; repairing helps"},
 		{vswitch.NoCarrier, exitFailure, "a NIC has no link"},
+		{vswitch.PluginFailed, exitFailure, "a vendor's plugin crashed, hung or answered nonsense"},
+		{vswitch.PluginUntrusted, exitFailure, "a plugin's file is not what, or whose, it has to be"},
 		{vswitch.KernelFailed, exitFailure, "the kernel refused, or anything else"},
 	}
 }

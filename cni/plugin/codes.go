@@ -44,7 +44,7 @@ func code(kind vswitch.Kind) uint {
 		return codeFull
 	case vswitch.Drifted:
 		return codeDrift
-	case vswitch.KernelFailed, vswitch.AlreadyExists:
+	case vswitch.KernelFailed, vswitch.AlreadyExists, vswitch.PluginFailed, vswitch.PluginUntrusted:
 		return codeKernel
 	}
 	return types.ErrInvalidNetworkConfig

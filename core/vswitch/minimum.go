@@ -53,7 +53,7 @@ const (
 	DefaultFlowPart   = 10 // one of so many
 )
 
-// MaxWeight is the greatest weight of a port.
+// MaxWeight is the greatest weight that a port may have, of bandwidth and of offloads alike.
 const MaxWeight = 100
 
 // IsZero reports whether all is left to the default.
