@@ -6,7 +6,6 @@ import (
 
 	"github.com/patchbay-net/patchbay/core/plan"
 	"github.com/patchbay-net/patchbay/core/store"
-	"github.com/patchbay-net/patchbay/core/vswitch"
 )
 
 // shift takes the kernel to the new records.
@@ -100,7 +99,7 @@ func (e *Engine) desired(t *transaction) (desired plan.State, err error) {
 			return err
 		}
 		for _, r := range t.news() {
-			if desired.Mirrors[vswitch.BridgeName(r.Name)], err = mirrorsOf(tx, r.Name); err != nil {
+			if err := addJoint(tx, desired, r, t.caps); err != nil {
 				return err
 			}
 		}
