@@ -106,6 +106,7 @@ func statusSheet(s engine.Status) *sheet {
 		{"Kernel guards ports", s.Capabilities.GuardRules},
 		{"Kernel has port ACLs", s.Capabilities.ACLRules},
 		{"Kernel limits bandwidth", s.Capabilities.Limits},
+		{"Kernel keeps minimums", s.Capabilities.Shares},
 		{"Kernel mirrors ports", s.Capabilities.Mirroring},
 		{"Kernel has NAT", s.Capabilities.NAT},
 		{"Kernel has member rules", s.Capabilities.MemberRules},
