@@ -20,6 +20,7 @@ type definition struct {
 	gateway    gateways
 	masquerade masquerade
 	notes      string
+	shared     vswitch.SharedUplink
 	yes        bool
 }
 
@@ -33,13 +34,17 @@ func (d *definition) flags(cmd *cobra.Command, c *cli) {
 	f.Var(&d.gateway, "gateway", "host's `address/length` on an internal switch; can be repeated")
 	f.Var(&d.masquerade, "masquerade", "hide guests behind the host's address (NAT): on, off, ipv4 or ipv6")
 	f.Lookup("masquerade").NoOptDefVal = "on"
+	f.StringVar((*string)(&d.shared.Mode), "min-bandwidth-mode", "", "`mode` in which ports are promised a part of the uplink: weight (the default), absolute or none; fixed")
+	f.Var((*bitsFlag)(&d.shared.DefaultFlow), "default-flow-rate", "bits a second for all without a minimum, a `rate` like 100M; 0: a tenth of the link")
+	f.IntVar(&d.shared.DefaultFlowWeight, "default-flow-weight", 0, "`weight` of all without a minimum, 1-100; 0: 1")
 	f.StringVar(&d.notes, "notes", "", "free `text` for people")
 	f.BoolVar(&d.yes, "yes", false, "take the NIC even if the host loses its way out, or a network manager its NIC")
 	f.SortFlags = false
 	complete(cmd, "type", switchTypes()...)
 	complete(cmd, "masquerade", masqueradeWords()...)
+	complete(cmd, "min-bandwidth-mode", vswitch.BandwidthModes()...)
 	completeBy(cmd, "uplink", c.nicNames)
-	for _, flag := range []string{"vlan", "mtu", "gateway", "notes"} {
+	for _, flag := range []string{"vlan", "mtu", "gateway", "default-flow-rate", "default-flow-weight", "notes"} {
 		completeBy(cmd, flag, noCompletion)
 	}
 }
@@ -48,7 +53,7 @@ func (d *definition) flags(cmd *cobra.Command, c *cli) {
 func (d *definition) toSwitch(cmd *cobra.Command, name string) vswitch.Switch {
 	s := vswitch.Switch{
 		Name: name, Type: vswitch.SwitchType(strings.ToLower(d.kind)), Uplink: d.uplink,
-		VLAN: d.vlan, MTU: d.mtu, Gateway: d.gateway, Masquerade: d.masquerade.Masquerade, Notes: d.notes,
+		VLAN: d.vlan, MTU: d.mtu, Gateway: d.gateway, Masquerade: d.masquerade.Masquerade, MinBandwidth: d.shared, Notes: d.notes,
 	}
 	if cmd.Flags().Changed("host-access") {
 		s.HostAccess = &d.hostAccess
@@ -81,6 +86,15 @@ func (d *definition) toChange(cmd *cobra.Command) engine.SwitchChange {
 	}
 	if given("masquerade") {
 		c.Masquerade = &d.masquerade.Masquerade
+	}
+	if given("min-bandwidth-mode") {
+		c.BandwidthMode = &d.shared.Mode
+	}
+	if given("default-flow-rate") {
+		c.DefaultFlow = &d.shared.DefaultFlow
+	}
+	if given("default-flow-weight") {
+		c.DefaultFlowWeight = &d.shared.DefaultFlowWeight
 	}
 	if given("notes") {
 		c.Notes = &d.notes

@@ -38,6 +38,8 @@ func kindMeanings() []kindMeaning {
 		{vswitch.TeamStandby, exitUsage, "a standby member where there can be none"},
 		{vswitch.TeamOption, exitUsage, "an option that the team's mode does not have"},
 		{vswitch.Ambiguous, exitUsage, "two rules for the same packets that no order decides between"},
+		{vswitch.BandwidthMismatch, exitUsage, "a minimum of bandwidth that is not of the switch's mode"},
+		{vswitch.Admission, exitFailure, "more bandwidth is promised than the uplink has"},
 		{vswitch.NotFound, exitFailure, "no such switch or port"},
 		{vswitch.AlreadyExists, exitFailure, "the name is taken"},
 		{vswitch.Conflict, exitFailure, "what exists disagrees with what is asked"},

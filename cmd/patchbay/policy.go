@@ -27,6 +27,12 @@ Limits hold back whole frames, in bits a second like 10M, 1.5G or 800k; 0 is no 
   --burst BITS      what passes at once after a pause, both ways; 0 for what 10 ms of the
                     limit are
 
+A minimum is what the owner can send by the switch's uplink whatever others send; by weight
+or in bits a second, as "switch show" says, and 0 is none:
+
+  --min-weight N    its part, as the weights of all are to each other: 1-100
+  --min-rate RATE   bits a second
+
 --mirror source has each frame that the owner sends or receives copied to the ports of the
 same switch that are --mirror destination; docs/mirroring.md tells more.`
 
@@ -34,7 +40,8 @@ same switch that are --mirror destination; docs/mirroring.md tells more.`
 // it was given.
 func policyFlags(cmd *cobra.Command) func() vswitch.PolicyChange {
 	var p vswitch.Policy
-	var maxIn, maxOut, burst vswitch.Bits
+	var maxIn, maxOut, burst, minRate vswitch.Bits
+	var minWeight int
 	f := cmd.Flags()
 	f.BoolVar(&p.DHCPGuard, "dhcp-guard", false, "drop what a DHCP server would send")
 	f.BoolVar(&p.RouterGuard, "router-guard", false, "drop router advertisements and redirects")
@@ -44,11 +51,15 @@ func policyFlags(cmd *cobra.Command) func() vswitch.PolicyChange {
 	f.Var((*bitsFlag)(&maxIn), "max-in", "bits a second that the owner receives at the most, a `rate` like 10M; 0 for no limit")
 	f.Var((*bitsFlag)(&maxOut), "max-out", "bits a second that it sends at the most, a `rate` like 10M; 0 for no limit")
 	f.Var((*bitsFlag)(&burst), "burst", "`bits` that pass at once after a pause; 0 for what 10 ms of the limit are")
+	f.Var((*bitsFlag)(&minRate), "min-rate", "bits a second that it can send by the uplink at the least, a `rate` like 100M; 0 for none")
+	f.IntVar(&minWeight, "min-weight", 0, "its `weight` among those who send by the uplink, 1-100; 0 for none")
 	f.StringVar((*string)(&p.Mirror), "mirror", "none", "whose frames are copied: source, destination or none")
 	complete(cmd, "mirror", vswitch.MirrorModes()...)
 	return func() (c vswitch.PolicyChange) {
 		given(cmd, "max-in", &c.Bandwidth.In.Max, &maxIn)
 		given(cmd, "max-out", &c.Bandwidth.Out.Max, &maxOut)
+		given(cmd, "min-rate", &c.Bandwidth.Min.Rate, &minRate)
+		given(cmd, "min-weight", &c.Bandwidth.Min.Weight, &minWeight)
 		given(cmd, "dhcp-guard", &c.DHCPGuard, &p.DHCPGuard)
 		given(cmd, "router-guard", &c.RouterGuard, &p.RouterGuard)
 		given(cmd, "address-guard", &c.AddressGuard, &p.AddressGuard)
@@ -83,6 +94,8 @@ func given[T any](cmd *cobra.Command, flag string, into **T, value *T) {
 // policyWords say what a port's policy is, each in a line; none for no policy.
 func policyWords(p vswitch.Policy) []string {
 	var words []string
+	limits := p.Bandwidth
+	limits.Min = vswitch.Minimum{}
 	for _, guard := range []struct {
 		on    bool
 		words string
@@ -90,7 +103,8 @@ func policyWords(p vswitch.Policy) []string {
 		{p.DHCPGuard, "DHCP guard: it answers no DHCP client"},
 		{p.RouterGuard, "router guard: it announces no router and redirects nobody"},
 		{p.AddressGuard, "address guard: it speaks for its own addresses alone"},
-		{!p.Bandwidth.IsZero(), "bandwidth " + p.Bandwidth.String() + ": more is held back, and dropped if it waits longer than 50 ms"},
+		{p.Bandwidth.IsLimited(), "bandwidth " + limits.String() + ": more is held back, and dropped if it waits longer than 50 ms"},
+		{!p.Bandwidth.Min.IsZero(), "minimum of bandwidth " + p.Bandwidth.Min.String() + ": so much it can send by the uplink, whatever others send"},
 		{p.StormLimit > 0, fmt.Sprintf("storm limit: %d broadcast and multicast frames a second; unknown unicast goes to the uplink alone", p.StormLimit)},
 		{p.IEEEPriorityTag, "IEEE priority tag: the priority of its tags passes"},
 		{p.Mirror == vswitch.MirrorSource, "mirror source: what it sends and receives is copied to the switch's destinations"},

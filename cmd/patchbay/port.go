@@ -132,6 +132,9 @@ func portSheet(p engine.PortStatus) *sheet {
 	if p.Policy.Mirror == vswitch.MirrorSource {
 		s.add("Copies", copyWords(p))
 	}
+	if m := p.Minimum; m != nil {
+		s.add("Minimum now", minimumWords(*m))
+	}
 	s.each("Addresses", addressWords(p.Addresses))
 	if len(p.Routes) > 0 {
 		s.each("Routes", routeWords(p.Routes))
@@ -149,6 +152,18 @@ func portSheet(p engine.PortStatus) *sheet {
 		s.each("Missing", p.Drift)
 	}
 	return &s
+}
+
+// minimumWords say what became of a minimum.
+func minimumWords(m engine.MinimumStatus) string {
+	words := "none"
+	if m.Effective > 0 {
+		words = m.Effective.String() + " a second"
+	}
+	if m.Reason != "" {
+		words += ": " + m.Reason
+	}
+	return words
 }
 
 // copyWords say who gets copies of a source's frames.

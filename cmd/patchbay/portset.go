@@ -41,7 +41,8 @@ Hyper-V twins: Set-VMNetworkAdapterVlan, Set-VMNetworkAdapter.`,
   patchbay port set web-1 --vlan untagged --isolated
   patchbay port set web-1 --dhcp-guard --router-guard --storm-limit 1000
   patchbay port set web-1 --dhcp-guard=false
-  patchbay port set web-1 --max-in 100M --max-out 20M`,
+  patchbay port set web-1 --max-in 100M --max-out 20M
+  patchbay port set web-1 --min-weight 50`,
 		SuggestFor:        []string{"change", "edit", "vlan"},
 		Args:              operands("PORT"),
 		ValidArgsFunction: c.completePorts,
@@ -68,6 +69,9 @@ Hyper-V twins: Set-VMNetworkAdapterVlan, Set-VMNetworkAdapter.`,
 			words := settingWords(p.Port)
 			if p.Policy.Mirror == vswitch.MirrorSource {
 				words += ", copied " + copyWords(p)
+			}
+			if m := p.Minimum; m != nil && m.Reason != "" {
+				warn(cmd, []string{"the minimum is not kept as asked: " + m.Reason})
 			}
 			return c.say(p, "port %s is %s", p.ID, words)
 		},

@@ -107,6 +107,7 @@ func statusSheet(s engine.Status) *sheet {
 		{"Kernel resets priorities", s.Capabilities.PriorityReset},
 		{"Kernel has port ACLs", s.Capabilities.ACLRules},
 		{"Kernel limits bandwidth", s.Capabilities.Limits},
+		{"Kernel keeps minimums", s.Capabilities.Shares},
 		{"Kernel mirrors ports", s.Capabilities.Mirroring},
 		{"Kernel has NAT", s.Capabilities.NAT},
 		{"Kernel has member rules", s.Capabilities.MemberRules},

@@ -79,6 +79,9 @@ func switchSheet(s engine.SwitchStatus) *sheet {
 	if s.Segments > 0 {
 		t.add("Segments", fmt.Sprintf("%d bridges", s.Segments))
 	}
+	if s.Type == vswitch.External || !s.MinBandwidth.IsZero() {
+		t.add("Minimum bandwidth", s.MinBandwidth.String())
+	}
 	if words := policyWords(s.PortDefaults); len(words) > 0 {
 		t.each("Policy of new ports", words)
 	}

@@ -28,13 +28,17 @@ or a network manager is at work on the NIC, it is refused unless --yes says so.
 Adding a switch that exists with the same definition changes nothing, repairs what it
 has lost, and succeeds; with another definition it is refused: use "switch set".
 
+Ports may be promised a part of the uplink ("port set --min-weight" or "--min-rate"): by
+weight, or in bits a second with --min-bandwidth-mode absolute. The mode cannot change.
+
 Hyper-V twin: New-VMSwitch NAME -SwitchType | -NetAdapterName, -AllowManagementOS,
--Notes; for --gateway New-NetIPAddress, for --masquerade New-NetNat.`,
+-MinimumBandwidthMode, -Notes; for --gateway New-NetIPAddress, for --masquerade New-NetNat.`,
 		Example: `  patchbay switch add wan --uplink eth1
   patchbay switch add dmz --uplink eth2 --host-access=false
   patchbay switch add lan --type internal --gateway 10.0.10.1/24 --masquerade
   patchbay switch add lan6 --type internal --gateway 10.0.6.1/24 --gateway fd00:6::1/64
-  patchbay switch add lab --type private --notes "no way out"`,
+  patchbay switch add lab --type private --notes "no way out"
+  patchbay switch add wan --uplink eth1 --min-bandwidth-mode absolute`,
 		SuggestFor:        []string{"new", "create", "make"},
 		Args:              operands("NAME"),
 		ValidArgsFunction: noCompletion,
@@ -109,7 +113,7 @@ uplink's own MTU, or 1500; containers that have the switch's MTU follow it. --ga
 replaces all gateway addresses; --gateway= removes them.
 
 Hyper-V twin: Set-VMSwitch NAME -SwitchType, -NetAdapterName, -AllowManagementOS,
--Notes.`,
+-DefaultFlowMinimumBandwidthAbsolute, -DefaultFlowMinimumBandwidthWeight, -Notes.`,
 		Example: `  patchbay switch set wan --uplink eth2
   patchbay switch set wan --host-access=false
   patchbay switch set lab --type private
@@ -169,6 +173,7 @@ func differences(before, after engine.SwitchStatus) *sheet {
 	compare("masquerade", before.Masquerade.String(), after.Masquerade.String())
 	compare("policy of new ports", before.PortDefaults.String(), after.PortDefaults.String())
 	compare("policy of the host's port", before.HostPolicy.String(), after.HostPolicy.String())
+	compare("minimum bandwidth", before.MinBandwidth.String(), after.MinBandwidth.String())
 	compare("notes", before.Notes, after.Notes)
 	return &s
 }

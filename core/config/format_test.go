@@ -36,7 +36,7 @@ func TestFormat(t *testing.T) {
 			ACL: aclRules(t, "deny out tcp to 10.0.0.0/8 port 25 weight 10", "allow in from fd00::/8"), Mirror: vswitch.MirrorSource,
 			Bandwidth: vswitch.Bandwidth{In: vswitch.Limit{Max: 1e7, Burst: 1e6}},
 		}},
-		{Name: "wan", Type: vswitch.External, Uplink: "eth1.5@a", HostAccess: &no},
+		{Name: "wan", Type: vswitch.External, Uplink: "eth1.5@a", HostAccess: &no, MinBandwidth: vswitch.SharedUplink{Mode: "absolute", DefaultFlow: 1e8}, PortDefaults: vswitch.Policy{Bandwidth: vswitch.Bandwidth{Min: vswitch.Minimum{Rate: 2e8}}}},
 		{Name: "1e3", Type: vswitch.External, Uplink: "null"},
 	}}
 	c.Teams = []vswitch.Team{

@@ -78,6 +78,7 @@ func agrees(want vswitch.Switch, have store.SwitchRecord) error {
 	check("mtu", want.MTU == 0 || want.MTU == have.EffectiveMTU, want.MTU, have.EffectiveMTU)
 	check("gateway", len(want.Gateway) == 0 || slices.Equal(want.Normalized().Gateway, have.Normalized().Gateway), want.Gateway, have.Gateway)
 	check("masquerade", want.Masquerade.IsZero() || masqueradesAs(want, have), want.Masquerade, have.Masquerade)
+	check("minBandwidth", want.MinBandwidth.IsZero() || want.Normalized().MinBandwidth == have.MinBandwidth, want.MinBandwidth, have.MinBandwidth)
 	check("portDefaults", want.PortDefaults.IsZero() || want.PortDefaults.Equal(have.PortDefaults), want.PortDefaults, have.PortDefaults)
 	check("hostPolicy", want.HostPolicy.IsZero() || want.HostPolicy.Equal(have.HostPolicy), want.HostPolicy, have.HostPolicy)
 	if len(differ) == 0 {

@@ -212,6 +212,9 @@ func (e *Engine) measureSwitch(ctx context.Context, a *application, s vswitch.Sw
 		return e.agree(ctx, a, nil, record)
 	}
 	old := a.existing[at]
+	if err := keepsMode(old.Switch, s); err != nil {
+		return err
+	}
 	record := old
 	record.Switch = s
 	a.changes = append(a.changes, change{old: &old, new: &record})

@@ -22,7 +22,7 @@ func (e *Engine) preview(ctx context.Context, a *application) (ConfigDiff, error
 		if err := t.collect(tx, e.sizes); err != nil {
 			return err
 		}
-		return t.intend(tx)
+		return e.intend(tx, t)
 	})
 	if err != nil {
 		return ConfigDiff{}, err

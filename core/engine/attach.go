@@ -82,7 +82,7 @@ func (e *Engine) tryAttach(ctx context.Context, req AttachRequest) (Attachment, 
 		}
 	}
 	if err == nil {
-		err = e.remirrorFor(ctx, r.port)
+		err = e.accord(ctx, r.port)
 	}
 	if err != nil {
 		return Attachment{}, undone(err, e.unplug(ctx, r))
@@ -332,7 +332,7 @@ func (e *Engine) unplug(ctx context.Context, r reservation) error {
 	if _, err := e.withdraw(ctx, []reservation{r}); err != nil {
 		return err
 	}
-	return errors.Join(e.forget(r), e.remirrorFor(ctx, r.port))
+	return errors.Join(e.forget(r), e.accord(ctx, r.port))
 }
 
 // forget takes a reservation back.

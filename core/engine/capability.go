@@ -66,6 +66,8 @@ func supported(s vswitch.Switch, caps kernel.Capabilities) error {
 		return missing("guards on ports", guardRulesSymbols, "leave them out of the host's policy")
 	case len(s.HostPolicy.ACL) > 0 && !caps.ACLRules:
 		return missing("ACLs on ports", aclRulesSymbols, "leave the list out of the host's policy")
+	case !s.HostPolicy.Bandwidth.Min.IsZero() && !caps.Shares:
+		return missing(sharesUplink, kernel.ShareSymbols, "leave the minimum out of the host's policy")
 	case !caps.PortLocked && !caps.BridgeRules:
 		return missing("binding ports to their MAC address", "bridge port locking (Linux 5.18) or CONFIG_NF_TABLES_BRIDGE", "use a newer kernel")
 	}

@@ -137,6 +137,9 @@ func fieldsOf(old, new store.SwitchRecord) (fields []FieldChange) {
 			compare(policy.field, was, is)
 		}
 	}
+	if !added || !new.MinBandwidth.IsZero() {
+		compare("minimum bandwidth", old.MinBandwidth.String(), new.MinBandwidth.String())
+	}
 	compare("notes", quotedText(old.Notes), quotedText(new.Notes))
 	return fields
 }

@@ -30,6 +30,7 @@ func switchState(r store.SwitchRecord, caps kernel.Capabilities, carried vswitch
 			Name: r.Uplink, Bridge: bridge, Group: vswitch.UplinkGroup, MTU: r.EffectiveMTU, Up: true, Flood: true,
 			VLANs: carrying(r, caps, carried),
 		}
+		s.Shares = map[string]plan.Sharing{r.Uplink: {}} // as Mirrors
 	}
 	if r.HostPort() {
 		p := hostPort(r)
@@ -39,7 +40,7 @@ func switchState(r store.SwitchRecord, caps kernel.Capabilities, carried vswitch
 		s.Ports[p.Netdev] = state
 	}
 	s.Forward.IPv4, s.Forward.IPv6 = r.GatewayFamilies()
-	s.Mirrors = map[string]plan.Mirrors{bridge: nil} // as far as this knows: see mirrorsOf
+	s.Mirrors = map[string]plan.Mirrors{bridge: nil} // as far as this knows: see addJoint
 	return s
 }
 

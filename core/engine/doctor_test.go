@@ -94,7 +94,7 @@ func TestDoctor(t *testing.T) {
 		"a kernel without": {
 			switches: []vswitch.Switch{{Name: "lab", Type: vswitch.Private}},
 			lab:      func(l *lab) { l.kernel.SetCapabilities(kernel.Capabilities{VLANFiltering: true, NAT: true}) },
-			want:     []string{"blocks bridge-rules", "note bonding", "note port-locking", "note priority-reset", "warning acl-rules", "warning guard-rules", "warning limits", "warning member-rules", "warning mirroring"}, mend: "CONFIG_NF_TABLES_BRIDGE",
+			want:     []string{"blocks bridge-rules", "note bonding", "note port-locking", "note priority-reset", "warning acl-rules", "warning guard-rules", "warning limits", "warning member-rules", "warning mirroring", "warning shares"}, mend: "CONFIG_NF_TABLES_BRIDGE",
 		},
 		"few neighbours": {
 			switches: []vswitch.Switch{lan}, set: func(h *kernel.Host) {

@@ -70,6 +70,10 @@ func (x examination) features() []feature {
 			symbols: kernel.LimitSymbols, modules: []string{"sch_tbf", "ifb", "sch_ingress", "cls_u32", "act_mirred"}, uses: func(store.SwitchRecord) bool { return false }, // ports tell
 		},
 		{
+			has: x.caps.Shares, check: "shares", what: sharesUplink, without: "minimums of bandwidth on ports are refused",
+			symbols: kernel.ShareSymbols, modules: []string{"sch_htb", "cls_u32"}, uses: func(r store.SwitchRecord) bool { return !r.HostPolicy.Bandwidth.Min.IsZero() },
+		},
+		{
 			has: x.caps.Mirroring, check: "mirroring", what: "copies of a port's frames to other ports", without: "mirror sources and destinations are refused",
 			symbols: mirrorSymbols, modules: []string{"nf_tables", "nft_dup_netdev"}, uses: func(store.SwitchRecord) bool { return false }, // ports tell
 		},

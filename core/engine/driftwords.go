@@ -71,6 +71,12 @@ func stepWords(step plan.Step, observed plan.State, made map[string]bool) []stri
 		return said("what copies the frames of %s was gone, or not whole", s.Netdev)
 	case plan.DeleteMirror:
 		return said("the frames of %s were copied", s.Netdev)
+	case plan.MakeShares:
+		return said("%s was not shared as it should be", s.Netdev)
+	case plan.SetShares:
+		return said("%s was shared in other parts, or runs at another speed", s.Netdev)
+	case plan.DeleteShares:
+		return said("%s was shared by what is gone", s.Netdev)
 	case plan.MakeSpread:
 		return said("the nftables table of team %s was gone, or not whole", s.Spread.Team)
 	case plan.SetDesignated:

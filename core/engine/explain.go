@@ -41,7 +41,8 @@ type PacketPath struct {
 
 // Explain tells what a switch or a port is made of: the ip, bridge, nft and sysctl
 // commands that would make it on an empty kernel. It changes nothing and looks at the
-// records alone: what is missing in the kernel is for Port and Status to say.
+// records alone, and at how fast an uplink is: what is missing in the kernel is for Port and
+// Status to say.
 func (e *Engine) Explain(ctx context.Context, req ExplainRequest) (Explanation, error) {
 	x, err := e.explain(ctx, req.Name)
 	return x, fault("explain", req.Name, err)
@@ -62,7 +63,13 @@ func (e *Engine) explain(ctx context.Context, name string) (Explanation, error) 
 			return Explanation{}, err
 		}
 		s, err := e.switchStatus(r)
-		return explainSwitch(r, caps, d, max(0, s.Segments-1)), err
+		if err != nil {
+			return Explanation{}, err
+		}
+		x := explainSwitch(r, caps, d, max(0, s.Segments-1))
+		shares, err := e.explainShares(ctx, r)
+		x.Parts = append(x.Parts, shares...)
+		return x, err
 	}
 	if !errors.Is(err, vswitch.NotFound) {
 		return Explanation{}, err
@@ -220,6 +227,13 @@ func explainPort(p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilities,
 			What: "own address at team " + r.Uplink, Commands: commands(plan.State{Rules: plan.Rules{Own: own}}),
 			Why: "The physical switches send what the port sends for all back by the team's other members. By its address that is known, and dropped.",
 		})
+	}
+	if m := p.Policy.Bandwidth.Min; !m.IsZero() {
+		part := Part{What: "minimum of bandwidth", Commands: []string{}, Why: fmt.Sprintf("It is promised %s of the uplink; `patchbay explain %s` has the classes.", m, r.Name)}
+		if why := noMinimum(p, r); why != "" {
+			part.Why = "It has no minimum: " + why + "."
+		}
+		x.Parts = append(x.Parts, part)
 	}
 	x.Parts = append(x.Parts, explainPortRules(portRules(p, r, caps))...)
 	if _, copied := mirrors[p.Netdev]; copied {

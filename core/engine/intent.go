@@ -12,6 +12,22 @@ import (
 // This file is about what a transaction writes: what shall be, before the kernel is touched,
 // and what is, when that is done.
 
+// intend writes what shall be, if the uplinks can keep what switches and hosts are promised.
+func (e *Engine) intend(tx *store.Tx, t *transaction) error {
+	if err := t.intend(tx); err != nil {
+		return err
+	}
+	for _, c := range t.changes {
+		if c.new == nil || !promisesOther(c) {
+			continue
+		}
+		if err := e.admitShares(tx, *c.new); err != nil {
+			return fault("", "switch "+c.new.Name, err)
+		}
+	}
+	return nil
+}
+
 // intend writes what the switches become. One that goes stays written until it is
 // gone, with the note that it does: what a killed process left of it has a name by which it
 // can be deleted, and gives way to who gets its uplink.

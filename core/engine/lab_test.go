@@ -33,9 +33,9 @@ func allCapabilities() kernel.Capabilities {
 func nics() []kernel.Netdev {
 	return []kernel.Netdev{
 		{Name: "lo", Loopback: true, Up: true},
-		{Name: "nic0", MAC: vswitch.MAC{0x52, 0x54, 0, 0, 0, 1}, MTU: 1500, MaxMTU: 9000, Ethernet: true, Up: true, Carrier: true},
+		{Name: "nic0", MAC: vswitch.MAC{0x52, 0x54, 0, 0, 0, 1}, MTU: 1500, MaxMTU: 9000, Ethernet: true, Up: true, Carrier: true, Speed: 1000},
 		{
-			Name: "nic1", MAC: vswitch.MAC{0x52, 0x54, 0, 0, 0, 2}, MTU: 1500, Ethernet: true, Up: true, Carrier: true,
+			Name: "nic1", MAC: vswitch.MAC{0x52, 0x54, 0, 0, 0, 2}, MTU: 1500, Ethernet: true, Up: true, Carrier: true, Speed: 1000,
 			VFs: []vswitch.MAC{{0x52, 0x54, 0, 0, 1, 0}},
 		},
 	}

@@ -66,7 +66,7 @@ func (e *Engine) lease(tx *store.Tx, req AttachRequest, was store.Realised, r *r
 		}
 	}
 	p.Addresses = append(p.Addresses, req.Addresses...)
-	if err := admitPolicy(tx, was, p); err != nil {
+	if err := e.admitPolicy(tx, was, p); err != nil {
 		return err
 	}
 	if err := fitsIPv6(p); err != nil {

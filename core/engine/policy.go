@@ -88,14 +88,14 @@ func earlierRules(p vswitch.Port) (s plan.State) {
 }
 
 // admitPolicy refuses what the port, or the kernel, cannot have.
-func admitPolicy(tx *store.Tx, was store.Realised, p vswitch.Port) error {
+func (e *Engine) admitPolicy(tx *store.Tx, was store.Realised, p vswitch.Port) error {
 	if err := p.Policy.Validate(); err != nil {
 		return err
 	}
 	if err := p.Policy.ValidateFor(p); err != nil {
 		return err
 	}
-	if err := errors.Join(admitACL(tx, p), admitBandwidth(tx, p), admitMirror(tx, p)); err != nil {
+	if err := errors.Join(admitACL(tx, p), admitBandwidth(tx, p), admitMirror(tx, p), e.admitMinimum(tx, was, p)); err != nil {
 		return err
 	}
 	if guards(p) == (plan.Guards{}) || was.HasGuards {

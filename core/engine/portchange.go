@@ -162,7 +162,7 @@ func (e *Engine) trySetPort(ctx context.Context, id string, c PortChange) (spare
 		if err := tx.PutPort(bare); err != nil {
 			return err
 		}
-		if err := errors.Join(e.admitVLAN(tx, was, next.port), admitPolicy(tx, was, next.port)); err != nil {
+		if err := errors.Join(e.admitVLAN(tx, was, next.port), e.admitPolicy(tx, was, next.port)); err != nil {
 			return err
 		}
 		if err := tx.PutPort(next.port); err != nil {
@@ -175,19 +175,16 @@ func (e *Engine) trySetPort(ctx context.Context, id string, c PortChange) (spare
 		return false, err
 	}
 	changed, err := e.changePort(ctx, old, next)
-	mirrors := old.port.Policy.Mirror != next.port.Policy.Mirror
-	if err == nil && mirrors {
-		err = e.remirrorFor(ctx, old.port, next.port)
+	joint := discord(old.port, next.port)
+	if err == nil {
+		err = e.accord(ctx, joint...)
 	}
 	if err != nil {
 		back := context.WithoutCancel(ctx)
 		restored, undo := e.changePort(back, next, old)
 		old.port.PolicyChanged = old.port.PolicyChanged || next.port.PolicyChanged && !restored
 		undo = errors.Join(undo, e.store.Update(func(tx *store.Tx) error { return tx.PutPort(old.port) }))
-		if mirrors {
-			undo = errors.Join(undo, e.remirrorFor(back, old.port, next.port))
-		}
-		return false, undone(err, undo)
+		return false, undone(err, errors.Join(undo, e.accord(back, joint...)))
 	}
 	if changed {
 		e.settlePolicy(next.port)

@@ -106,7 +106,7 @@ func (r *reconciler) tryRepairPort(ctx context.Context, id string) (done bool, d
 	}
 	ctx = context.WithoutCancel(ctx) // what is begun is finished
 	if err = needsRepair(r.kernel.Apply(ctx, d.steps)); err == nil {
-		err = r.remirrorFor(ctx, d.port) // tables go by netdevs, not by their names
+		err = r.accord(ctx, d.port) // tables go by netdevs, not by their names
 	}
 	if err == nil && !d.gone {
 		r.settlePolicy(d.port)

@@ -71,7 +71,7 @@ func (e *Engine) removeHeld(ctx context.Context, ids []string, r removal, lockEr
 	for _, x := range out {
 		gone, left = append(gone, x.port.ID), append(left, x.port)
 	}
-	return gone, errors.Join(err, unsure, e.remirrorFor(ctx, left...))
+	return gone, errors.Join(err, unsure, e.accord(ctx, left...))
 }
 
 // forgetAll drops the records of ports that are out of the kernel.

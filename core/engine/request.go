@@ -100,6 +100,10 @@ type SwitchChange struct {
 	Gateway    *[]netip.Prefix     `json:"gateway,omitempty"`
 	Masquerade *vswitch.Masquerade `json:"masquerade,omitempty"`
 	Notes      *string             `json:"notes,omitempty"`
+	// BandwidthMode cannot change, and is refused unless it is what it is.
+	BandwidthMode     *vswitch.BandwidthMode `json:"bandwidthMode,omitempty"`
+	DefaultFlow       *vswitch.Bits          `json:"defaultFlow,omitempty"`
+	DefaultFlowWeight *int                   `json:"defaultFlowWeight,omitempty"`
 	// PortDefaults changes what new ports get, HostPolicy the policy of the host's port.
 	PortDefaults *vswitch.PolicyChange `json:"portDefaults,omitempty"`
 	HostPolicy   *vswitch.PolicyChange `json:"hostPolicy,omitempty"`
@@ -115,6 +119,8 @@ type PortStatus struct {
 	Drift []string `json:"drift,omitempty"`
 	// MirroredTo are the netdevs that get copies of a mirror source's frames.
 	MirroredTo []string `json:"mirroredTo,omitempty"`
+	// Minimum is what became of a minimum of bandwidth; nil without one.
+	Minimum *MinimumStatus `json:"minimum,omitempty"`
 }
 
 // PoolStatus describes the MAC pool.

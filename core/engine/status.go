@@ -132,6 +132,7 @@ func (s *Status) judgeCapabilities() {
 	lacks(s.Capabilities.GuardRules, "this kernel cannot guard ports: guards and storm limits are refused", "use a kernel with "+guardRulesSymbols)
 	lacks(s.Capabilities.PriorityReset, "this kernel cannot reset the priority of tags: that of all ports passes", "use a kernel with "+priorityResetSymbols)
 	lacks(s.Capabilities.Limits, "this kernel cannot limit bandwidth: limits on ports are refused", "use a kernel with "+kernel.LimitSymbols)
+	lacks(s.Capabilities.Shares, "this kernel cannot keep minimums of bandwidth: they are refused", "use a kernel with "+kernel.ShareSymbols)
 	lacks(s.Capabilities.Mirroring, "this kernel cannot mirror ports: sources and destinations are refused", "use a kernel with "+mirrorSymbols)
 	lacks(s.Capabilities.NAT, "this kernel has no NAT in nftables: masquerade is refused", "use a kernel with CONFIG_NF_TABLES_INET, CONFIG_NFT_NAT and CONFIG_NFT_MASQ")
 }
@@ -152,7 +153,7 @@ func (e *Engine) judgeSwitches(ctx context.Context, s *Status, records []store.S
 				return err
 			}
 			desired = wholeState(r, s.Capabilities, standingExtent(was))
-			if desired.Mirrors[vswitch.BridgeName(r.Name)], err = mirrorsOf(tx, r.Name); err != nil {
+			if err := addJoint(tx, desired, r, s.Capabilities); err != nil {
 				return err
 			}
 			if err := s.judgeMirrors(tx, r.Name); err != nil {
@@ -172,6 +173,7 @@ func (e *Engine) judgeSwitches(ctx context.Context, s *Status, records []store.S
 		if err != nil {
 			return fault("status", "switch "+r.Name, err)
 		}
+		s.judgeShares(r, desired, observed)
 		steps := plan.Diff(desired, observed)
 		if len(steps) == 0 {
 			if steps, err = e.lostOfGuests(ctx, r, s.Capabilities); err != nil {

@@ -47,6 +47,9 @@ func (e *Engine) setSwitch(ctx context.Context, name string, to func(vswitch.Swi
 	if err := changed.Validate(); err != nil {
 		return SwitchStatus{}, withHint(err, old.Switch, changed)
 	}
+	if err := keepsMode(old.Switch, changed); err != nil {
+		return SwitchStatus{}, err
+	}
 	caps, err := e.capabilitiesFor(ctx, changed)
 	if err != nil {
 		return SwitchStatus{}, err
@@ -166,6 +169,15 @@ func (c SwitchChange) apply(s vswitch.Switch) vswitch.Switch {
 	}
 	if c.Notes != nil {
 		s.Notes = *c.Notes
+	}
+	if c.BandwidthMode != nil {
+		s.MinBandwidth.Mode = *c.BandwidthMode
+	}
+	if c.DefaultFlow != nil {
+		s.MinBandwidth.DefaultFlow = *c.DefaultFlow
+	}
+	if c.DefaultFlowWeight != nil {
+		s.MinBandwidth.DefaultFlowWeight = *c.DefaultFlowWeight
 	}
 	if c.PortDefaults != nil {
 		s.PortDefaults = c.PortDefaults.Apply(s.PortDefaults)

@@ -255,7 +255,10 @@ func (e *Engine) placeTeams(ctx context.Context, t *transaction, desired, had *p
 		desired.Ports = make(map[string]plan.Port)
 	}
 	freeMembers(netdevs, *desired, *had)
-	return e.placeSpread(ctx, t, teams, desired, had)
+	if err := e.placeSpread(ctx, t, teams, desired, had); err != nil {
+		return err
+	}
+	return e.placeShares(t, switches, desired, had)
 }
 
 // freeMembers sees to NICs that were to be members and are not any more: a process that

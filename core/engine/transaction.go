@@ -67,7 +67,7 @@ func (e *Engine) carryOut(ctx context.Context, t *transaction) error {
 	if err := e.begin(t); err != nil {
 		return err
 	}
-	err := e.store.UpdateConfig(t.intend)
+	err := e.store.UpdateConfig(func(tx *store.Tx) error { return e.intend(tx, t) })
 	if err == nil {
 		err = e.shift(ctx, t)
 	}
@@ -190,7 +190,7 @@ func (e *Engine) revert(ctx context.Context, t *transaction) error {
 	err := e.shift(ctx, back)
 	away := e.reinstate(t)
 	away = errors.Join(away, e.readmit(ctx, t))
-	away = errors.Join(away, e.remirrorFor(ctx, t.missed...))
+	away = errors.Join(away, e.accord(ctx, t.missed...))
 	if err != nil {
 		return errors.Join(err, away)
 	}

@@ -216,6 +216,7 @@ func (w *walker) limits() (c vswitch.PolicyChange) {
 		return []*vswitch.Bits{nil, nil, ptr(vswitch.Bits(0)), ptr(vswitch.Bits(1e6)), ptr(vswitch.Bits(1e9))}[w.random.IntN(5)]
 	}
 	c.Bandwidth.In.Max, c.Bandwidth.Out.Max = rate(), rate()
+	c.Bandwidth.Min.Weight = []*int{nil, nil, ptr(0), ptr(10), ptr(100)}[w.random.IntN(5)]
 	return c
 }
 
@@ -242,6 +243,9 @@ func (w *walker) definition(name string) vswitch.Switch {
 			s.Gateway = []netip.Prefix{netip.MustParsePrefix(fmt.Sprintf("10.%d.0.1/24", name[0]))}
 			s.Masquerade.IPv4 = w.random.IntN(2) == 0
 		}
+	}
+	if s.HostPort() {
+		s.HostPolicy.Bandwidth.Min.Weight = []int{0, 0, 50}[w.random.IntN(3)]
 	}
 	s.PortDefaults.DHCPGuard, s.HostPolicy.RouterGuard = w.random.IntN(4) == 0, s.HostPort() && w.random.IntN(4) == 0
 	if s.HostPort() {

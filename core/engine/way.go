@@ -40,8 +40,8 @@ func (e *Engine) shift(ctx context.Context, t *transaction) error {
 	if err := errors.Join(e.ownGuests(ctx, t), e.queryGuests(ctx, t, w.steps)); err != nil {
 		return err
 	}
-	for _, r := range t.news() {
-		if err := e.remirror(ctx, r.Name); err != nil {
+	for _, r := range t.news() { // ports went meanwhile, perhaps
+		if err := errors.Join(e.remirror(ctx, r.Name), e.reshare(ctx, r.Name)); err != nil {
 			return err
 		}
 	}
@@ -125,7 +125,7 @@ func (e *Engine) desired(t *transaction) (desired plan.State, err error) {
 			return err
 		}
 		for _, r := range t.news() {
-			if desired.Mirrors[vswitch.BridgeName(r.Name)], err = mirrorsOf(tx, r.Name); err != nil {
+			if err := addJoint(tx, desired, r, t.caps); err != nil {
 				return err
 			}
 		}

@@ -78,10 +78,7 @@ func (s Sharing) On(link uint64, had *Tree) *Tree {
 	if len(s.Ports) == 0 || link == 0 {
 		return nil
 	}
-	others := s.Default
-	if s.Absolute && others == 0 {
-		others = link / vswitch.DefaultFlowPart
-	}
+	others := s.others(link)
 	total, least := others, others
 	for _, n := range s.Ports {
 		total, least = total+n, min(least, n)
@@ -257,19 +254,41 @@ func (t Tree) to(want Tree) (s SetShares, differs bool) {
 }
 
 // Shared is the state with what is wanted of a team wanted of each of its members instead:
-// it is there that frames wait for each other.
-func (s State) Shared() State {
+// it is there that frames wait for each other. The teams are those in bonds.
+func (s State) Shared(bonds ...map[string]Bond) State {
 	shares := make(map[string]Sharing, len(s.Shares))
 	for netdev, of := range s.Shares {
-		bond, is := s.Bonds[netdev]
-		if !is {
-			shares[netdev] = of
-			continue
+		members := 0
+		for _, in := range bonds {
+			for _, m := range slices.Concat(in[netdev].Members, in[netdev].Held) {
+				shares[m.Name] = of
+				members++
+			}
 		}
-		for _, m := range slices.Concat(bond.Members, bond.Held) {
-			shares[m.Name] = of
+		if members == 0 {
+			shares[netdev] = of
 		}
 	}
 	s.Shares = shares
 	return s
+}
+
+// Promised is how many bits a second of a link are promised in all; by weight all that it has.
+func (s Sharing) Promised(link uint64) uint64 {
+	if !s.Absolute {
+		return link
+	}
+	total := s.others(link)
+	for _, n := range s.Ports {
+		total += n
+	}
+	return total
+}
+
+// others is what the default flow has.
+func (s Sharing) others(link uint64) uint64 {
+	if s.Absolute && s.Default == 0 {
+		return link / vswitch.DefaultFlowPart
+	}
+	return s.Default
 }

@@ -53,6 +53,12 @@ func (s *Store) LockMirrors(switchName string) (unlock func(), err error) {
 	return s.lock(mirrorLock, switchName, Exclusive)
 }
 
+// LockShares waits until nobody else changes how the switch's ports share its uplink. Like
+// LockMirrors it comes last, and is not held together with that.
+func (s *Store) LockShares(switchName string) (unlock func(), err error) {
+	return s.lock(mirrorLock, "shares\x00"+switchName, Exclusive)
+}
+
 // LockSwitch waits for the switch. Verbs on its ports share it, verbs on the
 // switch itself are alone. Never take it twice in one goroutine.
 func (s *Store) LockSwitch(name string, mode LockMode) (unlock func(), err error) {
