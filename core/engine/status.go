@@ -152,10 +152,10 @@ func (e *Engine) judgeSwitches(ctx context.Context, s *Status, records []store.S
 				return err
 			}
 			desired = wholeState(r, s.Capabilities, standingExtent(was))
-			if desired.Mirrors[vswitch.BridgeName(r.Name)], err = mirrorsOf(tx, r.Name); err != nil {
+			if desired.Mirrors[vswitch.BridgeName(r.Name)], err = mirrorsOf(tx, r); err != nil {
 				return err
 			}
-			if err := s.judgeMirrors(tx, r.Name); err != nil {
+			if err := s.judgeMirrors(tx, r); err != nil {
 				return err
 			}
 			desired.Rules, err = allRules(tx, s.Capabilities)

@@ -101,7 +101,7 @@ func (e *Engine) desired(t *transaction) (desired plan.State, err error) {
 			return err
 		}
 		for _, r := range t.news() {
-			if desired.Mirrors[vswitch.BridgeName(r.Name)], err = mirrorsOf(tx, r.Name); err != nil {
+			if desired.Mirrors[vswitch.BridgeName(r.Name)], err = mirrorsOf(tx, r); err != nil {
 				return err
 			}
 		}

@@ -67,7 +67,9 @@ func TestPriorityResetHarmsNoFrame(t *testing.T) {
 	within(t, l.host, func() error {
 		return tryTable(ruleTable{name: "old", family: unix.NFPROTO_BRIDGE, sets: []ruleSet{tagSet(), {name: setPriority, key: ifName}}, chains: []ruleChain{{
 			name: "prerouting", kind: chainFilter, hook: unix.NF_INET_PRE_ROUTING, priority: bridgeFirst,
-			rules: func() [][]expression { return [][]expression{rule(inSet(load(ether(etherType, 2)), setTags), resetPriority(network(0, 2)))} },
+			rules: func() [][]expression {
+				return [][]expression{rule(inSet(load(ether(etherType, 2)), setTags), resetPriority(network(0, 2)))}
+			},
 		}}})
 	})
 	end := captureOf(t, l.guests[1], CaptureRequest{Netdev: "eth0"})
