@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/patchbay-net/patchbay/core/vswitch"
 	"github.com/patchbay-net/patchbay/integration/guest"
 )
 
@@ -44,6 +45,16 @@ func TestLimits(t *testing.T) {
 	h.patchbay("port", "set", first.ID, "--max-in", "60M")
 	wants("rate 60Mbit")
 	ok(t, n.Check(b))
+	var switches []vswitch.Switch
+	ok(t, h.PatchbayJSON(&switches, "switch", "list"))
+	end := vswitch.HostPortSwitchEnd(switches[0].Name)
+	h.patchbay("port", "set", end, "--max-in", "70M", "--max-out", "80M") // the host's own
+	wants("rate 70Mbit burst 87500b", "rate 80Mbit burst 100000b")
+	reaches(t, a.Netns, "10.9.0.1")
+	h.patchbay("port", "set", end, "--max-in", "0", "--max-out", "0")
+	if got := h.run(h.Netns, "tc", "qdisc", "show"); strings.Contains(got, "rate 70Mbit") || strings.Contains(got, "rate 80Mbit") {
+		t.Errorf("the host's limits are left:\n%s", got)
+	}
 	ok(t, n.Del(a))
 	ok(t, n.Del(b))
 }

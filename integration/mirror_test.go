@@ -3,12 +3,50 @@ package integration_test
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/patchbay-net/patchbay/core/engine"
+	"github.com/patchbay-net/patchbay/core/vswitch"
 	"github.com/patchbay-net/patchbay/integration/host"
 )
+
+// TestMirroringTheHost: what the host sends and receives comes to a destination too.
+func TestMirroringTheHost(t *testing.T) {
+	h := newHost(t)
+	var status engine.Status
+	ok(t, h.PatchbayJSON(&status, "status"))
+	if !status.Capabilities.Mirroring {
+		t.Log("TestMirroring tells that it is refused")
+		return
+	}
+	n := h.network(private(`,"mirror":"destination"`))
+	h.attached(n, "analyser")
+	var switches []struct{ Name string }
+	ok(t, h.PatchbayJSON(&switches, "switch", "list"))
+	end := vswitch.HostPortSwitchEnd(switches[0].Name)
+	h.patchbay("port", "set", end, "--mirror", "source", "--max-out", "1G", "--max-in", "1G")
+	c := h.capturing("analyser", "--direction", "in")
+	b, _ := h.attached(h.network(strings.Replace(private(""), `"net1"`, `"net2"`, 1)), "b")
+	reaches(t, b.Netns, "10.9.0.1")
+	onHost, onB := h.tap(h.Netns, vswitch.HostPortName(switches[0].Name)), h.tap(b.Netns, "eth0")
+	for i := range 20 {
+		for _, way := range []struct{ from, to *host.Tap }{{onHost, onB}, {onB, onHost}} {
+			f := append(append([]byte(nil), way.to.MAC()...), way.from.MAC()...)
+			f = append(append(f, 0x88, 0xb5), fmt.Sprintf("of the host %d", i)...)
+			ok(t, way.from.SendRaw(f))
+			if came, err := way.to.HearsRaw(f, patience); err != nil || !came {
+				t.Fatalf("frame %d did not arrive: %v", i, err)
+			}
+		}
+	}
+	c.await(40)
+	all, _ := c.end()
+	if got := len(ofTest(all.Frames)); got != 40 {
+		t.Errorf("%d copies of 40 frames", got)
+	}
+}
 
 // TestMirroring: what a source sends and receives comes to the destination once and in
 // order, and stops when a verb says so. A kernel without nftables at netdevs refuses.
@@ -47,12 +85,20 @@ func TestMirroring(t *testing.T) {
 		pass(onB, onA, fmt.Sprintf("answer %d", i))
 	}
 	c.await(len(want))
+	if status.Capabilities.Limits { // what is held back is copied before that
+		h.patchbay("port", "set", "a", "--max-out", "1G")
+		for i := range 50 {
+			pass(onA, onB, fmt.Sprintf("limited question %d", i))
+			pass(onB, onA, fmt.Sprintf("answer to limited one %d", i))
+		}
+		c.await(len(want))
+	}
 	h.patchbay("port", "set", "a", "--mirror", "none")
 	copied := want
 	pass(onA, onB, "not copied")
 	h.patchbay("port", "set", "b", "--mirror", "source")
 	pass(onA, onB, "copied again, since the other one is a source")
-	copied = append(copied[:100:100], want[len(want)-1])
+	copied = append(slices.Clip(copied), want[len(want)-1])
 	c.await(len(copied))
 	all, _ := c.end()
 	var got [][]byte

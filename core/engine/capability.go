@@ -68,6 +68,10 @@ func supported(s vswitch.Switch, caps kernel.Capabilities) error {
 		return missing("ACLs on ports", aclRulesSymbols, "leave the list out of the host's policy")
 	case !s.HostPolicy.Bandwidth.Min.IsZero() && !caps.Shares:
 		return missing(sharesUplink, kernel.ShareSymbols, "leave the minimum out of the host's policy")
+	case (s.HostPolicy.Bandwidth.In.Max > 0 || s.HostPolicy.Bandwidth.Out.Max > 0) && !caps.Limits:
+		return missing("limits of bandwidth", kernel.LimitSymbols, "leave the limit out of the host's policy")
+	case s.HostPolicy.Mirror != vswitch.MirrorNone && !caps.Mirroring:
+		return missing("port mirroring", mirrorSymbols, "leave `mirror` out of the host's policy")
 	case !caps.PortLocked && !caps.BridgeRules:
 		return missing("binding ports to their MAC address", "bridge port locking (Linux 5.18) or CONFIG_NF_TABLES_BRIDGE", "use a newer kernel")
 	}

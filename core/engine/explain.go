@@ -90,7 +90,7 @@ func (e *Engine) explain(ctx context.Context, name string) (Explanation, error) 
 	}
 	var mirrors plan.Mirrors
 	err = e.store.View(func(tx *store.Tx) (err error) {
-		mirrors, err = mirrorsOf(tx, r.Name)
+		mirrors, err = mirrorsOf(tx, r)
 		return err
 	})
 	return explainPort(p, r, caps, mirrors), err

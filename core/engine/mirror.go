@@ -31,24 +31,34 @@ func mirrorsAmong(ports []vswitch.Port) plan.Mirrors {
 	mirrors := make(plan.Mirrors)
 	for _, p := range ports {
 		if p.Policy.Mirror == vswitch.MirrorSource && len(destinations) > 0 {
-			mirrors[p.Netdev] = plan.Mirror{Destinations: destinations}
+			mirrors[p.Netdev] = plan.Mirror{Destinations: destinations, Held: !limits(p).From.IsZero()}
 		}
 	}
 	return mirrors
 }
 
-// mirrorsOf is mirrorsAmong of a switch as the store has it.
-func mirrorsOf(tx *store.Tx, switchName string) (plan.Mirrors, error) {
-	if any, err := tx.HasPolicies(switchName); err != nil || !any {
-		return nil, err
-	}
-	ports, err := tx.PortsOf(switchName)
+// mirrorsOf is mirrorsAmong of a switch with the guests that the store has.
+func mirrorsOf(tx *store.Tx, r store.SwitchRecord) (plan.Mirrors, error) {
+	ports, err := mirrorable(tx, r)
 	return mirrorsAmong(ports), err
 }
 
-// remirror has frames copied on a switch as its ports are now. The caller may hold the locks
-// of the switch and of ports.
-func (e *Engine) remirror(ctx context.Context, switchName string) error {
+// mirrorable are the ports of a switch that may have to do with mirroring.
+func mirrorable(tx *store.Tx, r store.SwitchRecord) (ports []vswitch.Port, err error) {
+	guests, err := tx.HasPolicies(r.Name)
+	if err == nil && guests {
+		ports, err = tx.PortsOf(r.Name)
+	}
+	if r.HostPort() {
+		ports = append(ports, hostPort(r))
+	}
+	return ports, err
+}
+
+// remirror has frames copied on a switch as its ports are now; of those of past that are no
+// sources any more none, whatever is left of their tables. The caller may hold the locks of
+// the switch and of ports.
+func (e *Engine) remirror(ctx context.Context, switchName string, past []vswitch.Port) error {
 	unlock, err := e.store.LockMirrors(switchName)
 	if err != nil {
 		return err
@@ -56,13 +66,24 @@ func (e *Engine) remirror(ctx context.Context, switchName string) error {
 	defer unlock()
 	var mirrors plan.Mirrors
 	err = e.store.View(func(tx *store.Tx) error {
-		mirrors, err = mirrorsOf(tx, switchName)
-		return err
+		r, err := tx.Switch(switchName)
+		if err == nil {
+			mirrors, err = mirrorsOf(tx, r)
+		}
+		return ignoreNotFound(err)
 	})
 	if err != nil {
 		return err
 	}
-	return e.reach(ctx, plan.State{Mirrors: map[string]plan.Mirrors{vswitch.BridgeName(switchName): mirrors}}, plan.State{})
+	bridge := vswitch.BridgeName(switchName)
+	err = e.reach(ctx, plan.State{Mirrors: map[string]plan.Mirrors{bridge: mirrors}}, plan.State{})
+	var ends []plan.Step
+	for _, p := range past {
+		if _, stays := mirrors[p.Netdev]; p.Switch == switchName && p.Policy.Mirror == vswitch.MirrorSource && !stays {
+			ends = append(ends, plan.DeleteMirror{Bridge: bridge, Netdev: p.Netdev})
+		}
+	}
+	return errors.Join(err, e.kernel.Apply(ctx, ends))
 }
 
 // remirrorFor is remirror if the ports, which have come, gone or changed, have to do with it.
@@ -76,7 +97,7 @@ func (e *Engine) remirrorFor(ctx context.Context, ports ...vswitch.Port) error {
 	slices.Sort(switches)
 	var errs []error
 	for _, name := range slices.Compact(switches) {
-		errs = append(errs, e.remirror(ctx, name))
+		errs = append(errs, e.remirror(ctx, name, ports))
 	}
 	return errors.Join(errs...)
 }
@@ -94,11 +115,8 @@ func admitMirror(tx *store.Tx, p vswitch.Port) error {
 }
 
 // judgeMirrors warns of sources whose frames nobody gets.
-func (s *Status) judgeMirrors(tx *store.Tx, switchName string) error {
-	if any, err := tx.HasPolicies(switchName); err != nil || !any {
-		return err
-	}
-	ports, err := tx.PortsOf(switchName)
+func (s *Status) judgeMirrors(tx *store.Tx, r store.SwitchRecord) error {
+	ports, err := mirrorable(tx, r)
 	var sources []string
 	for _, p := range ports {
 		switch p.Policy.Mirror {
@@ -111,7 +129,7 @@ func (s *Status) judgeMirrors(tx *store.Tx, switchName string) error {
 	if len(sources) > 0 {
 		s.Problems = append(s.Problems, Problem{
 			Kind:    vswitch.MirrorTarget,
-			Message: fmt.Sprintf("switch %s: no port is a mirror destination, and %d are sources, %s among them", switchName, len(sources), sources[0]),
+			Message: fmt.Sprintf("switch %s: no port is a mirror destination, and %d are sources, %s among them", r.Name, len(sources), sources[0]),
 			Hint:    "run `patchbay port set PORT --mirror destination` for who is to get the copies",
 		})
 	}

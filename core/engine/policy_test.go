@@ -173,10 +173,11 @@ func TestPolicyOfASwitch(t *testing.T) {
 
 func TestSwitchPolicyRefusals(t *testing.T) {
 	for name, s := range map[string]vswitch.Switch{
-		"no host port":        {Name: "x", Type: vswitch.Private, HostPolicy: vswitch.Policy{DHCPGuard: true}},
-		"unknown address":     {Name: "x", Uplink: "nic0", HostPolicy: vswitch.Policy{AddressGuard: true}},
-		"limit of the host's": {Name: "x", Type: vswitch.Internal, HostPolicy: vswitch.Policy{Bandwidth: vswitch.Bandwidth{In: vswitch.Limit{Max: 1e9}}}},
-		"storm out of any":    {Name: "x", Type: vswitch.Private, PortDefaults: vswitch.Policy{StormLimit: -5}},
+		"no host port":      {Name: "x", Type: vswitch.Private, HostPolicy: vswitch.Policy{DHCPGuard: true}},
+		"unknown address":   {Name: "x", Uplink: "nic0", HostPolicy: vswitch.Policy{AddressGuard: true}},
+		"limit of no host":  {Name: "x", Type: vswitch.Private, HostPolicy: vswitch.Policy{Bandwidth: vswitch.Bandwidth{In: vswitch.Limit{Max: 1e9}}}},
+		"host's limit of 1": {Name: "x", Type: vswitch.Internal, HostPolicy: vswitch.Policy{Bandwidth: vswitch.Bandwidth{In: vswitch.Limit{Max: 1}}}},
+		"storm out of any":  {Name: "x", Type: vswitch.Private, PortDefaults: vswitch.Policy{StormLimit: -5}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLab(t)

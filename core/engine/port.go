@@ -68,7 +68,11 @@ func (e *Engine) Port(ctx context.Context, name string) (PortStatus, error) {
 	status := PortStatus{Port: p}
 	if p.Policy.Mirror == vswitch.MirrorSource {
 		err := e.store.View(func(tx *store.Tx) error {
-			mirrors, err := mirrorsOf(tx, p.Switch)
+			r, err := tx.Switch(p.Switch)
+			if err != nil {
+				return err
+			}
+			mirrors, err := mirrorsOf(tx, r)
 			status.MirroredTo = mirrors[p.Netdev].Destinations
 			return err
 		})

@@ -105,6 +105,9 @@ func TestDriftOnFake(t *testing.T) {
 	slow.Policy = limitedTo(10e6, 1e9)
 	shaped := l.mustAttach(slow).Port
 	l.mustAdd(vswitch.Switch{Name: "lan", Type: vswitch.External, Uplink: "nic0"})
+	host := vswitch.HostPortSwitchEnd("prod")
+	_, err := l.SetPort(context.Background(), host, engine.PortChange{Policy: limitedTo(10e6, 1e9)})
+	must(t, err)
 	whole := l.kernel.String()
 	k := l.keep()
 	bridge := vswitch.BridgeName("prod")
@@ -122,6 +125,9 @@ func TestDriftOnFake(t *testing.T) {
 		{"queue deleted", func() { k.kernel.DropQueues(shaped.Netdev) }, []string{"port=" + shaped.ID, "not limited"}},
 		{"queue of what it sends deleted", func() { k.kernel.DropQueues(vswitch.ShaperName(shaped.ID)) }, []string{"port=" + shaped.ID, "not limited"}},
 		{"shaper deleted", func() { k.kernel.RemoveNetdev(vswitch.ShaperName(shaped.ID)) }, []string{"port=" + shaped.ID, "not limited"}},
+		{"queue of the host's port deleted", func() { k.kernel.DropQueues(host) }, []string{"switch=prod", "not limited"}},
+		{"queue of what the host sends deleted", func() { k.kernel.DropQueues(vswitch.ShaperName(host)) }, []string{"switch=prod", "not limited"}},
+		{"shaper of the host's port deleted", func() { k.kernel.RemoveNetdev(vswitch.ShaperName(host)) }, []string{"switch=prod", "not limited"}},
 		{"limited port deleted", func() { k.harm(plan.DeleteNetdev{Name: shaped.Netdev}) }, []string{"port=" + shaped.ID, "was gone"}},
 		{"bridge down", func() { k.kernel.SetNetdevDown("", bridge) }, []string{"switch=prod", "was down"}},
 		{"bridge deleted", func() { k.harm(plan.DeleteBridge{Name: bridge}) }, []string{"port=" + port.ID, "out of its bridge"}},

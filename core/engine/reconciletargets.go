@@ -148,6 +148,9 @@ func netdevsOf(s plan.State) []string {
 		if p.Endpoint != nil && p.Endpoint.Netns == "" {
 			names = append(names, p.Endpoint.Name)
 		}
+		if p.Limits.Via != "" {
+			names = append(names, p.Limits.Via)
+		}
 	}
 	return names
 }

@@ -55,7 +55,7 @@ func sharingOf(tx *store.Tx, r store.SwitchRecord) (plan.Sharing, error) {
 
 // addJoint adds to a switch's state what its ports have together.
 func addJoint(tx *store.Tx, s plan.State, r store.SwitchRecord, caps kernel.Capabilities) (err error) {
-	if s.Mirrors[vswitch.BridgeName(r.Name)], err = mirrorsOf(tx, r.Name); err != nil || r.Uplink == "" || !caps.Shares {
+	if s.Mirrors[vswitch.BridgeName(r.Name)], err = mirrorsOf(tx, r); err != nil || r.Uplink == "" || !caps.Shares {
 		return err
 	}
 	s.Shares[r.Uplink], err = sharingOf(tx, r)
@@ -81,7 +81,8 @@ func (e *Engine) accord(ctx context.Context, ports ...vswitch.Port) error {
 
 // discord are the ports for accord, if it has to do with what differs of them.
 func discord(old, new vswitch.Port) []vswitch.Port {
-	if old.Policy.Mirror == new.Policy.Mirror && old.Policy.Bandwidth.Min == new.Policy.Bandwidth.Min {
+	held := func(p vswitch.Port) bool { return !limits(p).From.IsZero() } // see plan.Mirror
+	if old.Policy.Mirror == new.Policy.Mirror && held(old) == held(new) && old.Policy.Bandwidth.Min == new.Policy.Bandwidth.Min {
 		return nil
 	}
 	return []vswitch.Port{old, new}

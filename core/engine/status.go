@@ -156,7 +156,7 @@ func (e *Engine) judgeSwitches(ctx context.Context, s *Status, records []store.S
 			if err := addJoint(tx, desired, r, s.Capabilities); err != nil {
 				return err
 			}
-			if err := s.judgeMirrors(tx, r.Name); err != nil {
+			if err := s.judgeMirrors(tx, r); err != nil {
 				return err
 			}
 			desired.Rules, err = allRules(tx, s.Capabilities)

@@ -41,7 +41,7 @@ func (e *Engine) shift(ctx context.Context, t *transaction) error {
 		return err
 	}
 	for _, r := range t.news() { // ports went meanwhile, perhaps
-		if err := errors.Join(e.remirror(ctx, r.Name), e.reshare(ctx, r.Name)); err != nil {
+		if err := errors.Join(e.remirror(ctx, r.Name, nil), e.reshare(ctx, r.Name)); err != nil {
 			return err
 		}
 	}

@@ -43,7 +43,7 @@ func probeCapabilities(ctx context.Context) (Capabilities, error) {
 		found.ACLRules = tryACLs() == nil
 		found.Limits = c.limits() == nil
 		found.Shares = c.shares() == nil
-		found.Mirroring = tryTable(mirrorTable("probe", "port", []int{1})) == nil
+		found.Mirroring = tryTable(mirrorTable("probe", "port", []int{1}, false)) == nil
 		found.NAT = tryTable(natTable()) == nil
 		found.MemberRules = tryTable(spreadTable(probeSpread())) == nil
 		return nil

@@ -87,6 +87,9 @@ func (f *Fake) DropQueues(netdev string) {
 	defer f.tellSince(f.scene())
 	if l := f.host.links[netdev]; l != nil {
 		l.queue, l.steer = plan.Shape{}, nil
+		for _, m := range f.mirrors {
+			m.held = m.held && m.source != l
+		}
 	}
 }
 

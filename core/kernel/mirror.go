@@ -75,7 +75,7 @@ func (o *observer) mirror(c *rtnl, bridge, netdev string, scope plan.Mirrors) (p
 	if err != nil {
 		return plan.Mirror{}, err
 	}
-	t := mirrorTable(bridge, netdev, indexes)
+	t := mirrorTable(bridge, netdev, indexes, want.Held)
 	state, err := readRuleset(c, []ruleTable{t}, nil, false)
 	if err != nil {
 		return plan.Mirror{}, err
@@ -84,10 +84,27 @@ func (o *observer) mirror(c *rtnl, bridge, netdev string, scope plan.Mirrors) (p
 	if whole {
 		whole, err = o.copiesTo(c, t, indexes)
 	}
+	if whole && err == nil {
+		whole, err = o.copiesHeld(netdev, want.Held, indexes)
+	}
 	if !whole {
 		return plan.Mirror{Altered: true}, err
 	}
-	return plan.Mirror{Destinations: want.Destinations}, err
+	return plan.Mirror{Destinations: want.Destinations, Held: want.Held}, err
+}
+
+// copiesHeld compares the filters with what is wanted of them.
+func (o *observer) copiesHeld(netdev string, held bool, indexes []int) (bool, error) {
+	port, err := o.host.link(netdev)
+	if err != nil {
+		return isAbsent(err), ignoreAbsent(err)
+	}
+	to, some, err := o.host.mirreds(port.index, plan.MirrorPreference, mirredMirror)
+	if err != nil || !held {
+		return !some, err
+	}
+	to = slices.DeleteFunc(to, func(index int) bool { return index == 0 })
+	return slices.Equal(slices.Sorted(slices.Values(to)), slices.Sorted(slices.Values(indexes))), nil
 }
 
 // copiesTo compares the rules of both chains. One to a netdev that is no more does nothing.
@@ -112,6 +129,9 @@ func (o *observer) copiesTo(c *rtnl, t ruleTable, indexes []int) (same bool, err
 	}})
 	for _, chain := range t.chains {
 		rest := indexes
+		if len(chain.rules()) == 0 {
+			rest = nil
+		}
 		for _, index := range copies[chain.name] {
 			if len(rest) > 0 && rest[0] == index {
 				rest = rest[1:]
@@ -143,14 +163,14 @@ func (c *rtnl) indexes(netdevs []string) (indexes []int, err error) {
 func (a *applier) mirrorStep(i int, s plan.Step) error {
 	switch s := s.(type) {
 	case plan.MakeMirror:
-		return a.outside(func() error { return a.makeMirror(s) })
+		return a.outside(func() error { return a.makeMirror(i, s) })
 	case plan.DeleteMirror:
-		return a.outside(func() error { return deleteMirror(s) })
+		return a.outside(func() error { return a.deleteMirror(i, s) })
 	}
 	return a.endpointStep(i, s)
 }
 
-func (a *applier) makeMirror(s plan.MakeMirror) error {
+func (a *applier) makeMirror(step int, s plan.MakeMirror) error {
 	for _, name := range append(slices.Clone(s.Destinations), s.Bridge, s.Netdev) {
 		if err := vswitch.ValidateNetdevName(name); err != nil {
 			return fmt.Errorf("mirror: %w", err)
@@ -173,11 +193,11 @@ func (a *applier) makeMirror(s plan.MakeMirror) error {
 	}
 	defer c.close()
 	var tx transaction
-	mirrorTable(s.Bridge, s.Netdev, indexes).build(&tx, nil)
+	mirrorTable(s.Bridge, s.Netdev, indexes, s.Held).build(&tx, nil)
 	err = tx.send(c)
 	switch {
 	case err == nil:
-		return nil
+		return a.copyHeld(step, s.Netdev, s.Held, indexes)
 	case isAbsent(err): // the port has gone meanwhile, or the kernel has no such expression
 		if is, failed := there(); !is || failed != nil {
 			return failed
@@ -189,14 +209,46 @@ func (a *applier) makeMirror(s plan.MakeMirror) error {
 	return fmt.Errorf("nftables: %w", err)
 }
 
-func deleteMirror(s plan.DeleteMirror) error {
+// copyHeld has filters copy what comes by a port, or not any more.
+func (a *applier) copyHeld(step int, netdev string, held bool, destinations []int) error {
+	port, err := a.host.link(netdev)
+	if err != nil {
+		return ignoreAbsent(err)
+	}
+	if !held {
+		_, some, err := a.host.mirreds(port.index, plan.MirrorPreference, mirredMirror)
+		if err == nil && some {
+			err = a.unhook(step, port.index, plan.MirrorPreference)
+		}
+		return err
+	}
+	requests := []request{
+		{NetlinkRequest: hook(port.index), explain: explainHook},
+		{NetlinkRequest: filterAt(unix.RTM_DELTFILTER, 0, port.index, plan.MirrorPreference), explain: noQueue},
+	}
+	for _, to := range destinations {
+		requests = append(requests, request{NetlinkRequest: copyIncoming(port.index, to), explain: explainShaping})
+	}
+	for _, r := range requests {
+		r.step, r.absent = step, true // the port, or a destination, may go at any time
+		if err := a.queue("", r); err != nil {
+			return err
+		}
+	}
+	return a.flush()
+}
+
+func (a *applier) deleteMirror(step int, s plan.DeleteMirror) error {
+	if err := a.copyHeld(step, s.Netdev, false, nil); err != nil {
+		return err
+	}
 	c, err := dialNetfilter()
 	if err != nil {
 		return err
 	}
 	defer c.close()
 	var tx transaction
-	mirrorTable(s.Bridge, s.Netdev, nil).remove(&tx)
+	mirrorTable(s.Bridge, s.Netdev, nil, false).remove(&tx)
 	if err := tx.send(c); err != nil && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("delete nftables table: %w", err)
 	}
@@ -211,7 +263,7 @@ func missingMirror(cause error) error {
 			return err
 		}
 		defer c.close()
-		return tryTable(mirrorTable("probe", "lo", []int{1}))
+		return tryTable(mirrorTable("probe", "lo", []int{1}, false))
 	})
 	if err == nil {
 		return fmt.Errorf("nftables: %w", cause)

@@ -12,17 +12,22 @@ import (
 // the netdevs that destinations number. A copy is sent by the destination's netdev itself,
 // past the bridge, and meets no other table of these: no port is both. On Linux before
 // 6.16 the chains end with the port's netdev.
-func mirrorTable(bridge, netdev string, destinations []int) ruleTable {
+// Of one whose incoming frames are held back only those that go out: see plan.Mirror.
+func mirrorTable(bridge, netdev string, destinations []int, held bool) ruleTable {
 	copies := func() (rules [][]expression) {
 		for _, d := range destinations {
 			rules = append(rules, duplicateTo(d))
 		}
 		return rules
 	}
+	incoming := copies
+	if held {
+		incoming = func() [][]expression { return nil }
+	}
 	return ruleTable{
 		name: plan.MirrorTable(bridge, netdev), family: unix.NFPROTO_NETDEV,
 		chains: []ruleChain{
-			{name: "ingress", kind: chainFilter, hook: unix.NF_NETDEV_INGRESS, priority: mirrorFirst, device: netdev, rules: copies},
+			{name: "ingress", kind: chainFilter, hook: unix.NF_NETDEV_INGRESS, priority: mirrorFirst, device: netdev, rules: incoming},
 			{name: "egress", kind: chainFilter, hook: unix.NF_NETDEV_EGRESS, priority: mirrorFirst, device: netdev, rules: copies},
 		},
 	}

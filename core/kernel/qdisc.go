@@ -123,18 +123,11 @@ func (a *applier) steer(step int, s plan.SetLimits) error {
 			return err
 		}
 	}
-	hook := queueing(unix.RTM_NEWQDISC, create, port, clsact, 0xffff_0000)
-	hook.AddData(nl.NewRtAttr(nl.TCA_KIND, nl.ZeroTerminated("clsact")))
 	for _, r := range []request{
 		{NetlinkRequest: tokenBucket(index, s.Limits.From), explain: explainShaping},
 		{NetlinkRequest: mark},
-		{NetlinkRequest: hook, explain: func(err error) error {
-			if errors.Is(err, unix.EEXIST) {
-				return nil
-			}
-			return explainShaping(err)
-		}},
-		{NetlinkRequest: filterAt(unix.RTM_DELTFILTER, 0, port), explain: noQueue},
+		{NetlinkRequest: hook(port), explain: explainHook},
+		{NetlinkRequest: filterAt(unix.RTM_DELTFILTER, 0, port, plan.ShaperPreference), explain: noQueue},
 		{NetlinkRequest: redirect(port, index), explain: explainShaping},
 	} {
 		r.step = step
@@ -150,7 +143,7 @@ func (a *applier) unsteer(step int, s plan.SetLimits) error {
 	port, err := a.index(step, "", s.Port)
 	switch {
 	case err == nil:
-		err = a.unhook(step, port)
+		err = a.unhook(step, port, plan.ShaperPreference)
 	case errors.Is(err, vswitch.NotFound):
 		err = nil
 	}
@@ -160,9 +153,25 @@ func (a *applier) unsteer(step int, s plan.SetLimits) error {
 	return a.deleteNetdevs(step, s.Limits.Via)
 }
 
-// unhook takes our filter away, and what filters hang on if no other one is left.
-func (a *applier) unhook(step, port int) error {
-	if err := a.queue("", request{NetlinkRequest: filterAt(unix.RTM_DELTFILTER, 0, port), step: step, explain: noQueue}); err != nil {
+// hook is what filters of a port hang on.
+func hook(port int) *nl.NetlinkRequest {
+	r := queueing(unix.RTM_NEWQDISC, create, port, clsact, 0xffff_0000)
+	r.AddData(nl.NewRtAttr(nl.TCA_KIND, nl.ZeroTerminated("clsact")))
+	return r
+}
+
+// explainHook takes one that is there for ours.
+func explainHook(err error) error {
+	if errors.Is(err, unix.EEXIST) {
+		return nil
+	}
+	return explainShaping(err)
+}
+
+// unhook takes our filters of a preference away, and what filters hang on if no other one
+// is left.
+func (a *applier) unhook(step, port, preference int) error {
+	if err := a.queue("", request{NetlinkRequest: filterAt(unix.RTM_DELTFILTER, 0, port, preference), step: step, explain: noQueue}); err != nil {
 		return err
 	}
 	if err := a.flush(); err != nil {
@@ -215,11 +224,11 @@ func ticks(s plan.Shape) uint32 {
 	return clamp(uint64(float64(s.Burst) / float64(s.Rate) * 1e9 / 64))
 }
 
-// filterAt is a message about our filter of what comes by a port.
-func filterAt(message, flags, port int) *nl.NetlinkRequest {
+// filterAt is a message about our filters of what comes by a port.
+func filterAt(message, flags, port, preference int) *nl.NetlinkRequest {
 	all := uint32(binary.NativeEndian.Uint16([]byte{unix.ETH_P_ALL >> 8, unix.ETH_P_ALL & 0xff}))
 	r := nl.NewNetlinkRequest(message, flags|unix.NLM_F_ACK)
-	r.AddData(&nl.TcMsg{Family: unix.AF_UNSPEC, Ifindex: int32(port), Parent: atIngress, Info: plan.ShaperPreference<<16 | all})
+	r.AddData(&nl.TcMsg{Family: unix.AF_UNSPEC, Ifindex: int32(port), Parent: atIngress, Info: uint32(preference)<<16 | all})
 	return r
 }
 
@@ -231,25 +240,39 @@ const (
 	sizeofMirred = 28
 )
 
+// What mirred does, and what becomes of the frame then, of linux/tc_act/tc_mirred.h and
+// linux/pkt_cls.h.
+const (
+	mirredRedirect = 1           // TCA_EGRESS_REDIR
+	mirredMirror   = 2           // TCA_EGRESS_MIRROR
+	goesOn         = 0xffff_ffff // TC_ACT_UNSPEC: to the next filter
+	stolen         = 4           // TC_ACT_STOLEN
+)
+
 // redirect hands all that comes by a port to another netdev, from which it comes back.
 func redirect(port, via int) *nl.NetlinkRequest {
-	const (
-		terminal = 1 // TC_U32_TERMINAL
-		stolen   = 4 // TC_ACT_STOLEN
-		redirect = 1 // TCA_EGRESS_REDIR
-	)
-	r := filterAt(unix.RTM_NEWTFILTER, create, port)
+	return mirred(port, plan.ShaperPreference, mirredRedirect, stolen, via)
+}
+
+// copyIncoming sends a copy of all that comes by a port by another netdev.
+func copyIncoming(port, to int) *nl.NetlinkRequest {
+	return mirred(port, plan.MirrorPreference, mirredMirror, goesOn, to)
+}
+
+func mirred(port, preference int, way, then uint32, to int) *nl.NetlinkRequest {
+	const terminal = 1 // TC_U32_TERMINAL
+	r := filterAt(unix.RTM_NEWTFILTER, create, port, preference)
 	r.AddData(nl.NewRtAttr(nl.TCA_KIND, nl.ZeroTerminated("u32")))
 	options := nl.NewRtAttr(nl.TCA_OPTIONS, nil)
 	everything := nl.TcU32Sel{Flags: terminal, Nkeys: 1, Keys: []nl.TcU32Key{{}}}
 	options.AddRtAttr(nl.TCA_U32_SEL, everything.Serialize())
 	action := options.AddRtAttr(nl.TCA_U32_ACT, nil).AddRtAttr(1, nil)
 	action.AddRtAttr(nl.TCA_ACT_KIND, nl.ZeroTerminated("mirred"))
-	to := make([]byte, sizeofMirred) // the library's type has another size
-	nl.NativeEndian().PutUint32(to[mirredAction:], stolen)
-	nl.NativeEndian().PutUint32(to[mirredWay:], redirect)
-	nl.NativeEndian().PutUint32(to[mirredNetdev:], uint32(via))
-	action.AddRtAttr(nl.TCA_ACT_OPTIONS, nil).AddRtAttr(nl.TCA_MIRRED_PARMS, to)
+	parms := make([]byte, sizeofMirred) // the library's type has another size
+	nl.NativeEndian().PutUint32(parms[mirredAction:], then)
+	nl.NativeEndian().PutUint32(parms[mirredWay:], way)
+	nl.NativeEndian().PutUint32(parms[mirredNetdev:], uint32(to))
+	action.AddRtAttr(nl.TCA_ACT_OPTIONS, nil).AddRtAttr(nl.TCA_MIRRED_PARMS, parms)
 	r.AddData(options)
 	return r
 }

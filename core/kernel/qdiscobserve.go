@@ -93,25 +93,35 @@ func parseTokenBucket(b []byte) (s plan.Shape) {
 
 // steered finds where our filter sends what comes by a port; to is 0 if that netdev is gone.
 func (c *rtnl) steered(port int) (to int, steered bool, err error) {
-	r := filterAt(unix.RTM_GETTFILTER, unix.NLM_F_DUMP, port)
-	reset := func() { to, steered = 0, false }
+	all, some, err := c.mirreds(port, plan.ShaperPreference, mirredRedirect)
+	for _, index := range all {
+		to = max(to, index)
+	}
+	return to, some, err
+}
+
+// mirreds are the netdevs to which our filters of a preference send what comes by a port,
+// one way; 0 where that is gone. some says that there is any filter.
+func (c *rtnl) mirreds(port, preference int, way uint32) (to []int, some bool, err error) {
+	r := filterAt(unix.RTM_GETTFILTER, unix.NLM_F_DUMP, port, preference)
+	reset := func() { to, some = nil, false }
 	err = c.dump(r, reset, func(b []byte) {
 		const header = 20
 		if len(b) < header {
 			return
 		}
-		steered = true
+		some = true
 		for kind, v := range attributes(b[header:]) {
 			if kind == nl.TCA_OPTIONS {
-				to = max(to, redirectedTo(v))
+				to = append(to, mirredTo(v, way)...)
 			}
 		}
 	})
-	return to, steered, noQueue(err)
+	return to, some, noQueue(err)
 }
 
-// redirectedTo digs the number of a netdev out of a filter.
-func redirectedTo(options []byte) (index int) {
+// mirredTo digs the numbers of netdevs out of a filter.
+func mirredTo(options []byte, way uint32) (to []int) {
 	for kind, actions := range attributes(options) {
 		if kind != nl.TCA_U32_ACT {
 			continue
@@ -122,12 +132,12 @@ func redirectedTo(options []byte) (index int) {
 					continue
 				}
 				for kind, v := range attributes(v) {
-					if kind == nl.TCA_MIRRED_PARMS && len(v) >= sizeofMirred {
-						index = int(binary.NativeEndian.Uint32(v[mirredNetdev:]))
+					if kind == nl.TCA_MIRRED_PARMS && len(v) >= sizeofMirred && binary.NativeEndian.Uint32(v[mirredWay:]) == way {
+						to = append(to, int(binary.NativeEndian.Uint32(v[mirredNetdev:])))
 					}
 				}
 			}
 		}
 	}
-	return index
+	return to
 }

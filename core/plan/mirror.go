@@ -15,6 +15,9 @@ type Mirror struct {
 	// Destinations are netdevs, sorted: what is sent by them reaches their owners whatever
 	// the bridge would let through.
 	Destinations []string
+	// Held says that a limit holds back what the owner sends: Linux hands it on to that
+	// before rules of nftables see it, and filters of tc in front of it make the copies.
+	Held bool
 	// Altered says that it was observed to be otherwise than Patchbay makes it.
 	Altered bool
 	// Absent says that the port was observed not to be there: nothing is to be copied.
@@ -28,8 +31,9 @@ type (
 	MakeMirror struct {
 		Bridge, Netdev string
 		Destinations   []string
+		Held           bool
 	}
-	// DeleteMirror removes it; one that is not there is fine.
+	// DeleteMirror removes it, and the filters; what is not there is fine.
 	DeleteMirror struct{ Bridge, Netdev string }
 )
 
@@ -57,19 +61,38 @@ func (s MakeMirror) String() string {
 	fmt.Fprintf(&b, "nft 'add table netdev %s", table)
 	for _, chain := range []string{"ingress", "egress"} {
 		fmt.Fprintf(&b, "; add chain netdev %s %s { type filter hook %s device %q priority -300; }", table, chain, chain, s.Netdev)
-		for _, d := range s.Destinations {
+		for _, d := range s.copiedIn(chain) {
 			fmt.Fprintf(&b, "; add rule netdev %s %s dup to %q", table, chain, d)
 		}
 	}
-	return b.String() + "'"
+	b.WriteString("'")
+	if s.Held {
+		fmt.Fprintf(&b, " && tc qdisc replace dev %s clsact", s.Netdev)
+		for _, d := range s.Destinations {
+			fmt.Fprintf(&b, " && tc filter add dev %s ingress pref %d u32 match u32 0 0 action mirred egress mirror dev %s continue", s.Netdev, MirrorPreference, d)
+		}
+	}
+	return b.String()
 }
+
+// copiedIn are the destinations to which a chain of the table copies.
+func (s MakeMirror) copiedIn(chain string) []string {
+	if s.Held && chain == "ingress" {
+		return nil
+	}
+	return s.Destinations
+}
+
+// MirrorPreference is where among a port's filters those stand that copy: right before the
+// one at ShaperPreference.
+const MirrorPreference = ShaperPreference - 1
 
 func (s DeleteMirror) String() string {
 	return "nft delete table netdev " + MirrorTable(s.Bridge, s.Netdev)
 }
 
 func (m Mirror) same(have Mirror) bool {
-	return !have.Altered && slices.Equal(m.Destinations, have.Destinations)
+	return !have.Altered && m.Held == have.Held && slices.Equal(m.Destinations, have.Destinations)
 }
 
 // mirrors makes the tables when the ports are there, and removes those of ports that are
@@ -87,7 +110,7 @@ func (d *differ) mirrors() {
 		for _, netdev := range sorted(d.desired.Mirrors[bridge]) {
 			want := d.desired.Mirrors[bridge][netdev]
 			if have, exists := d.observed.Mirrors[bridge][netdev]; !exists || !have.Absent && !want.same(have) {
-				d.add(MakeMirror{Bridge: bridge, Netdev: netdev, Destinations: want.Destinations})
+				d.add(MakeMirror{Bridge: bridge, Netdev: netdev, Destinations: want.Destinations, Held: want.Held})
 			}
 		}
 	}

@@ -104,11 +104,13 @@ func TestBandwidthChange(t *testing.T) {
 
 func TestShaperNames(t *testing.T) {
 	id := vswitch.Owner{Kind: vswitch.OwnerContainer, Network: "n", ID: "web", Endpoint: "eth0"}.PortID()
-	shaper := vswitch.ShaperName(id)
-	if back, is := vswitch.ShapedPort(shaper); !is || back != id || vswitch.ValidateNetdevName(shaper) != nil {
-		t.Errorf("%s limits %s, %v", shaper, back, is)
+	for _, id := range []string{id, vswitch.HostPortSwitchEnd("lan"), vswitch.HostPortSwitchEnd(strings.Repeat("n", 40))} {
+		shaper := vswitch.ShaperName(id)
+		if back, is := vswitch.ShapedPort(shaper); !is || back != id || vswitch.ValidateNetdevName(shaper) != nil {
+			t.Errorf("%s limits %s, %v", shaper, back, is)
+		}
 	}
-	for _, other := range []string{"pb-lan", vswitch.BridgeName("exactly12chr"), vswitch.HostPortSwitchEnd(strings.Repeat("n", 40)), "eth0", "tap0", "pb1"} {
+	for _, other := range []string{"pb-lan", vswitch.BridgeName("exactly12chr"), vswitch.HostPortName("lan"), "eth0", "tap0", "pb1"} {
 		if got := vswitch.ShaperName(other); got != "" {
 			t.Errorf("%s is limited by %s", other, got)
 		}

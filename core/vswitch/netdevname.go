@@ -70,18 +70,25 @@ func RelayNames(switchName string, segment int) (before, atSegment string) {
 const maxNetdevName = 15
 
 // ShaperName names the netdev that holds back what the owner of a port sends, by the port's
-// ID; "" for what is no guest's.
+// ID; "" for what is no port's.
 func ShaperName(portID string) string {
-	if rest, guest := strings.CutPrefix(portID, "pb"); guest && len(portID) == maxNetdevName && !strings.Contains(rest, "-") {
+	rest, ours := strings.CutPrefix(portID, "pb")
+	if ours && (isGuests(rest) || strings.HasPrefix(portID, HostPortPrefix)) {
 		return shaperPrefix + rest
 	}
 	return ""
 }
 
+// isGuests reports that the rest of a name is that of a guest's port.
+func isGuests(rest string) bool {
+	return len("pb")+len(rest) == maxNetdevName && !strings.Contains(rest, "-")
+}
+
 // ShapedPort is the ID of the port that a netdev of ShaperName's is for.
 func ShapedPort(netdev string) (id string, is bool) {
 	rest, is := strings.CutPrefix(netdev, shaperPrefix)
-	return "pb" + rest, is && len(netdev) == maxNetdevName
+	id = "pb" + rest
+	return id, is && ShaperName(id) == netdev
 }
 
 const shaperPrefix = "pq"

@@ -83,9 +83,6 @@ func (p Policy) Validate() error {
 	if !p.Mirror.valid() {
 		found.found(Invalid, "mirror", "%.32q is none of %s", p.Mirror, strings.Join(MirrorModes(), ", ")).in("mirror")
 	}
-	if p.Mirror == MirrorSource && p.Bandwidth.Out.Max > 0 {
-		found.found(Conflict, "mirror", "what the port sends passes its limit by a way on which nothing can be copied; leave one of the two out").in("mirror")
-	}
 	return errors.Join(found.join(), ValidateACL(p.ACL))
 }
 

@@ -229,10 +229,6 @@ func (s Switch) validatePolicies(p *problems, object string) {
 	case s.HostPolicy.IsZero():
 	case !s.HostPort():
 		p.found(Invalid, object, "the host has no port here for a policy; set that of guests' ports").in("hostPolicy")
-	case s.HostPolicy.Bandwidth.IsLimited():
-		p.found(Invalid, object, "the host's own port cannot be limited; limit guests' ports, or what the host sends by its own `tc`").in("hostPolicy.bandwidth")
-	case s.HostPolicy.Mirror != "":
-		p.found(Invalid, object, "the host's own port cannot be a mirror source or destination; mirror guests' ports").in("hostPolicy.mirror")
 	case s.HostPolicy.AddressGuard && len(s.Gateway) == 0:
 		p.found(Invalid, object, "an address guard needs a port whose addresses Patchbay knows: the host's are its own affair but for gateways").in("hostPolicy.addressGuard")
 	}
