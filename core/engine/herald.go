@@ -31,7 +31,8 @@ type herald struct {
 	// relieving are teams whose standby waits to change places.
 	relieving map[string]bool
 	troubles  map[string]struggle // by team
-	reliefs   sync.WaitGroup
+	reliefs   sync.WaitGroup      // of those who move a standby
+	ended     bool
 
 	teams map[string]bearing // as they were last; of the herald alone
 	again []repetition
@@ -110,7 +111,7 @@ func (h *herald) lookAll(ctx context.Context) {
 
 // run is the herald's life.
 func (h *herald) run(ctx context.Context) {
-	defer h.reliefs.Wait()
+	defer h.end()
 	for ctx.Err() == nil {
 		due, stop := h.due()
 		select {

@@ -147,21 +147,37 @@ func (h *herald) relieve(ctx context.Context, r store.TeamRecord, state kernel.T
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.relieving[r.Name] {
-		return // somebody waits already, and looks again before he does anything
+	if h.relieving[r.Name] || time.Now().Before(h.troubles[r.Name].until) {
+		return // somebody waits already, and looks again before he does anything; or will
 	}
 	h.relieving[r.Name] = true
-	h.reliefs.Go(func() { h.standbyMoved(ctx, r) })
+	go h.standbyMoved(ctx, r) // see begins
+}
+
+// begins tells that whoever has waited for his turn to move a standby may do so, and ends
+// with done. Where the engine has ended meanwhile he may not, and nobody waits for him:
+// whoever has the lock may be another process, which may take long.
+func (h *herald) begins(team string) (done func(), may bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.relieving, team)
+	if h.ended {
+		return nil, false
+	}
+	h.reliefs.Add(1)
+	return h.reliefs.Done, true
+}
+
+// end waits for those who have begun.
+func (h *herald) end() {
+	h.mu.Lock()
+	h.ended = true
+	h.mu.Unlock()
+	h.reliefs.Wait()
 }
 
 // standbyMoved moves the standby of a team if it has to be moved, and tells of it.
 func (h *herald) standbyMoved(ctx context.Context, r store.TeamRecord) {
-	h.mu.Lock()
-	early := time.Now().Before(h.troubles[r.Name].until)
-	h.mu.Unlock()
-	if early {
-		return
-	}
 	why, moved, err := h.takeTurns(ctx, r.Name)
 	h.relieved(r, err)
 	switch {
@@ -204,14 +220,18 @@ func inTeam(state kernel.TeamState, nic string) bool {
 }
 
 func (h *herald) takeTurns(ctx context.Context, team string) (why string, moved bool, err error) {
-	unlock, err := h.lockSwitches()
-	h.mu.Lock()
-	delete(h.relieving, team)
-	h.mu.Unlock()
-	if err != nil {
-		return "", false, err
+	unlock, lockErr := h.lockAlone() // a team in a dispute stays as it is: see changePlaces
+	done, may := h.begins(team)
+	if may {
+		defer done()
+	}
+	if lockErr != nil {
+		return "", false, lockErr
 	}
 	defer unlock()
+	if !may {
+		return "", false, nil
+	}
 	return h.changePlaces(context.WithoutCancel(ctx), team)
 }
 

@@ -3,16 +3,21 @@ package engine_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/patchbay-net/patchbay/core/engine"
 	"github.com/patchbay-net/patchbay/core/kernel"
 	"github.com/patchbay-net/patchbay/core/plan"
+	"github.com/patchbay-net/patchbay/core/store"
 	"github.com/patchbay-net/patchbay/core/vswitch"
 )
 
@@ -275,12 +280,13 @@ func TestStandbyKilled(t *testing.T) {
 					dies(func() error { _, err := l.AddTeam(context.Background(), standbyTeam()); return err })
 					l.kernel.Revive()
 					l.kernel.SetCarrier("nic1", link)
-					l.keep().stop()
 					want := standsBy
 					if !link {
 						want = standsIn
 					}
-					l.wantKernel(want)
+					k := l.keep()
+					l.awaitKernel(want)
+					k.stop()
 					l.kernel.SetCarrier("nic1", true)
 					l.open()
 					l.mustTeam(standbyTeam())
@@ -429,5 +435,103 @@ func TestStandbyThatHasNotTakenOverIsNoDrift(t *testing.T) {
 	}
 	if !late {
 		t.Error("no kill leaves it open")
+	}
+}
+
+// A standby that waits for its turn while another process is at work keeps nobody waiting who
+// wants patchbayd to end, and nothing is done afterwards.
+func TestStandbyThatWaitsDoesNotHoldUpTheEnd(t *testing.T) {
+	l := teamLab(t)
+	l.mustTeam(standbyTeam())
+	k := l.keep()
+	unlock, err := l.store().LockSwitch("", store.Exclusive)
+	must(t, err)
+	before, _ := k.logged()
+	l.kernel.SetCarrier("nic1", false)
+	k.await(before, "failover") // the standby is asked for before that is told
+	stopped := make(chan struct{})
+	go func() { k.stop(); close(stopped) }()
+	select {
+	case <-stopped:
+	case <-time.After(5 * time.Second):
+		t.Error("it does not end")
+	}
+	unlock()
+	<-stopped
+}
+
+// A standby that could not change places is tried again later, and later still the next
+// time, but not at each event until then.
+func TestStandbyIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := teamLab(t)
+		l.mustTeam(standbyTeam())
+		k := &refusing{Fake: l.kernel}
+		ctx, cancel := context.WithCancel(t.Context())
+		var keeping sync.WaitGroup
+		e, ready := l.engineOn(k), make(chan struct{})
+		keeping.Go(func() { _ = e.Keep(ctx, slog.New(slog.DiscardHandler), func() { close(ready) }) })
+		defer keeping.Wait()
+		defer cancel()
+		<-ready
+		began := time.Now()
+		l.kernel.SetCarrier("nic1", false)
+		for range 5 {
+			synctest.Wait()
+			l.kernel.SetCarrier("nic2", false)
+			synctest.Wait()
+			l.kernel.SetCarrier("nic2", true)
+		}
+		synctest.Wait()
+		<-time.After(10 * time.Second) // of the bubble's own clock
+		synctest.Wait()
+		var after []time.Duration
+		for _, at := range k.tries {
+			after = append(after, at.Sub(began).Round(time.Millisecond))
+		}
+		want := []time.Duration{0, time.Second, 3 * time.Second, 7 * time.Second}
+		if diff := cmp.Diff(want, after); diff != "" {
+			t.Errorf("tried after (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// refusing puts no NIC into a bond, and notes when it was asked to.
+type refusing struct {
+	*kernel.Fake
+	tries []time.Time
+}
+
+func (k *refusing) Apply(ctx context.Context, steps []plan.Step) error {
+	for i, s := range steps {
+		if _, joins := s.(plan.AddMember); joins {
+			k.tries = append(k.tries, time.Now())
+			return &kernel.StepError{Index: i, Step: s, Err: errBroken}
+		}
+	}
+	return k.Fake.Apply(ctx, steps)
+}
+
+// awaitKernel waits until the kernel has something.
+func (l *lab) awaitKernel(line string) {
+	l.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	changed, watching := make(chan struct{}, 1), make(chan struct{})
+	go func() {
+		_ = l.kernel.Watch(ctx, func() { close(watching) }, func(kernel.Event) {
+			select {
+			case changed <- struct{}{}:
+			default:
+			}
+		})
+	}()
+	<-watching
+	for !strings.Contains(l.kernel.String(), line) {
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			l.t.Fatalf("no %q in:\n%s", line, l.kernel)
+		}
 	}
 }
