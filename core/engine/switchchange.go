@@ -47,7 +47,7 @@ func (e *Engine) setSwitch(ctx context.Context, name string, to func(vswitch.Swi
 	if err := changed.Validate(); err != nil {
 		return SwitchStatus{}, withHint(err, old.Switch, changed)
 	}
-	caps, err := e.capabilitiesFor(ctx, changed)
+	caps, err := e.capabilitiesToDefine(ctx, old.Switch, changed)
 	if err != nil {
 		return SwitchStatus{}, err
 	}
