@@ -87,7 +87,7 @@ func (e *Engine) measure(ctx context.Context, a *application, req ApplyRequest) 
 	leaving := append(were, a.existing...)
 	var refused []error
 	for _, s := range req.Config.Switches {
-		if a.caps, err = e.capabilitiesFor(ctx, s); err == nil {
+		if a.caps, err = e.capabilitiesToDefine(ctx, recordOf(a.existing, s.Name).Switch, s); err == nil {
 			err = e.measureSwitch(ctx, a, s, leaving)
 		}
 		if err != nil {

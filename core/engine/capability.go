@@ -53,6 +53,37 @@ func (e *Engine) capabilitiesFor(ctx context.Context, s vswitch.Switch) (kernel.
 	return caps, supported(s, caps)
 }
 
+// capabilitiesToDefine is capabilitiesFor of a switch that becomes s, with what its new ports
+// are to get. Where that stays as it was it is no reason against the switch: it may be that
+// another kernel was booted since, and each new port is refused by itself.
+func (e *Engine) capabilitiesToDefine(ctx context.Context, was, s vswitch.Switch) (kernel.Capabilities, error) {
+	caps, err := e.capabilitiesFor(ctx, s)
+	if err != nil || s.PortDefaults.Equal(was.PortDefaults) || supportedPolicy(s.PortDefaults, caps, "portDefaults") == nil {
+		return caps, err
+	}
+	if caps, err = e.probe(ctx); err != nil {
+		return caps, err
+	}
+	return caps, supportedPolicy(s.PortDefaults, caps, "portDefaults")
+}
+
+// supportedPolicy refuses what this kernel cannot do of a policy that is the switch's own.
+func supportedPolicy(p vswitch.Policy, caps kernel.Capabilities, where string) error {
+	switch {
+	case guards(vswitch.Port{Policy: p}) != (plan.Guards{}) && !caps.GuardRules:
+		return missing("guards on ports", guardRulesSymbols, "leave them out of "+where)
+	case len(p.ACL) > 0 && !caps.ACLRules:
+		return missing("ACLs on ports", aclRulesSymbols, "leave the list out of "+where)
+	case limits(vswitch.Port{Policy: p}).Any() && !caps.Limits:
+		return missing("limits of bandwidth", kernel.LimitSymbols, "leave the limit out of "+where)
+	case !p.Bandwidth.Min.IsZero() && !caps.Shares:
+		return missing(sharesUplink, kernel.ShareSymbols, "leave the minimum out of "+where)
+	case p.Mirror != vswitch.MirrorNone && !caps.Mirroring:
+		return missing("port mirroring", mirrorSymbols, "leave `mirror` out of "+where)
+	}
+	return nil
+}
+
 // supported refuses a switch that this kernel cannot make as it is defined.
 func supported(s vswitch.Switch, caps kernel.Capabilities) error {
 	switch {
@@ -62,20 +93,10 @@ func supported(s vswitch.Switch, caps kernel.Capabilities) error {
 		return missing("a switch that is closed to the host", "CONFIG_NF_TABLES_BRIDGE", "use an internal switch")
 	case !s.Masquerade.IsZero() && (!caps.NAT || !caps.BridgeRules):
 		return missing("masquerade", "CONFIG_NF_TABLES_INET, CONFIG_NFT_NAT, CONFIG_NFT_MASQ or CONFIG_NF_TABLES_BRIDGE", "leave masquerade off and route the subnet instead")
-	case guards(vswitch.Port{Policy: s.HostPolicy}) != (plan.Guards{}) && !caps.GuardRules:
-		return missing("guards on ports", guardRulesSymbols, "leave them out of the host's policy")
-	case len(s.HostPolicy.ACL) > 0 && !caps.ACLRules:
-		return missing("ACLs on ports", aclRulesSymbols, "leave the list out of the host's policy")
-	case !s.HostPolicy.Bandwidth.Min.IsZero() && !caps.Shares:
-		return missing(sharesUplink, kernel.ShareSymbols, "leave the minimum out of the host's policy")
-	case (s.HostPolicy.Bandwidth.In.Max > 0 || s.HostPolicy.Bandwidth.Out.Max > 0) && !caps.Limits:
-		return missing("limits of bandwidth", kernel.LimitSymbols, "leave the limit out of the host's policy")
-	case s.HostPolicy.Mirror != vswitch.MirrorNone && !caps.Mirroring:
-		return missing("port mirroring", mirrorSymbols, "leave `mirror` out of the host's policy")
 	case !caps.PortLocked && !caps.BridgeRules:
 		return missing("binding ports to their MAC address", "bridge port locking (Linux 5.18) or CONFIG_NF_TABLES_BRIDGE", "use a newer kernel")
 	}
-	return nil
+	return supportedPolicy(s.HostPolicy, caps, "the host's policy")
 }
 
 func missing(what, symbol, hint string) error {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/patchbay-net/patchbay/core/engine"
 	"github.com/patchbay-net/patchbay/core/plan"
+	"github.com/patchbay-net/patchbay/core/store"
 	"github.com/patchbay-net/patchbay/core/vswitch"
 )
 
@@ -134,6 +135,43 @@ func TestGuardsNeedTheKernel(t *testing.T) {
 	l.mustAttach(guarded(0, vswitch.PolicyChange{}))
 	_, err = l.SetPort(context.Background(), owner(0).PortID(), engine.PortChange{Policy: allGuards()})
 	wantKind(t, err, vswitch.CapabilityMissing)
+}
+
+// What new ports of a switch are to get is refused with the switch, and no reason against one
+// that has it from before another kernel was booted.
+func TestPortDefaultsNeedTheKernel(t *testing.T) {
+	ctx := context.Background()
+	for name, p := range map[string]vswitch.Policy{
+		"guard":  {DHCPGuard: true},
+		"list":   {ACL: aclRules(t, "deny out any")},
+		"limit":  {Bandwidth: vswitch.Bandwidth{In: vswitch.Limit{Max: 1e9}}},
+		"mirror": {Mirror: vswitch.MirrorSource},
+	} {
+		t.Run(name, func(t *testing.T) {
+			caps := allCapabilities()
+			caps.GuardRules, caps.ACLRules, caps.Limits, caps.Mirroring = false, false, false, false
+			l := newLabWith(t, caps)
+			s := policed()
+			s.PortDefaults = p
+			_, err := l.AddSwitch(ctx, engine.AddSwitchRequest{Switch: s})
+			wantKind(t, err, vswitch.CapabilityMissing)
+			_, err = l.Apply(ctx, configured(s))
+			wantKind(t, err, vswitch.CapabilityMissing)
+			l.mustAdd(policed())
+			_, err = l.SetSwitch(ctx, "lan", engine.SwitchChange{PortDefaults: &vswitch.PolicyChange{
+				DHCPGuard: &p.DHCPGuard, ACL: &p.ACL, Mirror: &p.Mirror, Bandwidth: vswitch.BandwidthChange{In: vswitch.LimitChange{Max: &p.Bandwidth.In.Max}},
+			}})
+			wantKind(t, err, vswitch.CapabilityMissing)
+
+			l.kernel.SetCapabilities(allCapabilities()) // by modules
+			l.mustApply(configured(s))
+			l.kernel.SetCapabilities(caps)
+			must(t, l.store().Update(func(tx *store.Tx) error { return tx.PutFact("capabilities", caps) }))
+			must(t, restored(l))
+			_, err = l.SetSwitch(ctx, "lan", engine.SwitchChange{MTU: ptr(1400)})
+			must(t, err)
+		})
+	}
 }
 
 // flushRules is what a stranger's `nft flush ruleset` does.

@@ -280,12 +280,13 @@ func TestStandbyKilled(t *testing.T) {
 					dies(func() error { _, err := l.AddTeam(context.Background(), standbyTeam()); return err })
 					l.kernel.Revive()
 					l.kernel.SetCarrier("nic1", link)
-					l.keep().stop()
 					want := standsBy
 					if !link {
 						want = standsIn
 					}
-					l.wantKernel(want)
+					k := l.keep()
+					l.awaitKernel(want)
+					k.stop()
 					l.kernel.SetCarrier("nic1", true)
 					l.open()
 					l.mustTeam(standbyTeam())
@@ -509,4 +510,28 @@ func (k *refusing) Apply(ctx context.Context, steps []plan.Step) error {
 		}
 	}
 	return k.Fake.Apply(ctx, steps)
+}
+
+// awaitKernel waits until the kernel has something.
+func (l *lab) awaitKernel(line string) {
+	l.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	changed, watching := make(chan struct{}, 1), make(chan struct{})
+	go func() {
+		_ = l.kernel.Watch(ctx, func() { close(watching) }, func(kernel.Event) {
+			select {
+			case changed <- struct{}{}:
+			default:
+			}
+		})
+	}()
+	<-watching
+	for !strings.Contains(l.kernel.String(), line) {
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			l.t.Fatalf("no %q in:\n%s", line, l.kernel)
+		}
+	}
 }

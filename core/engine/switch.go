@@ -103,7 +103,7 @@ func (e *Engine) addSwitch(ctx context.Context, req AddSwitchRequest) (SwitchSta
 	if !errors.Is(err, vswitch.NotFound) {
 		return SwitchStatus{}, err
 	}
-	caps, err := e.capabilitiesFor(ctx, s)
+	caps, err := e.capabilitiesToDefine(ctx, vswitch.Switch{}, s)
 	if err != nil {
 		return SwitchStatus{}, err
 	}

@@ -50,7 +50,7 @@ func (e *Engine) setSwitch(ctx context.Context, name string, to func(vswitch.Swi
 	if err := keepsMode(old.Switch, changed); err != nil {
 		return SwitchStatus{}, err
 	}
-	caps, err := e.capabilitiesFor(ctx, changed)
+	caps, err := e.capabilitiesToDefine(ctx, old.Switch, changed)
 	if err != nil {
 		return SwitchStatus{}, err
 	}
