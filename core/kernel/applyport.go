@@ -34,13 +34,31 @@ func (a *applier) createVeth(step int, p plan.Port) error {
 	key, peer := linkKey{"", p.Name}, linkKey{p.Endpoint.Netns, p.Endpoint.Name}
 	a.links[key], a.links[peer] = link{}, link{}
 	a.born[key], a.born[peer] = true, !p.Trunk // a trunk's other end is still to become a port
-	return a.queue("", request{
+	err = a.queue("", request{
 		NetlinkRequest: getLink(p.Name), step: step,
 		answer: func(b []byte) {
 			l := parseLink(b)
 			a.links[key], a.links[peer] = l, link{index: l.peer, name: p.Endpoint.Name}
 		},
 	})
+	if err != nil {
+		return err
+	}
+	return a.outside(func() error { withoutIPv6(p.Name); return nil })
+}
+
+// withoutIPv6 switches IPv6 off on a switch's end, which forwards and says nothing itself.
+// With it the kernel keeps a route of multicast for each, in one list that it walks
+// whenever one of them comes or goes: with 4000 ports a sixth of an ADD's time and half of
+// a DEL's. Nothing else depends on it: where it cannot be done (no IPv6, a /proc/sys that is
+// read-only) that is all that is lost.
+func withoutIPv6(netdev string) {
+	fd, err := unix.Open("/proc/sys/net/ipv6/conf/"+netdev+"/disable_ipv6", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	_, _ = unix.Write(fd, []byte("1"))
+	_ = unix.Close(fd)
 }
 
 // explainVeth tells which of the pair's two names is taken.

@@ -135,6 +135,9 @@ func TestLinuxReachesDesired(t *testing.T) {
 			t.Errorf("not one queue:\n%s", said)
 		}
 	}
+	if routes := sh(t, l.host, "ip -6 route show table local; cat /proc/sys/net/ipv6/conf/pbguest0/disable_ipv6"); strings.Contains(routes, "pbguest0") || !strings.HasSuffix(routes, "\n1\n") {
+		t.Errorf("IPv6 is on at a switch end:\n%s", routes)
+	}
 	guest := sh(t, l.guests[0], "ip addr show eth0; ip route show table all; ip -6 route")
 	for _, want := range []string{
 		"inet 10.0.0.10/24 brd 10.0.0.255", "default via 10.0.0.1 dev eth0 proto static mtu 1400 advmss 1300",

@@ -74,25 +74,28 @@ func notAllowed() []expression {
 	}
 }
 
-// apartMark is the bit of a packet's mark that says that an isolated port has sent it.
-const apartMark = 1 << 16
+// Bits of a packet's mark, for the segments that it comes to further on.
+const (
+	apartMark = 1 << 16 // an isolated port has sent it
+	askedMark = 1 << 17 // it is the solicitation for routers of all that may pass
+)
 
-// meta mark set meta mark | 0x10000, or & 0xfffeffff
-func markApart(on bool) []expression {
-	bit := uint32(0)
+// meta mark set meta mark | BIT, or & ^BIT
+func setMark(bit uint32, on bool) []expression {
+	set := uint32(0)
 	if on {
-		bit = apartMark
+		set = bit
 	}
 	return []expression{
 		meta(unix.NFT_META_MARK),
-		maskedAnd(hostOrder(^uint32(apartMark)), hostOrder(bit)),
+		maskedAnd(hostOrder(^bit), hostOrder(set)),
 		setMeta(unix.NFT_META_MARK),
 	}
 }
 
-// meta mark & 0x10000 == 0x10000
-func markedApart() []expression {
-	return []expression{meta(unix.NFT_META_MARK), masked(hostOrder(apartMark)), equal(hostOrder(apartMark))}
+// meta mark & BIT == BIT
+func hasMark(bit uint32) []expression {
+	return []expression{meta(unix.NFT_META_MARK), masked(hostOrder(bit)), equal(hostOrder(bit))}
 }
 
 // iifname . vlan id @SET

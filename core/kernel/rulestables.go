@@ -60,6 +60,8 @@ const (
 	setApart       = "apart"       // ports that do not hear each other
 	setApartIn     = "apart_in"    // uplink . VLAN of frames from such ports elsewhere
 	setClosed      = "closed"      // uplink . VLAN that no frame may name
+	setHeard       = "heard"       // groups of which a router has been heard
+	setAsked       = "asked"       // groups that have just been asked for one
 	setReports     = "reports"     // the types of MLD's reports; the kernel keeps it constant
 	setTags        = "tags"        // what a tag begins with; constant
 	setPriority    = "priority"    // ports whose tags keep their priority
@@ -95,10 +97,13 @@ func bridgeTable() ruleTable {
 			{name: setApartIn, key: ifNameVLAN},
 			{name: setClosed, key: ifNameVLAN},
 			{name: setReports, key: icmp6Type, constant: reportTypes()},
+			{name: setHeard, key: devGroup, learnt: routersSpeak, room: maxGroups},
+			{name: setAsked, key: devGroup, learnt: solicitationsRest, room: maxGroups},
 			tagSet(),
 			{name: setPriority, key: ifName},
 		},
 		chains: []ruleChain{
+			{name: chainSolicitations, rules: solicitationRules},
 			{name: "tagged", rules: taggedRules},
 			{name: "prerouting", kind: chainFilter, hook: unix.NF_INET_PRE_ROUTING, priority: bridgeDstNAT, rules: preroutingRules},
 			{name: "forward", kind: chainFilter, hook: unix.NF_INET_FORWARD, priority: bridgeFilter, rules: forwardRules},
@@ -123,11 +128,11 @@ func preroutingRules() [][]expression {
 		rule(inSet(load(ether(etherType, 2)), setTags), jump("tagged")),
 		// What comes from an isolated port is marked: on another segment, and behind an
 		// uplink, nothing else tells that it does.
-		rule(inSet(meta(unix.NFT_META_IIFNAME), setApart), markApart(true)),
+		rule(inSet(meta(unix.NFT_META_IIFNAME), setApart), setMark(apartMark, true)),
 		// What the host sends and gets is tracked by the host's own stack, behind the
 		// pair: where br_netfilter is on, the bridge would track it first, find
 		// nothing to translate, and so keep masquerade from ever being applied.
-		rule(namedLike(vswitch.HostPortPrefix), markApart(false), notrack()),
+		rule(namedLike(vswitch.HostPortPrefix), setMark(apartMark, false), notrack()),
 		// On a further segment it comes from the trunk, and nothing is left of the mark
 		// that it was given on the root.
 		rule(toHost(), notrack()),
@@ -141,8 +146,37 @@ func preroutingRules() [][]expression {
 		// it of its MAC (EUI-64, ff:fe in the middle), which is its own on the switch.
 		// Probes for any other address pass: they may well find somebody.
 		rule(inSet(meta(unix.NFT_META_IIFGROUP), setQuiet), probeOfEUI64(), countedDrop()),
-		// A solicitation for routers goes to the router alone.
-		rule(icmp6(routerSolicitation), steer()),
+		// iifgroup @quiet icmpv6 type nd-router-advert update @heard { iifgroup }
+		rule(inSet(meta(unix.NFT_META_IIFGROUP), setQuiet), icmp6(routerAdvertisement), []expression{meta(unix.NFT_META_IIFGROUP), noted(setHeard)}),
+		rule(icmp6(routerSolicitation), jump(chainSolicitations)),
+	}
+}
+
+const chainSolicitations = "solicitations"
+
+// A router sends an advertisement to all at least every 1800 s (RFC 4861, 6.2.1), and one
+// when it begins.
+const routersSpeak, solicitationsRest = 1800 * time.Second, time.Second
+
+// maxGroups is more than a host has switches; of one beyond it all solicitations pass.
+const maxGroups = 1 << 16
+
+// solicitationRules say who hears that a guest looks for a router. Where there is none its
+// kernel goes on looking for as long as it lives, and to ask 5000 guests takes 30 ms of
+// processor time: until a router of the switch is heard, one of all that ask in a second does.
+func solicitationRules() [][]expression {
+	group := meta(unix.NFT_META_IIFGROUP)
+	return [][]expression{
+		// The router that is known is asked alone.
+		rule(steer(), accept()),
+		// iifgroup != @quiet accept
+		rule([]expression{group, lookupNot(setQuiet)}, accept()),
+		rule(inSet(group, setHeard), accept()),
+		// From another segment comes what was let through there.
+		rule(hasMark(askedMark), accept()),
+		rule(inSet(group, setAsked), countedDrop()),
+		// update @asked { iifgroup } meta mark set meta mark | 0x20000
+		rule([]expression{group, noted(setAsked)}, setMark(askedMark, true)),
 	}
 }
 
@@ -151,7 +185,7 @@ func taggedRules() [][]expression {
 	return [][]expression{
 		// The VLAN of untagged traffic is the switch's own: a tag does not lead there.
 		rule(inVLANOf(setClosed), countedDrop()),
-		rule(inVLANOf(setApartIn), markApart(true)),
+		rule(inVLANOf(setApartIn), setMark(apartMark, true)),
 		resetPriority(setAsideTag()),
 	}
 }
@@ -159,7 +193,7 @@ func taggedRules() [][]expression {
 func forwardRules() [][]expression {
 	return [][]expression{
 		// meta mark & 0x10000 == 0x10000 oifname @apart drop
-		rule(markedApart(), inSet(meta(unix.NFT_META_OIFNAME), setApart), countedDrop()),
+		rule(hasMark(apartMark), inSet(meta(unix.NFT_META_OIFNAME), setApart), countedDrop()),
 		rule(unicast(), accept()),
 		// Behind an uplink somebody may route multicast: reports reach it, but no
 		// other port.

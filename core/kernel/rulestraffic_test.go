@@ -164,6 +164,57 @@ func TestRouterSolicitationIsSteered(t *testing.T) {
 	})
 }
 
+// While no router is heard on a switch, one solicitation a second passes, from whatever
+// segment; afterwards all do.
+func TestQuietSwitchSeldomAsksForRouters(t *testing.T) {
+	const asked = 20
+	withAndWithout(t, func(t *testing.T, rules bool) {
+		l := newLab(t, 3, vswitch.Group(1))
+		sh(t, l.host, fmt.Sprintf(`ip link add pb-further type bridge stp_state 0 forward_delay 0 mcast_snooping 0
+			ip link set pb-further up
+			ip link add r1 master pb-lab group %d type veth peer name r2
+			ip link set r2 master pb-further group %d up
+			ip link set r1 up
+			ip link set p3 master pb-further
+			ip link`, vswitch.Group(1), vswitch.UplinkGroup))
+		if rules {
+			apply(t, l.host, plan.SetRules{Add: plan.Rules{Base: true, Quiet: map[uint32]bool{vswitch.Group(1): true}}})
+		}
+		other, router, guest := listen(t, l.guests[0], "eth0"), listen(t, l.guests[1], "eth0"), listen(t, l.guests[2], "eth0")
+		solicitation := func(n int) func([]byte) bool {
+			return both(isICMP6(routerSolicitation), func(f []byte) bool { return f[14+8+15] == byte(n) })
+		}
+		ask := func(from, n int) {
+			for i := from; i < from+n; i++ {
+				guest.send(t, icmp6Frame([6]byte{0x33, 0x33, 0, 0, 0, 2}, macOf(3), net.ParseIP(fmt.Sprintf("fe80::%x", i)), net.ParseIP("ff02::2"),
+					[]byte{routerSolicitation, 0, 0, 0, 0, 0, 0, 0}))
+			}
+		}
+		start := time.Now()
+		ask(1, asked)
+		fence(t, guest, other)
+		most, heard := 1+int(time.Since(start).Seconds()), 0
+		for i := range asked {
+			if other.heard(solicitation(1 + i)) {
+				heard++
+			}
+		}
+		if !rules {
+			most = asked
+		}
+		if heard == 0 || heard > most {
+			t.Errorf("%d of %d solicitations came through in %s, want 1 to %d", heard, asked, time.Since(start), most)
+		}
+		router.send(t, icmp6Frame([6]byte{0x33, 0x33, 0, 0, 0, 1}, macOf(2), net.ParseIP("fe80::2"), net.ParseIP("ff02::1"), []byte{routerAdvertisement, 0, 0, 0, 64, 0, 0, 0}))
+		guest.await(t, "the router's advertisement", isICMP6(routerAdvertisement))
+		ask(1+asked, asked)
+		for i := range asked {
+			router.await(t, "a solicitation for the router", solicitation(1+asked+i))
+			other.await(t, "a solicitation for all who may be routers", solicitation(1+asked+i))
+		}
+	})
+}
+
 func TestGuardStopsForeignSources(t *testing.T) {
 	withAndWithout(t, func(t *testing.T, rules bool) {
 		l := newLab(t, 2, vswitch.Group(1))

@@ -24,8 +24,8 @@ type (
 	// DeleteBridge removes a bridge; one that is not there is fine.
 	DeleteBridge struct{ Name string }
 
-	// CreateVeth makes a pair whose one end, down, is the bridge's port and whose
-	// other end is born in the owner's namespace with its name, MAC and MTU.
+	// CreateVeth makes a pair whose one end, down and without IPv6, is the bridge's port
+	// and whose other end is born in the owner's namespace with its name, MAC and MTU.
 	CreateVeth struct{ Port Port }
 	// SetPort gives a netdev its master, alias, group, MTU, MAC and bridge flags
 	// and brings it up. Without a bridge it sets MTU and MAC alone. The port joins the
@@ -156,8 +156,8 @@ func (s DeleteBridge) String() string { return "ip link del " + s.Name }
 
 func (s CreateVeth) String() string {
 	p, e := s.Port, s.Port.Endpoint
-	return fmt.Sprintf("ip link add %s address %s mtu %d master %s group %#x type veth peer name %s address %s mtu %d%s",
-		p.Name, p.MAC, p.MTU, p.Bridge, p.Group, e.Name, e.MAC, e.MTU, netnsWords(e.Netns))
+	return fmt.Sprintf("ip link add %s address %s mtu %d master %s group %#x type veth peer name %s address %s mtu %d%s && sysctl -w net.ipv6.conf.%s.disable_ipv6=1",
+		p.Name, p.MAC, p.MTU, p.Bridge, p.Group, e.Name, e.MAC, e.MTU, netnsWords(e.Netns), p.Name)
 }
 
 func (s SetPort) String() string {
