@@ -83,6 +83,9 @@ func (e *Engine) remirror(ctx context.Context, switchName string, past []vswitch
 			ends = append(ends, plan.DeleteMirror{Bridge: bridge, Netdev: p.Netdev})
 		}
 	}
+	if len(ends) == 0 {
+		return err
+	}
 	return errors.Join(err, e.kernel.Apply(ctx, ends))
 }
 
