@@ -28,7 +28,7 @@ func TestLimits(t *testing.T) {
 			}
 		}
 	}
-	wants("rate 10Mbit burst 12500b", "rate 20Mbit burst 25000b", "rate 30Mbit burst 37496b", "rate 40Mbit burst 100000b")
+	wants("rate 10Mbit burst 24351b", "rate 20Mbit burst 25000b", "rate 30Mbit burst 37496b", "rate 40Mbit burst 100000b")
 	reaches(t, a.Netns, "10.9.0.3")
 	reaches(t, b.Netns, "10.9.0.2")
 
@@ -82,7 +82,7 @@ func TestLimitsAreKept(t *testing.T) {
 			_, err := h.daemon.Await(lines, patience, "msg=repaired", "port="+port.ID, "was not limited as it should be")
 			ok(t, err)
 			got := h.run(h.Netns, "tc", "qdisc", "show")
-			for _, w := range []string{"rate 10Mbit burst 12500b", "rate 20Mbit burst 25000b"} {
+			for _, w := range []string{"rate 10Mbit burst 24351b", "rate 20Mbit burst 25000b"} {
 				if !strings.Contains(got, w) {
 					t.Errorf("%q is not in\n%s", w, got)
 				}

@@ -60,6 +60,7 @@ func TestParseBandwidth(t *testing.T) {
 		"the runtime":       {`"runtimeConfig":{"bandwidth":{"ingressRate":8000000,"ingressBurst":2147483647,"egressRate":16000000,"egressBurst":400000}}`, limits{In: vswitch.Limit{Max: 8e6}, Out: vswitch.Limit{Max: 16e6, Burst: 4e5}}},
 		"containerd":        {`"runtimeConfig":{"bandwidth":{"ingressRate":8000000,"ingressBurst":4294967295,"egressRate":0,"egressBurst":4294967295}}`, limits{In: vswitch.Limit{Max: 8e6}}},
 		"both":              {`"bandwidth":{"in":{"max":"1G","burst":"1M"},"out":{"max":"2G"}},"runtimeConfig":{"bandwidth":{"ingressRate":8000}}`, limits{In: vswitch.Limit{Max: 8000}, Out: vswitch.Limit{Max: 2e9}}},
+		"a minimum":         {`"bandwidth":{"min":{"rate":"100M"}}`, limits{Min: vswitch.Minimum{Rate: 1e8}}},
 		"none":              {`"bandwidth":null`, limits{}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -89,6 +90,7 @@ func TestParseRefuses(t *testing.T) {
 		"misspelled key":       {conf(`"switch":"s","macspoof":true`), types.ErrUnsupportedField, []string{"macspoof", "true", "macSpoofing"}},
 		"bandwidth":            {conf(`"switch":"s","bandwidth":{"ingressRate":1}`), types.ErrUnsupportedField, []string{"bandwidth.ingressRate", "in"}},
 		"burst of both":        {conf(`"switch":"s","bandwidth":{"burst":"1M"}`), types.ErrUnsupportedField, []string{"bandwidth.burst"}},
+		"minimum of bandwidth": {conf(`"switch":"s","bandwidth":{"min":{"wait":5}}`), types.ErrUnsupportedField, []string{"bandwidth.min.wait", "weight"}},
 		"limit of bandwidth":   {conf(`"switch":"s","bandwidth":{"out":{"mx":"1M"}}`), types.ErrUnsupportedField, []string{"bandwidth.out.mx", "max"}},
 		"no rate":              {conf(`"switch":"s","bandwidth":{"in":{"max":"fast"}}`), types.ErrInvalidNetworkConfig, []string{"bandwidth.in.max", "fast", "RANGE"}},
 		"a burst of nothing":   {conf(`"switch":"s","runtimeConfig":{"bandwidth":{"egressBurst":80000}}`), types.ErrInvalidNetworkConfig, []string{"egressBurst", "egressRate"}},
@@ -280,6 +282,7 @@ func FuzzParse(f *testing.F) {
 		conf(`"switch":{"name":"prod","type":"internal","gateway":["10.0.0.1/24","fd00::1/64"],"masquerade":true}`),
 		conf(`"switch":"s","ipam":{"type":"patchbay","subnet":"10.0.0.0/24","exclude":["10.0.0.5"],"routes":[{"dst":"::/0","gw":"fd00::1"}]}`),
 		conf(`"switch":"s","runtimeConfig":{"mac":"02:00:00:00:00:01","ips":["10.0.0.1/24"]},"args":{"cni":{"mac":""}}`),
+		conf(`"switch":"s","bandwidth":{"in":{"max":"10M"},"out":{"max":8000,"burst":"1M"},"min":{"weight":5}}`),
 		conf(`"switch":"s","prevResult":{"cniVersion":"1.0.0","interfaces":[{"name":"tap0"}]},"cni.dev/valid-attachments":[]`),
 		conf(`"switch":"s","prevResult":{"cniVersion":"1.1.0","interfaces":[null],"ips":[null],"routes":[null]}`),
 		conf(`"switch":"s","prevResult":{"cniVersion":"1.1.0","IPS":[null]}`),

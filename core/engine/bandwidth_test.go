@@ -25,7 +25,7 @@ func TestLimitsFollowThePort(t *testing.T) {
 	l.mustAdd(policed())
 	a := l.mustAttach(limited(0, 10e6, 1e9))
 	shaper := vswitch.ShaperName(a.Port.ID)
-	to, from := "tbf rate 10000000bit burst 12500b limit 75000", "tbf rate 1000000000bit burst 1250000b limit 7500000"
+	to, from := "tbf rate 10000000bit burst 24352b limit 86852", "tbf rate 1000000000bit burst 1250000b limit 7500000"
 	l.wantDrawn(true, to, from, shaper+": ifb", "redirect to "+shaper)
 	l.mustAttach(limited(0, 10e6, 1e9)) // once more
 	l.wantHealthy()

@@ -44,11 +44,11 @@ func (e *Engine) setSwitch(ctx context.Context, name string, to func(vswitch.Swi
 		return SwitchStatus{}, err
 	}
 	changed := c.apply(old.Switch)
-	if err := changed.Validate(); err != nil {
-		return SwitchStatus{}, withHint(err, old.Switch, changed)
-	}
 	if err := keepsMode(old.Switch, changed); err != nil {
 		return SwitchStatus{}, err
+	}
+	if err := changed.Validate(); err != nil {
+		return SwitchStatus{}, withHint(err, old.Switch, changed)
 	}
 	caps, err := e.capabilitiesToDefine(ctx, old.Switch, changed)
 	if err != nil {

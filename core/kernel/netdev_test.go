@@ -48,6 +48,7 @@ func TestNetdevs(t *testing.T) {
 			if err != nil {
 				return err
 			}
+			alone.Speed = 0 // which is known of one that is asked for alone
 			if diff := cmp.Diff(one, alone, prefixes); diff != "" {
 				t.Errorf("%s read alone (-want +got):\n%s", one.Name, diff)
 			}

@@ -47,7 +47,7 @@ func TestLimitsAreReached(t *testing.T) {
 		not     string
 	}{
 		{"both", 10e6, 1e9, []string{
-			"tbf 5042: dev PORT root rate 10Mbit burst 12500b", "tbf 5042: dev VIA root rate 1Gbit burst 1250000b",
+			"tbf 5042: dev PORT root rate 10Mbit burst 24351b", "tbf 5042: dev VIA root rate 1Gbit burst 1250000b",
 			"clsact ffff: dev PORT", "(Egress Redirect to device VIA) stolen",
 		}, "fe80"},
 		{"others", 20e6, 100e9, []string{"dev PORT root rate 20Mbit", "dev VIA root rate 100Gbit"}, "10Mbit"},

@@ -283,3 +283,29 @@ func TestSharesAreKept(t *testing.T) {
 		})
 	}
 }
+
+// A link that comes up again, at another speed perhaps, and classes that somebody changes are
+// told; looking at them is not.
+func TestSharesAreWatched(t *testing.T) {
+	l := newSharedLab(t, 0, 1000)
+	w := watch(t, l.ns)
+	carry := func(on int) {
+		t.Helper()
+		if err := unix.IoctlSetPointerInt(int(l.file.Fd()), unix.TUNSETCARRIER, on); err != nil {
+			t.Fatal(err)
+		}
+	}
+	carry(0)
+	without := w.await(NetdevChanged, uplinkName)
+	l.runAt(t, 100)
+	carry(1)
+	if with := w.await(NetdevChanged, uplinkName); with.Print == without.Print {
+		t.Error("with a link and without it, it is the same")
+	}
+	l.reach(t, weights(1, 30))
+	w.await(QueueChanged, uplinkName)
+	l.observe(t, weights(1, 30))
+	fence := fmt.Sprintf("tc class change dev %s classid 5043:10 htb rate 1mbit; tc qdisc del dev %[1]s root", uplinkName)
+	sh(t, l.host, fence)
+	w.await(QueueChanged, uplinkName)
+}

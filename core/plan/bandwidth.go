@@ -38,8 +38,13 @@ const (
 )
 
 // burstTime and queueTime are what a Shape lets through at once and holds back at the
-// most, in seconds of its rate: 10 ms and 50 ms.
-const burstTime, queueTime = 0.010, 0.050
+// most, in seconds of its rate: 10 ms and 50 ms. What a kernel that is busy comes later than
+// the burst for is lost: of a slow Shape, whose 10 ms are few frames, 16 of them pass at once
+// if that is within slowTime.
+const (
+	burstTime, queueTime = 0.010, 0.050
+	slowTime, slowFrames = 0.050, 16
+)
 
 // ShapeOf is the token bucket of a limit on a port of an MTU.
 func ShapeOf(l vswitch.Limit, mtu int) Shape {
@@ -50,7 +55,7 @@ func ShapeOf(l vswitch.Limit, mtu int) Shape {
 	frame := uint64(mtu + header)
 	s := Shape{Rate: uint64(l.Max / 8), Burst: uint64(l.Burst / 8)}
 	if s.Burst == 0 {
-		s.Burst = uint64(float64(s.Rate) * burstTime)
+		s.Burst = max(uint64(float64(s.Rate)*burstTime), min(uint64(float64(s.Rate)*slowTime), slowFrames*frame))
 	}
 	s.Burst = max(s.Burst, burstFrames*frame)
 	s.Queue = max(uint64(float64(s.Rate)*queueTime), queueFrames*frame) + s.Burst

@@ -105,6 +105,11 @@ func (g *generator) state() plan.State {
 		s.Rules = g.rules()
 	}
 	s.Forward = plan.Families{IPv4: g.maybe(), IPv6: g.maybe()}
+	if g.maybe() {
+		s.Shares = map[string]plan.Sharing{"nic0": {Absolute: g.maybe(), Default: oneOf[uint64](g, 1, 50), Ports: map[vswitch.MAC]uint64{
+			{2, 0, 0, 0, 0, byte(g.pick(3))}: oneOf[uint64](g, 10, 100), {2, 0, 0, 0, 1, 9}: oneOf[uint64](g, 10, 8e9),
+		}}}
+	}
 	return s
 }
 
@@ -201,7 +206,7 @@ func (g *generator) meddle(host *kernel.Fake, s plan.State) {
 	port := oneOf(g, "pb1", "pb2", "pb3")
 	at := [2]string{oneOf(g, "", nsWeb, nsDB), oneOf(g, "eth0", "eth1")}
 	var step plan.Step
-	switch g.pick(9) {
+	switch g.pick(11) {
 	case 0:
 		return
 	case 1:
@@ -222,6 +227,10 @@ func (g *generator) meddle(host *kernel.Fake, s plan.State) {
 	case 8:
 		host.RemoveNetns(nsDB)
 		host.AddNetns(nsDB)
+	case 9:
+		host.DropShares("nic0")
+	case 10:
+		host.SetSpeed("nic0", oneOf(g, 0, 100))
 	}
 	if step != nil {
 		_ = host.Apply(context.Background(), []plan.Step{step})

@@ -18,7 +18,7 @@ type Limit struct {
 	// Max is bits a second, 0 for any number. It counts whole Ethernet frames.
 	Max Bits `json:"max,omitempty"`
 	// Burst is how many bits pass at once after a pause; 0: what 10 ms of Max are, and
-	// never less than a few frames.
+	// some frames where that is less.
 	Burst Bits `json:"burst,omitempty"`
 }
 

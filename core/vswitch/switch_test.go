@@ -175,6 +175,7 @@ func FuzzSwitchJSON(f *testing.F) {
 		`{"name":"lan","type":"internal","vlan":7,"gateway":["10.0.0.1/24","fd00::1/64"],"masquerade":true,"notes":"of the \u00fcber kind"}`,
 		`{"name":"lan","type":"internal","gateway":["10.0.0.1/24"],"masquerade":"ipv4"}`, `{"name":"lan","nane":"x"}`,
 		`{"name":"lan"} {}`, `{"name":"lan","type":"internal","gateway":["::ffff:10.0.0.1/120","10.0.0.1"]}`, `{"name":"a","type":"private","name":"b"}`,
+		`{"name":"w","uplink":"eth0","minBandwidth":{"mode":"absolute","defaultFlow":"1G"},"hostPolicy":{"bandwidth":{"min":{"rate":"10M"}}},"portDefaults":{"bandwidth":{"out":{"max":8000,"burst":"1M"}}}}`,
 	} {
 		f.Add([]byte(seed))
 	}

@@ -21,6 +21,7 @@ const (
 	VLANDevs Feature = "CONFIG_VLAN_8021Q"
 	TUN      Feature = "CONFIG_TUN"
 	TBF      Feature = "CONFIG_NET_SCH_TBF"
+	HTB      Feature = "CONFIG_NET_SCH_HTB and CONFIG_NET_CLS_U32"
 	// IFB is by what limits hold back what comes from guests.
 	IFB Feature = "CONFIG_IFB and CONFIG_NET_ACT_MIRRED"
 	// Bridged is that the IP firewall may see bridged frames.
@@ -46,6 +47,8 @@ func Named(constant string) (Feature, error) {
 		return TUN, nil
 	case "TBF":
 		return TBF, nil
+	case "HTB":
+		return HTB, nil
 	case "IFB":
 		return IFB, nil
 	case "Bridged":
@@ -108,6 +111,8 @@ func (f Feature) tryOut(h *netlink.Handle) error {
 		return command("ip", "tuntap", "add", "dev", "probe", "mode", "tap")
 	case TBF:
 		return command("tc", "qdisc", "add", "dev", "lo", "root", "tbf", "rate", "1mbit", "burst", "10k", "latency", "1ms")
+	case HTB:
+		return command("sh", "-ec", "tc qdisc add dev lo root handle 1: htb; tc filter add dev lo parent 1: protocol all pref 1 handle 1: u32 divisor 256")
 	case IFB:
 		return command("sh", "-ec", "ip link add probe type ifb; tc qdisc add dev lo clsact; tc filter add dev lo ingress u32 match u32 0 0 action mirred egress redirect dev probe")
 	case Bridged:

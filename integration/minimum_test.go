@@ -1,0 +1,83 @@
+package integration_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/patchbay-net/patchbay/integration/guest"
+)
+
+// onWAN is a network on a switch that is there.
+func onWAN(keys string) string {
+	return `{"cniVersion":"1.1.0","name":"net1","plugins":[{"type":"patchbay","switch":"wan",
+		"ipam":{"type":"patchbay","ranges":[[{"subnet":"10.9.0.0/24"}]]}` + keys + `}]}`
+}
+
+// TestMinimums: a container is promised a part of the uplink by its network's configuration
+// and by a verb, with the host's own port; what the uplink does not have is refused, and what
+// somebody does to the classes is put right.
+func TestMinimums(t *testing.T) {
+	guest.Needs(t, guest.HTB)
+	h := newHost(t)
+	h.outside("eth1") // a veth, which tells that it carries 10 Gbit/s
+	h.patchbay("switch", "add", "wan", "--uplink", "eth1", "--min-bandwidth-mode", "absolute")
+	n := h.network(onWAN(`,"bandwidth":{"min":{"rate":"2G"}}`))
+	a, _ := h.attached(n, "a")
+	wants := func(words ...string) {
+		t.Helper()
+		got := h.run(h.Netns, "tc", "class", "show", "dev", "eth1")
+		for _, w := range words {
+			if !strings.Contains(got, w) {
+				t.Errorf("%q is not in\n%s", w, got)
+			}
+		}
+	}
+	wants("rate 10Gbit ceil 10Gbit", "rate 2Gbit ceil 10Gbit", "rate 1Gbit ceil 10Gbit")
+	port := h.ports()[0].ID
+	h.patchbay("port", "set", port, "--min-rate", "3G")
+	h.patchbay("port", "set", "pbp-wan", "--min-rate", "5500M")
+	h.patchbay("switch", "set", "wan", "--default-flow-rate", "1.5G")
+	wants("rate 3Gbit ceil 10Gbit", "rate 5500Mbit ceil 10Gbit", "rate 1500Mbit ceil 10Gbit")
+	for _, c := range []struct{ args, says []string }{
+		{[]string{"port", "set", port, "--min-rate", "3.1G"}, []string{"ADMISSION", "eth1 carries 10G a second, and 10.1G are promised"}},
+		{[]string{"port", "set", port, "--min-weight", "50"}, []string{"BANDWIDTH_MODE", "--min-rate"}},
+		{[]string{"switch", "set", "wan", "--min-bandwidth-mode", "weight"}, []string{"IMMUTABLE", "absolute"}},
+	} {
+		out, err := h.Patchbay(append(c.args, "-o", "json")...)
+		for _, w := range c.says {
+			if err == nil || !strings.Contains(out, w) {
+				t.Errorf("%v: %q is not in %v\n%s", c.args, w, err, out)
+			}
+		}
+	}
+	if got := h.patchbay("port", "show", port); !strings.Contains(got, "3G a second") {
+		t.Errorf("port show does not tell of the minimum:\n%s", got)
+	}
+	if got := h.patchbay("explain", "wan"); !strings.Contains(got, "htb rate 3000000000bit") {
+		t.Errorf("explain does not tell of tc:\n%s", got)
+	}
+	if got := h.patchbay("export"); !strings.Contains(got, "minBandwidth: {mode: absolute, defaultFlow: 1500000000}") {
+		t.Errorf("export does not tell of it:\n%s", got)
+	}
+	for _, harm := range []string{"tc qdisc del dev eth1 root", "tc filter del dev eth1 parent 5043:", "tc class change dev eth1 classid 5043:10 htb rate 1mbit"} {
+		if h.daemon == nil {
+			h.run(h.Netns, strings.Fields(harm)...)
+			h.patchbay("restore")
+		} else {
+			lines := h.daemon.Lines()
+			h.run(h.Netns, strings.Fields(harm)...)
+			_, err := h.daemon.Await(lines, patience, "msg=repaired", "switch=wan", "eth1 was shared")
+			if err != nil {
+				_, err = h.daemon.Await(lines, patience, "msg=repaired", "switch=wan", "eth1 was not shared as it should be")
+			}
+			ok(t, err)
+		}
+		wants("rate 3Gbit ceil 10Gbit", "rate 5500Mbit ceil 10Gbit", "rate 1500Mbit ceil 10Gbit")
+	}
+	h.wantWhole()
+	ok(t, n.Del(a))
+	h.patchbay("port", "set", "pbp-wan", "--min-rate", "0")
+	if got := h.run(h.Netns, "tc", "qdisc", "show", "dev", "eth1"); strings.Contains(got, "htb") {
+		t.Errorf("left: %s", got)
+	}
+}
