@@ -103,6 +103,7 @@ func TestGuardsComeAndGo(t *testing.T) {
 		leaves  map[string]plan.Guards
 	}{
 		{"flush chain bridge patchbay_guards guards", map[string]plan.Guards{"p1": one, "p2": two}},
+		{"add table bridge patchbay_guards '{ flags dormant; }'", map[string]plan.Guards{"p1": one, "p2": two}},
 		{"delete table bridge patchbay_guards", map[string]plan.Guards{"p1": one}},
 	} {
 		sh(t, ns, "nft "+harm.command)
