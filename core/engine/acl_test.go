@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -119,6 +120,11 @@ func TestACLsAddedAtOnce(t *testing.T) {
 		}
 	}
 	l.wantHealthy()
+	_, err := l.SetPort(context.Background(), vswitch.HostPortSwitchEnd("lan"), engine.PortChange{ACL: &engine.ACLChange{Delete: aclRules(t, "deny in any")}})
+	wantKind(t, err, vswitch.NotFound)
+	if !strings.HasPrefix(err.Error(), "port set ") {
+		t.Errorf("the error is another verb's: %v", err)
+	}
 }
 
 func TestACLNeedsTheKernel(t *testing.T) {

@@ -4,16 +4,11 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"runtime"
 	"slices"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/patchbay-net/patchbay/core/engine"
-	"github.com/patchbay-net/patchbay/core/kernel"
-	"github.com/patchbay-net/patchbay/core/store"
 	"github.com/patchbay-net/patchbay/core/vswitch"
 )
 
@@ -29,15 +24,7 @@ func BenchmarkAttachWithACL(b *testing.B) {
 }
 
 func attachWithACL(b *testing.B, others int) {
-	runtime.LockOSThread()
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		b.Fatal(err)
-	}
-	ctx := context.Background()
-	e := engine.New(engine.Config{Kernel: kernel.NewLinux(), Store: store.New(store.Config{Dirs: store.Dirs{State: b.TempDir(), Run: b.TempDir()}, MachineID: "machine"})})
-	if _, err := e.AddSwitch(ctx, engine.AddSwitchRequest{Switch: vswitch.Switch{Name: "lan", Type: vswitch.Internal}}); err != nil {
-		b.Fatal(err)
-	}
+	ctx, e := context.Background(), benchedHost(b)
 	if _, err := e.SetMACPool(ctx, vswitch.MACRange{First: vswitch.MAC{2, 1}, Last: vswitch.MAC{2, 1, 0, 0, 255, 255}}); err != nil {
 		b.Fatal(err)
 	}

@@ -221,14 +221,9 @@ func TestKilledApply(t *testing.T) {
 			whole.mustApply(tc[1])
 			for n := 1; ; n++ {
 				l := hosting(t, tc[0])
-				l.kernel.DieAt(n)
-				killed := dies(func() error { _, err := l.Apply(context.Background(), tc[1]); return err })
-				l.kernel.Revive()
-				l.kernel.DieAt(0)
-				if !killed {
+				if !l.killed(n, func() error { _, err := l.Apply(context.Background(), tc[1]); return err }) {
 					return
 				}
-				l.open()
 				if n%2 == 0 && len(tc[1].Config.Switches) > 1 { // another verb comes first
 					first := tc[1].Config.Switches[0]
 					if _, err := l.SetSwitch(context.Background(), first.Name, engine.SwitchChange{}); err != nil && !errors.Is(err, vswitch.NotFound) {

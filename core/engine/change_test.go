@@ -21,12 +21,14 @@ func lan(hostAccess bool) vswitch.Switch {
 	return vswitch.Switch{Name: "lan", Uplink: "nic0", HostAccess: &hostAccess}
 }
 
-// killed runs a verb that dies at the n-th step, and then begins a new process.
-func (l *lab) killed(n int, verb func() error) {
+// killed runs a verb that dies at the n-th step, begins a new process, and reports whether it
+// came so far.
+func (l *lab) killed(n int, verb func() error) bool {
 	l.kernel.DieAt(n)
-	dies(verb)
+	killed := dies(verb)
 	l.kernel.Revive()
 	l.open()
+	return killed
 }
 
 func (l *lab) setHostAccess(on bool) error {

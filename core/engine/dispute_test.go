@@ -137,14 +137,9 @@ func TestAnythingAfterAKilledHandover(t *testing.T) {
 					l := carrying(t)
 					pristine := l.kernel.String()
 					l.mustAdd(lan(true))
-					l.kernel.DieAt(n)
-					killed := dies(func() error { _, err := l.Apply(context.Background(), req); return err })
-					l.kernel.Revive()
-					l.kernel.DieAt(0)
-					if !killed {
+					if !l.killed(n, func() error { _, err := l.Apply(context.Background(), req); return err }) {
 						return
 					}
-					l.open()
 					err := verb(l)
 					refused := errors.Is(err, vswitch.NotFound) || errors.Is(err, vswitch.Conflict) || errors.Is(err, vswitch.UplinkInUse)
 					if !refused {
@@ -188,14 +183,9 @@ func TestAnythingAfterAKilledWayThroughTeams(t *testing.T) {
 					l := teamCarrying(t)
 					pristine := l.kernel.String()
 					must(t, c.before(l))
-					l.kernel.DieAt(n)
-					killed := dies(func() error { return c.verb(l) })
-					l.kernel.Revive()
-					l.kernel.DieAt(0)
-					if !killed {
+					if !l.killed(n, func() error { return c.verb(l) }) {
 						return
 					}
-					l.open()
 					if err := verb(l); err != nil && !errors.Is(err, vswitch.NotFound) {
 						t.Errorf("%v", err)
 					}
@@ -230,17 +220,12 @@ func TestKilledHandoverWithoutOneOfTheNICs(t *testing.T) {
 				l := carrying(t)
 				l.mustAdd(lan(true))
 				l.mustAdd(ext("office", "nic1", 0))
-				l.kernel.DieAt(n)
-				killed := dies(func() error {
+				if !l.killed(n, func() error {
 					_, err := l.Apply(context.Background(), configured(vswitch.Switch{Name: "lan", Type: vswitch.Internal}, ext("office", "nic0", 0), ext("wan", "nic1", 0)))
 					return err
-				})
-				l.kernel.Revive()
-				l.kernel.DieAt(0)
-				if !killed {
+				}) {
 					return
 				}
-				l.open()
 				l.kernel.RemoveNetdev("nic1")
 				must(t, next(l))
 				l.wantHostWhole()

@@ -122,7 +122,6 @@ func (e *Engine) replug(ctx context.Context, p vswitch.Port, r store.SwitchRecor
 
 // dismiss drops the records of the guests that are gone.
 func (t *transaction) dismiss(tx *store.Tx) error {
-	t.dismissed = nil // a commit that failed has dropped none
 	for _, gone := range t.evicted {
 		p, err := tx.Port(gone.ID)
 		if errors.Is(err, vswitch.NotFound) || err == nil && recordOf(t.olds(), p.Switch).Name == "" {

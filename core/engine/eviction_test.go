@@ -113,13 +113,9 @@ func TestKilledEviction(t *testing.T) {
 			must(t, verb(whole.Engine))
 			for n := 1; ; n++ {
 				l := crowded(t, allCapabilities())
-				l.kernel.DieAt(n)
-				killed := dies(func() error { return verb(l.Engine) })
-				l.kernel.Revive()
-				if !killed {
+				if !l.killed(n, func() error { return verb(l.Engine) }) {
 					return
 				}
-				l.open()
 				must(t, verb(l.Engine))
 				l.wantNoGuests()
 				if got, want := masked(l.picture()), masked(whole.picture()); got != want {

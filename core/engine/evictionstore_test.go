@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -17,18 +18,18 @@ import (
 	"github.com/patchbay-net/patchbay/core/vswitch"
 )
 
-// losing is a kernel that loses the disk once it has deleted a bridge.
+// losing is a kernel that loses a disk once it has deleted a bridge.
 type losing struct {
 	*kernel.Fake
 	bridge string
-	disk   *brittleDisk
+	lose   func()
 }
 
 func (k losing) Apply(ctx context.Context, steps []plan.Step) error {
 	err := k.Fake.Apply(ctx, steps)
 	for _, s := range steps {
 		if d, last := s.(plan.DeleteBridge); last && d.Name == k.bridge {
-			k.disk.writable(false)
+			k.lose()
 		}
 	}
 	return err
@@ -73,10 +74,10 @@ func TestEvictionThatCannotBeWrittenIsUndone(t *testing.T) {
 			l.mustAdd(ext("lan", "nic0", 0))
 			var ports []vswitch.Port
 			for i := range 3 {
-				ports = append(ports, l.mustAttach(engine.AttachRequest{Owner: owner(i), Switch: "lan", Ranges: ranges("10.0.0.0/24")}).Port)
+				ports = append(ports, l.mustAttach(engine.AttachRequest{Owner: owner(i), Switch: "lan", Ranges: ranges("10.0.0.0/24"), Policy: watched(t)}).Port)
 			}
 			before := l.picture()
-			err := verb(engine.New(engine.Config{Kernel: losing{l.kernel, vswitch.BridgeName("lan"), disk}, Store: l.store()}))
+			err := verb(engine.New(engine.Config{Kernel: losing{l.kernel, vswitch.BridgeName("lan"), func() { disk.writable(false) }}, Store: l.store()}))
 			if !errors.Is(err, unix.EROFS) {
 				t.Fatalf("got %v", err)
 			}
@@ -102,5 +103,43 @@ func TestEvictionThatCannotBeWrittenIsUndone(t *testing.T) {
 			must(t, verb(l.Engine))
 			l.wantNoGuests()
 		})
+	}
+}
+
+// full leaves no room for another page.
+func (d *brittleDisk) full() {
+	d.t.Helper()
+	var s unix.Statfs_t
+	must(d.t, unix.Statfs(d.dir, &s))
+	must(d.t, unix.Mount("", d.dir, "", unix.MS_REMOUNT, fmt.Sprintf("size=%d", (s.Blocks-s.Bfree)*uint64(s.Bsize))))
+}
+
+// That the guests are gone cannot be noted: they are back, and nothing is said of records
+// that were never dropped.
+func TestEvictionThatCannotBeNotedIsUndone(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root: mounts a file system")
+	}
+	l := newLab(t)
+	disk := newBrittleDisk(t, l.dirs.Run)
+	l.mustAdd(ext("lan", "nic0", 0))
+	const guests = 80
+	for i := range guests {
+		o := owner(i % 8)
+		o.Endpoint = fmt.Sprint("eth", i)
+		l.mustAttach(engine.AttachRequest{Owner: o, Switch: "lan", Ranges: ranges("10.0.0.0/24"), Policy: vswitch.PolicyChange{DHCPGuard: ptr(true)}})
+	}
+	e := engine.New(engine.Config{Kernel: losing{l.kernel, vswitch.BridgeName("lan"), disk.full}, Store: l.store()})
+	_, err := e.DeleteSwitch(context.Background(), engine.DeleteSwitchRequest{Name: "lan", Force: true})
+	if !errors.Is(err, unix.ENOSPC) || errors.Is(err, vswitch.InUse) {
+		t.Errorf("got %v", err)
+	}
+	must(t, unix.Mount("", disk.dir, "", unix.MS_REMOUNT, "size=4m"))
+	l.wantHealthy()
+	if s, err := l.Status(context.Background()); err != nil || s.Ports != guests {
+		t.Errorf("%d ports, %v", s.Ports, err)
+	}
+	if got := strings.Count(l.kernel.String(), "dhcp { "); got != guests {
+		t.Errorf("%d of %d guests are guarded", got, guests)
 	}
 }

@@ -81,14 +81,9 @@ func TestKilledHandoverOfTheHostIsFinished(t *testing.T) {
 				l := carrying(t)
 				pristine := l.kernel.String()
 				l.mustAdd(lan(true))
-				l.kernel.DieAt(n)
-				killed := dies(func() error { _, err := l.Apply(context.Background(), req); return err })
-				l.kernel.Revive()
-				l.kernel.DieAt(0)
-				if !killed {
+				if !l.killed(n, func() error { _, err := l.Apply(context.Background(), req); return err }) {
 					return
 				}
-				l.open()
 				l.mustApply(req)
 				l.wantHostOn("pbh-"+req.Config.Switches[len(req.Config.Switches)-1].Name, "nic0", "pbh-lan")
 				l.wantHostBackAfterDeletion(pristine)

@@ -129,6 +129,7 @@ func (e *Engine) conclude(t *transaction) error {
 		// Before their switch: killed in between, the verb again finds the switch, and
 		// killed the other way round it would find nothing and the guests' leases stay.
 		if err := e.store.Update(t.dismiss); err != nil {
+			t.dismissed = nil // a commit that failed has dropped none
 			return err
 		}
 	}

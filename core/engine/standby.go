@@ -176,9 +176,22 @@ func (h *herald) end() {
 	h.reliefs.Wait()
 }
 
-// standbyMoved moves the standby of a team if it has to be moved, and tells of it.
+// standbyMoved moves the standby of a team if it has to be moved, and tells of it. A team in a
+// dispute stays as it is: see changePlaces.
 func (h *herald) standbyMoved(ctx context.Context, r store.TeamRecord) {
-	why, moved, err := h.takeTurns(ctx, r.Name)
+	unlock, err := h.lockAlone()
+	if err == nil {
+		defer unlock()
+	}
+	done, may := h.begins(r.Name)
+	if !may {
+		return
+	}
+	defer done()
+	why, moved := "", false
+	if err == nil {
+		why, moved, err = h.changePlaces(context.WithoutCancel(ctx), r.Name)
+	}
 	h.relieved(r, err)
 	switch {
 	case err != nil:
@@ -217,22 +230,6 @@ func (h *herald) relieved(r store.TeamRecord, err error) {
 
 func inTeam(state kernel.TeamState, nic string) bool {
 	return slices.ContainsFunc(state.Members, func(m kernel.MemberState) bool { return m.Name == nic })
-}
-
-func (h *herald) takeTurns(ctx context.Context, team string) (why string, moved bool, err error) {
-	unlock, lockErr := h.lockAlone() // a team in a dispute stays as it is: see changePlaces
-	done, may := h.begins(team)
-	if may {
-		defer done()
-	}
-	if lockErr != nil {
-		return "", false, lockErr
-	}
-	defer unlock()
-	if !may {
-		return "", false, nil
-	}
-	return h.changePlaces(context.WithoutCancel(ctx), team)
 }
 
 // changePlaces puts the standby of a team where it is to be, and does nothing else: what

@@ -415,14 +415,9 @@ func TestStandbyThatHasNotTakenOverIsNoDrift(t *testing.T) {
 	for n := 1; ; n++ {
 		l := teamLab(t)
 		l.kernel.SetCarrier("nic1", false)
-		l.kernel.DieAt(n)
-		killed := dies(func() error { _, err := l.AddTeam(ctx, standbyTeam()); return err })
-		l.kernel.Revive()
-		l.kernel.DieAt(0)
-		if !killed {
+		if !l.killed(n, func() error { _, err := l.AddTeam(ctx, standbyTeam()); return err }) {
 			break
 		}
-		l.open()
 		must(t, restored(l))
 		s, err := l.Status(ctx)
 		must(t, err)

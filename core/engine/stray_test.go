@@ -106,14 +106,9 @@ func TestOldSwitchDeletedAfterAKilledHandover(t *testing.T) {
 				l := carrying(t)
 				pristine := l.kernel.String()
 				l.mustAdd(lan(true))
-				l.kernel.DieAt(n)
-				killed := dies(func() error { _, err := l.Apply(context.Background(), req); return err })
-				l.kernel.Revive()
-				l.kernel.DieAt(0)
-				if !killed {
+				if !l.killed(n, func() error { _, err := l.Apply(context.Background(), req); return err }) {
 					return
 				}
-				l.open()
 				if err := l.deleteSwitch(engine.DeleteSwitchRequest{Name: "lan"}); err != nil {
 					t.Fatalf("killed before step %d, then: %v", n, err)
 				}

@@ -19,7 +19,8 @@ import (
 // flows. It is one transaction: on failure the switch is what it was. Guests that have
 // the switch's MTU follow it. PowerShell twin: Set-VMSwitch.
 func (e *Engine) SetSwitch(ctx context.Context, name string, c SwitchChange) (SwitchStatus, error) {
-	return e.setSwitchTo(ctx, name, func(vswitch.Switch) (SwitchChange, error) { return c, nil })
+	status, err := e.setSwitchTo(ctx, name, func(vswitch.Switch) (SwitchChange, error) { return c, nil })
+	return status, fault("switch set", "switch "+name, err)
 }
 
 // setSwitchTo is SetSwitch with a change that depends on what the switch is: nobody else
@@ -27,11 +28,10 @@ func (e *Engine) SetSwitch(ctx context.Context, name string, c SwitchChange) (Sw
 func (e *Engine) setSwitchTo(ctx context.Context, name string, to func(vswitch.Switch) (SwitchChange, error)) (SwitchStatus, error) {
 	unlock, err := e.lockSwitches(name)
 	if err != nil {
-		return SwitchStatus{}, fault("switch set", "switch "+name, err)
+		return SwitchStatus{}, err
 	}
 	defer unlock()
-	status, err := e.foreseeing().setSwitch(ctx, name, to)
-	return status, fault("switch set", "switch "+name, err)
+	return e.foreseeing().setSwitch(ctx, name, to)
 }
 
 func (e *Engine) setSwitch(ctx context.Context, name string, to func(vswitch.Switch) (SwitchChange, error)) (SwitchStatus, error) {

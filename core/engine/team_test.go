@@ -349,3 +349,24 @@ func TestExplainTeam(t *testing.T) {
 		}
 	}
 }
+
+// A change that failed leaves the network knowing by which member guests are reached again.
+func TestGuestsAreAnnouncedAfterARevert(t *testing.T) {
+	heard := ""
+	for n := 1; ; n++ {
+		l := teamLab(t)
+		l.mustTeam(teamOf("nic1", "nic2"))
+		l.mustAdd(wanOn("team0"))
+		guest := l.mustAttach(engine.AttachRequest{Owner: owner(0), Switch: "wan"}).Port
+		l.kernel.FailAt(n, errBroken)
+		_, err := l.SetTeam(context.Background(), "team0", engine.TeamChange{Members: &[]string{"nic2"}})
+		l.kernel.FailAt(0, nil)
+		if err == nil {
+			break
+		}
+		heard = l.kernel.Heard(guest.MAC, 0)
+	}
+	if heard != "nic1" {
+		t.Errorf("the guest was heard of by %q", heard)
+	}
+}

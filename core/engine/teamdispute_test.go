@@ -53,14 +53,9 @@ func TestTeamVerbsAfterAKilledHandover(t *testing.T) {
 				for n := 1; ; n += 2 {
 					l := teamCarrying(t)
 					must(t, c[0](l))
-					l.kernel.DieAt(n)
-					killed := dies(func() error { return c[1](l) })
-					l.kernel.Revive()
-					l.kernel.DieAt(0)
-					if !killed {
+					if !l.killed(n, func() error { return c[1](l) }) {
 						return
 					}
-					l.open()
 					_ = verb(l) // a refusal is as good
 					must(t, restored(l))
 					l.wantHostWhole()
@@ -191,17 +186,12 @@ func TestAnythingAfterAKilledHandoverOfTeams(t *testing.T) {
 				for n := 1; ; n++ {
 					l := teamCarrying(t)
 					l.mustTeam(teamOf("nic1", "nic2"))
-					l.kernel.DieAt(n)
-					killed := dies(func() error {
+					if !l.killed(n, func() error {
 						_, err := l.Apply(ctx, engine.ApplyRequest{Yes: true, Prune: true, Config: vswitch.Config{Version: vswitch.ConfigVersion, Teams: teams}})
 						return err
-					})
-					l.kernel.Revive()
-					l.kernel.DieAt(0)
-					if !killed {
+					}) {
 						return
 					}
-					l.open()
 					if err := verb(l); err != nil && !errors.Is(err, vswitch.NotFound) {
 						t.Error(err)
 					}

@@ -171,14 +171,9 @@ func TestKilledWithTheHostOnAMember(t *testing.T) {
 				l := teamCarrying(t)
 				pristine := l.kernel.String()
 				must(t, c.before(l))
-				l.kernel.DieAt(n)
-				killed := dies(func() error { return c.verb(l) })
-				l.kernel.Revive()
-				l.kernel.DieAt(0)
-				if !killed {
+				if !l.killed(n, func() error { return c.verb(l) }) {
 					return
 				}
-				l.open()
 				if err := c.verb(l); err != nil && !errors.Is(err, vswitch.NotFound) {
 					t.Fatalf("killed before step %d, then: %v", n, err)
 				}

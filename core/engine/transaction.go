@@ -205,5 +205,8 @@ func (e *Engine) revert(ctx context.Context, t *transaction) error {
 	if err == nil {
 		err = e.conclude(back)
 	}
+	if err == nil {
+		e.announceChanged(ctx, back) // on the way there the network may have heard of them elsewhere
+	}
 	return errors.Join(away, err)
 }

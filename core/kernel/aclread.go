@@ -17,6 +17,7 @@ import (
 // aclState is what was read of the table.
 type aclState struct {
 	exists     bool
+	asleep     bool
 	generation uint32
 	chains     map[string][]byte   // as the kernel describes them
 	rules      map[string][][]byte // by chain, in their order
@@ -37,7 +38,7 @@ func readACLs(c *rtnl) (aclState, error) {
 	}
 	err := c.do([]request{generation(&s.generation), {
 		NetlinkRequest: nftRequest(unix.NFT_MSG_GETTABLE, t.family, 0, nameAttr(unix.NFTA_TABLE_NAME, t.name)),
-		absent:         true, answer: func([]byte) { s.exists = true },
+		absent:         true, answer: func(b []byte) { s.exists, s.asleep = true, asleep(b) },
 	}})
 	if err != nil {
 		return s, noNftables(err)
@@ -121,7 +122,7 @@ func (s aclState) whole() bool {
 			return false
 		}
 	}
-	return s.exists
+	return s.exists && !s.asleep
 }
 
 func (s aclState) sameRules(chain string, want [][]expression) bool {

@@ -67,11 +67,12 @@ func applyACLs(step plan.SetRules) error {
 		if err != nil {
 			return err
 		}
-		if !state.exists && !step.Add.ACLBase {
-			if len(change.add) == 0 {
-				return nil
-			}
+		switch {
+		case step.Add.ACLBase:
+		case len(change.add) > 0 && !state.whole(): // somebody may have taken parts of it
 			return aclsGone(unix.ENOENT)
+		case !state.exists:
+			return nil
 		}
 		return change.from(c, state, step.Add.ACLBase)
 	})

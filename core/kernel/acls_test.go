@@ -125,6 +125,7 @@ func TestACLsAreMended(t *testing.T) {
 		"delete table bridge patchbay_acl":                                  {nil, false},
 		"flush chain bridge patchbay_acl unreadable_ip6":                    {nil, false},
 		"flush chain bridge patchbay_acl forward":                           {nil, false},
+		"add table bridge patchbay_acl { flags dormant; }":                  {nil, false},
 		"insert rule bridge patchbay_acl prerouting accept":                 {nil, false},
 		"flush map bridge patchbay_acl in":                                  {map[string]plan.ACL{"p1": plan.OtherACL, "p2": plan.OtherACL}, true},
 		"flush chain bridge patchbay_acl p2/in-MARK2":                       {map[string]plan.ACL{"p1": one, "p2": plan.OtherACL}, true},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/vishvananda/netlink/nl"
@@ -96,8 +97,18 @@ func (c *rtnl) loadsBonding() bool {
 	return os.IsNotExist(module) && isAbsent(bond)
 }
 
+// modulesOwn reports that a netdev was named by the kernel: what somebody has made, and be it
+// at the same moment, has the name that he gave it. sysfs(5) refuses to tell of the former.
+func modulesOwn(netdev string) bool {
+	_, err := os.ReadFile(filepath.Join("/sys/class/net", netdev, "name_assign_type"))
+	return errors.Is(err, unix.EINVAL)
+}
+
 // dropSpareBond removes the module's own bond, if it is as the module makes it.
 func (c *rtnl) dropSpareBond() error {
+	if !modulesOwn(spareBond) {
+		return nil
+	}
 	l, err := c.link(spareBond)
 	if isAbsent(err) || err == nil && (l.kind != "bond" || l.up || l.master != 0 || l.alias != "") {
 		return nil

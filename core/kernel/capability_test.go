@@ -62,13 +62,7 @@ func TestProbeCapabilities(t *testing.T) {
 // probe does. It unloads the module, and so runs in a guest alone.
 func TestProbeLeavesNoBond(t *testing.T) {
 	guest.Needs(t, guest.NICs, guest.Bonding)
-	run := func(argv ...string) string {
-		out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput()
-		if err != nil {
-			t.Fatalf("%v: %v: %s", argv, err, out)
-		}
-		return string(out)
-	}
+	run := commands(t)
 	probe := func() string {
 		caps, err := NewLinux().Capabilities(t.Context())
 		if err != nil || !caps.Bonding {
@@ -116,5 +110,39 @@ func TestMissingRulesAreNamed(t *testing.T) {
 	}
 	if err := missingRules("CONFIG_NFT_MASQ", err); !errors.Is(err, vswitch.CapabilityMissing) || !strings.Contains(err.Error(), "CONFIG_NFT_MASQ") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestProbeLeavesSomebodysBond: where the module makes none (max_bonds=0) somebody may make
+// his own bond0 while the probe runs.
+func TestProbeLeavesSomebodysBond(t *testing.T) {
+	guest.Needs(t, guest.NICs, guest.Bonding)
+	run := commands(t)
+	c, err := dialRTNL()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.close()
+	run("modprobe", "-r", "bonding")
+	if !c.loadsBonding() {
+		t.Fatal("the module is loaded")
+	}
+	run("modprobe", "bonding", "max_bonds=0")
+	run("ip", "link", "add", "bond0", "type", "bond")
+	if err := c.dropSpareBond(); err != nil {
+		t.Fatal(err)
+	}
+	run("ip", "link", "del", "bond0")
+}
+
+// commands runs programs where the test runs, each of which has to succeed.
+func commands(t *testing.T) (run func(argv ...string) string) {
+	return func(argv ...string) string {
+		t.Helper()
+		out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %v: %s", argv, err, out)
+		}
+		return string(out)
 	}
 }

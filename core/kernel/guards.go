@@ -118,15 +118,16 @@ func applyGuards(step plan.SetRules) error {
 		}
 	}
 	return withRuleset(func(c *rtnl) error {
-		state, err := readRuleset(c, []ruleTable{t}, guardSets(), step.Add.GuardBase)
-		if err != nil {
+		adds := len(add) > 0
+		state, err := readRuleset(c, []ruleTable{t}, guardSets(), step.Add.GuardBase || adds)
+		switch {
+		case err != nil:
 			return err
-		}
-		if !state.exists[0] && !step.Add.GuardBase {
-			if len(add) == 0 {
-				return nil
-			}
+		case step.Add.GuardBase:
+		case adds && !state.whole(): // somebody may have taken parts of it
 			return guardsGone(unix.ENOENT)
+		case !state.exists[0]:
+			return nil
 		}
 		return state.write(c, state.elements.afterGuards(step, add), step.Add.GuardBase)
 	})
@@ -194,7 +195,7 @@ func guardSets() (names []string) {
 // guardsGone tells that the table is not there.
 func guardsGone(err error) error {
 	return &vswitch.Error{
-		Kind: vswitch.Drifted, Object: "nftables", Err: fmt.Errorf("the table %s is gone: %w", guardTableName, err),
+		Kind: vswitch.Drifted, Object: "nftables", Err: fmt.Errorf("the table %s is gone, or not whole: %w", guardTableName, err),
 		Hint: "run `patchbay switch add` with the switch's own definition, which repairs it",
 	}
 }

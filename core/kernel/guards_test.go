@@ -32,6 +32,38 @@ func TestGuardsGolden(t *testing.T) {
 	golden(t, "guards.nft", sh(t, ns, "nft -s list ruleset"))
 }
 
+// A table that somebody else has made, or has taken parts of, is told to be gone: whoever wants
+// a guard or a list makes it anew.
+func TestTablesThatAreNotWhole(t *testing.T) {
+	for name, script := range map[string]string{
+		"empty":           "add table bridge patchbay_guards; add table bridge patchbay_acl",
+		"asleep":          "add table bridge patchbay_guards { flags dormant; }; add table bridge patchbay_acl { flags dormant; }",
+		"with a set":      "add table bridge patchbay_guards; add set bridge patchbay_guards dhcp { type ifname; }; add table bridge patchbay_acl; add map bridge patchbay_acl in { type ifname : verdict; }",
+		"without a chain": "",
+	} {
+		t.Run(name, func(t *testing.T) {
+			ns := newNS(t)
+			if script == "" {
+				apply(t, ns, plan.SetRules{Add: plan.Rules{GuardBase: true, ACLBase: true}})
+				script = "flush table bridge patchbay_guards; delete set bridge patchbay_guards dhcp; flush table bridge patchbay_acl; delete map bridge patchbay_acl in"
+			}
+			sh(t, ns, "nft '"+script+"'")
+			guards, acls := map[string]plan.Guards{"p1": {DHCP: true}}, map[string]plan.ACL{"p1": aclFrom(t, "deny in any")}
+			for _, add := range []plan.Rules{{Guards: guards}, {ACLs: acls}} {
+				if err := errorWithin(t, ns, plan.SetRules{Add: add}); !errors.Is(err, vswitch.Drifted) {
+					t.Errorf("%v: %v", add, err)
+				}
+			}
+			both := plan.Rules{GuardBase: true, Guards: guards, ACLBase: true, ACLs: acls}
+			apply(t, ns, plan.SetRules{Add: both})
+			if diff := cmp.Diff(both, observe(t, ns, both)); diff != "" {
+				t.Errorf("not made anew (-want +got):\n%s", diff)
+			}
+			apply(t, ns, plan.SetRules{Remove: plan.Rules{Guards: guards, ACLs: acls}})
+		})
+	}
+}
+
 func TestGuardsComeAndGo(t *testing.T) {
 	ns := newNS(t)
 	one, two := allGuards(), plan.Guards{DHCP: true}
@@ -71,6 +103,7 @@ func TestGuardsComeAndGo(t *testing.T) {
 		leaves  map[string]plan.Guards
 	}{
 		{"flush chain bridge patchbay_guards guards", map[string]plan.Guards{"p1": one, "p2": two}},
+		{"add table bridge patchbay_guards '{ flags dormant; }'", map[string]plan.Guards{"p1": one, "p2": two}},
 		{"delete table bridge patchbay_guards", map[string]plan.Guards{"p1": one}},
 	} {
 		sh(t, ns, "nft "+harm.command)

@@ -79,6 +79,12 @@ func generationOf(answer []byte) uint32 { return nftNumber(answer, unix.NFTA_GEN
 // usesOf reads how many chains and sets a table has.
 func usesOf(answer []byte) int { return int(nftNumber(answer, unix.NFTA_TABLE_USE)) }
 
+// asleep reads whether somebody has put a table to sleep: all of it is there, and no hook
+// calls it.
+func asleep(answer []byte) bool {
+	return nftNumber(answer, unix.NFTA_TABLE_FLAGS)&unix.NFT_TABLE_F_DORMANT != 0
+}
+
 func nftNumber(answer []byte, wanted uint16) uint32 {
 	for kind, v := range nftAttributes(answer) {
 		if kind == wanted {

@@ -188,6 +188,7 @@ func TestRulesDamage(t *testing.T) {
 		"table flushed":        {"nft flush table bridge patchbay", false},
 		"chain flushed":        {"nft flush chain bridge patchbay input", false},
 		"nat chain flushed":    {"nft flush chain inet patchbay postrouting", false},
+		"table put to sleep":   {"nft add table bridge patchbay '{ flags dormant; }'", false},
 		"rule added":           {"nft add rule bridge patchbay input accept", false},
 		"rule inserted":        {"nft insert rule bridge patchbay prerouting accept", false},
 		"rule replaced":        {replaceRule("bridge", "output", "drop", "drop"), false},

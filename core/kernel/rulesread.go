@@ -72,7 +72,7 @@ func (s *rulesetState) readHeads(c *rtnl) (generation uint32, err error) {
 			absent:         true,
 			answer: func(b []byte) {
 				s.exists[i] = true
-				s.intact[i] = usesOf(b) == len(t.chains)+len(t.sets)
+				s.intact[i] = usesOf(b) == len(t.chains)+len(t.sets) && !asleep(b)
 			},
 		})
 		for _, want := range t.chains {
