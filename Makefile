@@ -23,7 +23,7 @@ export GOLANGCI_VERSION PLUGINS_VERSION CNITOOL_VERSION
 
 TOOLS   := bin/tools
 GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION) -X main.buildVersion=$(VERSION) -X github.com/patchbay-net/patchbay/core/wire.Build=$(VERSION)'
-UNIT    := ./core/... ./cni/... ./cmd/... ./sdk/...
+UNIT    := ./core/... ./cni/... ./cmd/... ./sdk/... ./plugins/...
 REPORT  := go run ./integration/testreport -skips bin/skipped -counts bin/counts
 FUZZRUNS ?= 20000
 
@@ -49,11 +49,13 @@ help: ## Print this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
-build: ## Build bin/patchbay, bin/patchbayd and bin/cni/patchbay, static
+build: ## Build bin/patchbay, bin/patchbayd, bin/cni/patchbay and bin/plugins, static
 	@mkdir -p bin/cni
 	$(GOBUILD) -o bin/patchbay ./cmd/patchbay
 	$(GOBUILD) -o bin/patchbayd ./cmd/patchbayd
 	$(GOBUILD) -o bin/cni/patchbay ./cni
+	@mkdir -p bin/plugins
+	$(GOBUILD) -o bin/plugins/patchbay-plugin-example ./plugins/example
 
 .PHONY: install
 install: build ## Install under DESTDIR: PREFIX (/usr/local), CNIBINDIR (/opt/cni/bin), UNITDIR

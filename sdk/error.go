@@ -92,6 +92,9 @@ func codeOf(kind vswitch.Kind, reason vswitch.Reason) codes.Code {
 // kindForm is what kinds and reasons look like: newer plugins may know more of them.
 var kindForm = regexp.MustCompile(`^[A-Z][A-Z0-9_]{1,62}$`)
 
+// ErrGone is in the error of a call to a plugin whose connection is no more.
+var ErrGone = errors.New("the plugin is gone")
+
 // fromStatus is the error that came as a status: a *vswitch.Error, or what the caller's
 // context ended with.
 func fromStatus(op string, err error) error {
@@ -118,7 +121,7 @@ func fromStatus(op string, err error) error {
 	case codes.Unimplemented:
 		return &vswitch.Error{Kind: vswitch.CapabilityMissing, Op: op, Err: errors.New("the plugin does not serve it")}
 	case codes.Unavailable:
-		return fail("the plugin is gone: %s", clean(s.Message()))
+		return fail("%w: %s", ErrGone, clean(s.Message()))
 	}
 	return fail("the plugin failed (%s): %s", s.Code(), clean(s.Message()))
 }
