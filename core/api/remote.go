@@ -134,6 +134,9 @@ func (c *remote) SetSwitch(ctx context.Context, name string, change engine.Switc
 	if change.Gateway != nil && *change.Gateway == nil { // JSON would take "none" for "as it is"
 		change.Gateway = &[]netip.Prefix{}
 	}
+	if change.PortProfiles != nil && *change.PortProfiles == nil {
+		change.PortProfiles = &[]vswitch.PortProfile{}
+	}
 	return ask(ctx, c, nameSetSwitch, args{name, change}, func(v Verbs) (engine.SwitchStatus, error) {
 		return v.SetSwitch(ctx, name, change)
 	})
