@@ -109,6 +109,7 @@ const (
 	nameDoctor       = "doctor"
 
 	namePlugin = "plugin" // a call of the CNI plugin, which uses verbs
+	nameHook   = "hook"   // a call of the libvirt hook, likewise
 )
 
 // served is what patchbayd carries out: a line for each verb.
