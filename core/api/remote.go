@@ -273,6 +273,11 @@ func (c *remote) HoldMAC(ctx context.Context, req engine.HoldMACRequest) (vswitc
 	return ask(ctx, c, nameHoldMAC, args{req}, func(v Verbs) (vswitch.MACHold, error) { return v.HoldMAC(ctx, req) })
 }
 
+// DefineNetwork is engine.Engine's.
+func (c *remote) DefineNetwork(ctx context.Context, req engine.DefineNetworkRequest) (engine.DefinedNetwork, error) {
+	return ask(ctx, c, nameDefineNet, args{req}, func(v Verbs) (engine.DefinedNetwork, error) { return v.DefineNetwork(ctx, req) })
+}
+
 // ReleaseMAC is engine.Engine's.
 func (c *remote) ReleaseMAC(ctx context.Context, req engine.ReleaseMACRequest) ([]vswitch.MACHold, error) {
 	return ask(ctx, c, nameReleaseMAC, args{req}, func(v Verbs) ([]vswitch.MACHold, error) { return v.ReleaseMAC(ctx, req) })

@@ -49,6 +49,7 @@ type Verbs interface {
 	MACs(context.Context) ([]engine.MACLease, error)
 	HoldMAC(context.Context, engine.HoldMACRequest) (vswitch.MACHold, error)
 	ReleaseMAC(context.Context, engine.ReleaseMACRequest) ([]vswitch.MACHold, error)
+	DefineNetwork(context.Context, engine.DefineNetworkRequest) (engine.DefinedNetwork, error)
 	Status(context.Context) (engine.Status, error)
 	Topology(context.Context) (engine.Topology, error)
 
@@ -99,6 +100,7 @@ const (
 	nameMACs         = "mac list"
 	nameHoldMAC      = "mac hold"
 	nameReleaseMAC   = "mac release"
+	nameDefineNet    = "network define"
 	nameStatus       = "status"
 	nameTopology     = "topology"
 	nameApply        = "apply"
@@ -149,6 +151,7 @@ func served() map[string]verb {
 		nameMACs:         none(Verbs.MACs),
 		nameHoldMAC:      changes(one(Verbs.HoldMAC)),
 		nameReleaseMAC:   changes(one(Verbs.ReleaseMAC)),
+		nameDefineNet:    changes(one(Verbs.DefineNetwork)),
 		nameStatus:       none(Verbs.Status),
 		nameTopology:     none(Verbs.Topology),
 		nameApply:        changes(one(Verbs.Apply)),
