@@ -145,6 +145,9 @@ type MACLease struct {
 type GCRequest struct {
 	Network string          `json:"network,omitempty"`
 	Valid   []vswitch.Owner `json:"valid,omitempty"` // ID and Endpoint matter
+	// Domains are the UUIDs of the VMs that libvirt has running: their ports stay. Nil says that
+	// nobody could ask, and a tap that is gone has to do.
+	Domains *[]string `json:"domains,omitempty"`
 }
 
 // GCReport tells what was removed.

@@ -261,7 +261,7 @@ func (e *Engine) bound(tx *store.Tx, was store.Realised, req BindPortRequest, ta
 	if req.Owner.Name != "" {
 		p.Owner.Name = req.Owner.Name
 	}
-	if override := req.Override.String(); override != p.VM.Narrowed {
+	if override := req.Override.String(); override != "" && override != p.VM.Narrowed {
 		narrowed, err := req.Override.Apply(p)
 		if err != nil {
 			return err
