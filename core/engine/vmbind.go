@@ -31,7 +31,10 @@ func (e *Engine) BindPort(ctx context.Context, req BindPortRequest) (vswitch.Por
 }
 
 func (req BindPortRequest) validate() error {
-	errs := []error{validateVMOwner(req.Owner), vswitch.ValidateNetdevName(req.Netdev), vswitch.ValidateVMAlias(req.Alias)}
+	errs := []error{validateVMOwner(req.Owner), vswitch.ValidateVMAlias(req.Alias)}
+	if err := vswitch.ValidateNetdevName(req.Netdev); err != nil {
+		errs = append(errs, &vswitch.Error{Kind: vswitch.Invalid, Object: "netdev", Err: err, Hint: "name the VM's tap"})
+	}
 	if req.Override.VLAN != nil {
 		errs = append(errs, req.Override.VLAN.Validate())
 	}
