@@ -40,6 +40,7 @@ func kindMeanings() []kindMeaning {
 		{vswitch.Ambiguous, exitUsage, "two rules for the same packets that no order decides between"},
 		{vswitch.BandwidthMismatch, exitUsage, "a minimum of bandwidth that is not of the switch's mode"},
 		{vswitch.Admission, exitFailure, "more bandwidth is promised than the uplink has"},
+		{vswitch.Widens, exitUsage, "who may only take away from a port asks for more"},
 		{vswitch.NotFound, exitFailure, "no such switch or port"},
 		{vswitch.AlreadyExists, exitFailure, "the name is taken"},
 		{vswitch.Conflict, exitFailure, "what exists disagrees with what is asked"},

@@ -10,6 +10,7 @@ import (
 	"github.com/patchbay-net/patchbay/cni/plugin"
 	"github.com/patchbay-net/patchbay/core/api"
 	"github.com/patchbay-net/patchbay/core/wire"
+	"github.com/patchbay-net/patchbay/libvirt-hook/hook"
 )
 
 // daemon is patchbayd's life.
@@ -38,7 +39,7 @@ func (d daemon) run(ctx context.Context) (err error) {
 	}
 	verbs, behind := api.OpenResident(d.dirs)
 	defer func() { err = errors.Join(err, behind.Close()) }()
-	server, err := api.NewServer(api.ServerConfig{Verbs: verbs, Plugin: plugin.ServeResident, Dirs: d.dirs, Log: d.log})
+	server, err := api.NewServer(api.ServerConfig{Verbs: verbs, Plugin: plugin.ServeResident, Hook: hook.Serve, Dirs: d.dirs, Log: d.log})
 	if err != nil {
 		return err
 	}

@@ -99,6 +99,12 @@ func formatSwitch(b *strings.Builder, s vswitch.Switch, mtu int) {
 	if u := s.Normalized().MinBandwidth; !u.IsZero() {
 		field(true, "minBandwidth: %s", flow(u))
 	}
+	if len(s.PortProfiles) > 0 {
+		field(true, "portProfiles:")
+		for _, f := range s.PortProfiles {
+			field(true, "  - %s", flow(f))
+		}
+	}
 	if s.Notes != "" {
 		field(true, "notes: %s", quote(s.Notes))
 	}

@@ -80,6 +80,7 @@ func agrees(want vswitch.Switch, have store.SwitchRecord) error {
 	check("masquerade", want.Masquerade.IsZero() || masqueradesAs(want, have), want.Masquerade, have.Masquerade)
 	check("minBandwidth", want.MinBandwidth.IsZero() || want.Normalized().MinBandwidth == have.MinBandwidth, want.MinBandwidth, have.MinBandwidth)
 	check("portDefaults", want.PortDefaults.IsZero() || want.PortDefaults.Equal(have.PortDefaults), want.PortDefaults, have.PortDefaults)
+	check("portProfiles", len(want.PortProfiles) == 0 || vswitch.SameProfiles(want.Normalized().PortProfiles, have.PortProfiles), want.PortProfiles, have.PortProfiles)
 	check("hostPolicy", want.HostPolicy.IsZero() || want.HostPolicy.Equal(have.HostPolicy), want.HostPolicy, have.HostPolicy)
 	if len(differ) == 0 {
 		return nil

@@ -204,6 +204,9 @@ func (e *Engine) settlePolicy(p vswitch.Port) {
 // changePort takes the switch's side of a port to what it is to be. done is false also of
 // one whose netdev is gone: what was made for that may be there all the same.
 func (e *Engine) changePort(ctx context.Context, old, next reservation) (done bool, err error) {
+	if !next.port.Plugged() {
+		return true, nil // it has a tap when BindPort says so
+	}
 	side := func(r reservation) plan.State {
 		s := attachedState(r.port, r.record, r.caps)
 		p := s.Ports[r.port.Netdev]

@@ -37,6 +37,9 @@ func (r *reconciler) portsChanged(ctx context.Context, ids []string, p pending) 
 
 // portChanged is portsChanged of one port, whose record may be another one by now.
 func (r *reconciler) portChanged(ctx context.Context, id string, record portRecord, p pending) {
+	if record.err == nil && r.followTap(ctx, record.port) {
+		return
+	}
 	d, err := r.compare(ctx, record)
 	if err != nil && ctx.Err() != nil {
 		return // the process ends: nothing is wrong with the port
@@ -169,7 +172,7 @@ func (p *portRecord) lookUp(tx *store.Tx, id string) (err error) {
 // compare compares a port's switch end with the kernel. Of a port whose netdev is gone
 // all has to be made anew, unless its owner has ended too.
 func (r *reconciler) compare(ctx context.Context, record portRecord) (d portDrift, err error) {
-	if d.reservation = record.reservation; record.err != nil {
+	if d.reservation = record.reservation; record.err != nil || !d.port.Plugged() {
 		return d, record.err
 	}
 	whole := portState(d.port, d.record, d.caps)

@@ -210,11 +210,13 @@ func (e *Engine) withdraw(ctx context.Context, ports []reservation) (out []reser
 // else's it looks first, since the owner may have moved it elsewhere meanwhile.
 func (e *Engine) withdrawTogether(ctx context.Context, ports []reservation) error {
 	had, adopted, stays := plan.State{}, plan.State{}, plan.State{}
+	away := make(map[string]bool) // netdevs of others in others' bridges
 	var unlimited []plan.Step
 	for _, r := range ports {
 		unlimited = append(unlimited, unlimit(r.port)...)
 		stays = plan.Union(stays, around(r.port, r.record))
 		switch {
+		case r.known && !r.port.Plugged(): // a VM's, without a tap
 		case r.port.Netdev == "": // no record: the name follows from the owner
 			lost := plan.Port{Name: r.port.ID, Endpoint: &plan.Endpoint{}}
 			had = plan.Union(had, plan.State{Ports: map[string]plan.Port{r.port.ID: lost}})
@@ -229,9 +231,15 @@ func (e *Engine) withdrawTogether(ctx context.Context, ports []reservation) erro
 		if err != nil {
 			return err
 		}
+		for _, r := range ports { // the tap of another VM may have the name by now
+			if place, _ := e.placeOf(ctx, r.port); place == tapGone && r.port.VM.Index != 0 {
+				delete(seen.Ports, r.port.Netdev)
+			}
+		}
 		for netdev, p := range seen.Ports {
 			if p.Bridge != "" && p.Bridge != adopted.Ports[netdev].Bridge {
-				delete(seen.Ports, netdev)
+				p.FDB, away[netdev] = nil, true
+				seen.Ports[netdev] = p
 			}
 		}
 		had = plan.Union(had, seen)
@@ -243,5 +251,12 @@ func (e *Engine) withdrawTogether(ctx context.Context, ports []reservation) erro
 			delete(stays.Ports, name)
 		}
 	}
-	return e.kernel.Apply(ctx, append(plan.Diff(stays, had), unlimited...))
+	steps := plan.Diff(stays, had)
+	for i, s := range steps {
+		if out, is := s.(plan.ReleasePort); is && away[out.Name] {
+			out.Stays = true
+			steps[i] = out
+		}
+	}
+	return e.kernel.Apply(ctx, append(steps, unlimited...))
 }

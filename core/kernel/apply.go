@@ -198,6 +198,9 @@ func (a *applier) step(i int, s plan.Step) error {
 		return a.setPort(i, s)
 	case plan.ReleasePort:
 		m := setMaster(s.Name, 0)
+		if s.Stays {
+			m = byName(unix.RTM_NEWLINK, 0, s.Name, noHeader())
+		}
 		if s.Ungroup {
 			m.AddData(uint32Attribute(unix.IFLA_GROUP, 0))
 		}
@@ -218,6 +221,10 @@ func (a *applier) step(i int, s plan.Step) error {
 		return a.outside(func() error { return applyRules(s) })
 	case plan.SetForwarding:
 		return a.outside(func() error { return setForwarding(s.Families) })
+	case plan.MakeTap:
+		return a.outside(func() error { return makeTap(a.host, s) })
+	case plan.DeleteTap:
+		return a.outside(func() error { return deleteTap(a.host, i, s) })
 	default:
 		return a.teamStep(i, s)
 	}

@@ -48,6 +48,7 @@ const (
 	MirrorTarget       Kind = "MIRROR_TARGET"           // a port's frames are copied, and nobody gets them
 	Admission          Kind = "ADMISSION"               // more is promised than there is
 	BandwidthMismatch  Kind = "BANDWIDTH_MODE"          // a minimum that is not of the switch's mode
+	Widens             Kind = "WIDENS"                  // who may only take away from a port asks for more
 	NoCarrier          Kind = "NO_CARRIER"              // a NIC without a link
 	PluginFailed       Kind = "PLUGIN_FAILED"           // a vendor's plugin crashed, hung or answered nonsense
 	PluginUntrusted    Kind = "PLUGIN_UNTRUSTED"        // a plugin's file is not what, or whose, it has to be
