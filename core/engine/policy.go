@@ -87,6 +87,23 @@ func earlierRules(p vswitch.Port) (s plan.State) {
 	return s
 }
 
+// earlierRulesOn are those of all ports of switches, without their limits: these are for who
+// has the port's lock.
+func earlierRulesOn(tx *store.Tx, records ...store.SwitchRecord) (rules plan.Rules, err error) {
+	for _, r := range records {
+		ports, err := tx.PortsOf(r.Name)
+		if err != nil {
+			return rules, err
+		}
+		for _, p := range ports {
+			if p.PolicyChanged {
+				rules = plan.Union(plan.State{Rules: rules}, plan.State{Rules: earlierRules(p).Rules}).Rules
+			}
+		}
+	}
+	return rules, nil
+}
+
 // admitPolicy refuses what the port, or the kernel, cannot have.
 func (e *Engine) admitPolicy(tx *store.Tx, was store.Realised, p vswitch.Port) error {
 	if err := p.Policy.Validate(); err != nil {

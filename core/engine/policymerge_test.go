@@ -128,6 +128,7 @@ func TestKilledUnguard(t *testing.T) {
 	}
 	for name, end := range map[string]func(*lab, string) error{
 		"kept":           func(l *lab, _ string) error { return kept(l) },
+		"restored":       func(l *lab, _ string) error { return restored(l) },
 		"set again":      set,
 		"attached again": func(l *lab, _ string) error { _, err := l.Attach(ctx, guarded(0, unguard)); return err },
 	} {
@@ -138,9 +139,15 @@ func TestKilledUnguard(t *testing.T) {
 			p := l.mustAttach(guarded(0, watched(t))).Port
 			l.killed(1, func() error { return set(l, p.ID) })
 			l.wantWatched(true, p.Netdev)
+			if s, err := l.Status(ctx); err != nil || len(s.Problems) != 1 || s.Problems[0].Kind != vswitch.Drifted {
+				t.Errorf("status: %+v, %v", s.Problems, err)
+			}
 			must(t, end(l, p.ID))
 			l.wantWatched(false, p.Netdev)
 			l.wantHealthy()
+			if name == "restored" {
+				return // whoever takes the port's lock notes it
+			}
 			got, err := l.Port(ctx, p.ID)
 			must(t, err)
 			if got.PolicyChanged {

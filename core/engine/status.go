@@ -164,6 +164,7 @@ func (e *Engine) judgeSwitches(ctx context.Context, s *Status, records []store.S
 			}
 		}
 		var desired plan.State
+		var earlier plan.Rules
 		err := e.store.View(func(tx *store.Tx) error {
 			was, _, err := tx.Realised(r.Name)
 			if err != nil {
@@ -176,6 +177,9 @@ func (e *Engine) judgeSwitches(ctx context.Context, s *Status, records []store.S
 			if err := s.judgeMirrors(tx, r); err != nil {
 				return err
 			}
+			if earlier, err = earlierRulesOn(tx, r); err != nil {
+				return err
+			}
 			desired.Rules, err = allRules(tx, s.Capabilities)
 			return err
 		})
@@ -186,7 +190,7 @@ func (e *Engine) judgeSwitches(ctx context.Context, s *Status, records []store.S
 		if err != nil {
 			return fault("status", "switch "+r.Name, err)
 		}
-		observed, err := e.kernel.Observe(ctx, desired)
+		observed, err := e.kernel.Observe(ctx, plan.Union(desired, plan.State{Rules: earlier}))
 		if err != nil {
 			return fault("status", "switch "+r.Name, err)
 		}

@@ -87,6 +87,14 @@ func (e *Engine) way(ctx context.Context, t *transaction) (*way, error) {
 		had.Rules.ApartIn = apartIn(had.Rules.ApartIn, r, t.segments[r.Name].hadApart)
 		had.Rules.Priority = priorityAt(had.Rules.Priority, r.Name, t.segments[r.Name].had)
 	}
+	err = e.store.View(func(tx *store.Tx) error {
+		earlier, err := earlierRulesOn(tx, t.news()...)
+		had.Rules = plan.Union(had, plan.State{Rules: earlier}).Rules
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
 	had.Forward = plan.Families{} // others may count on it by now
 	if err := e.placeTeams(ctx, t, &desired, &had); err != nil {
 		return nil, err
