@@ -411,9 +411,9 @@ func (l *lab) expectedParts(uplink string) string {
 		}
 	}
 	for _, line := range strings.Split(l.kernel.String(), "\n") { // in the order of addresses
-		for mac, words_ := range macs {
+		for mac, word := range macs {
 			if strings.Contains(line, "htb from "+mac.String()) {
-				words = append(words, words_)
+				words = append(words, word)
 				delete(macs, mac)
 			}
 		}

@@ -127,8 +127,8 @@ func (l *sharedLab) tc(t *testing.T) string {
 	return regexp.MustCompile(` refcnt \d+| direct_packets_stat \d+|leaf [0-9a-f]+: |qdisc fq_codel.*\n|class fq_codel.*\n| direct_qlen \d+`).ReplaceAllString(text, "")
 }
 
-func weights(default_ uint64, of ...uint64) plan.Sharing {
-	s := plan.Sharing{Default: default_, Ports: make(map[vswitch.MAC]uint64)}
+func weights(others uint64, of ...uint64) plan.Sharing {
+	s := plan.Sharing{Default: others, Ports: make(map[vswitch.MAC]uint64)}
 	for i, n := range of {
 		if n > 0 {
 			s.Ports[vswitch.MAC(macOf(byte(i+1)))] = n

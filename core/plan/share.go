@@ -160,7 +160,7 @@ func (s MakeShares) String() string {
 		fmt.Sprintf("tc filter add dev %s parent %x: protocol all pref 1 handle %x: u32 divisor 256", s.Netdev, ShareHandle, ShareTable),
 		fmt.Sprintf("tc filter add dev %s parent %x: protocol all pref 1 u32 match u32 0 0 link %x: hashkey mask 0x00ff0000 at -4", s.Netdev, ShareHandle, ShareTable))
 	for _, mac := range sortedMACs(s.Tree.Classes) {
-		tc = append(tc, s.Tree.Classes[mac].words("add", s.Netdev, RootClass), filterWords(s.Netdev, mac, s.Tree.Classes[mac]))
+		tc = append(tc, s.Tree.Classes[mac].words("add", s.Netdev), filterWords(s.Netdev, mac, s.Tree.Classes[mac]))
 	}
 	return strings.Join(tc, " && ")
 }
@@ -173,10 +173,10 @@ func (s SetShares) String() string {
 			fmt.Sprintf("tc class del dev %s classid %x:%x", s.Netdev, ShareHandle, s.Gone[mac].ID))
 	}
 	for _, mac := range sortedMACs(s.Changed) {
-		tc = append(tc, s.Changed[mac].words("change", s.Netdev, RootClass))
+		tc = append(tc, s.Changed[mac].words("change", s.Netdev))
 	}
 	for _, mac := range sortedMACs(s.New) {
-		tc = append(tc, s.New[mac].words("add", s.Netdev, RootClass), filterWords(s.Netdev, mac, s.New[mac]))
+		tc = append(tc, s.New[mac].words("add", s.Netdev), filterWords(s.Netdev, mac, s.New[mac]))
 	}
 	return strings.Join(tc, " && ")
 }
@@ -187,13 +187,13 @@ func (s DeleteShares) String() string { return fmt.Sprintf("tc qdisc del dev %s 
 func trunkWords(verb, dev string, rate uint64, others Class) []string {
 	return []string{
 		fmt.Sprintf("tc class %s dev %s parent %x: classid %x:%x htb rate %dbit", verb, dev, ShareHandle, ShareHandle, RootClass, rate*8),
-		others.words(verb, dev, RootClass),
+		others.words(verb, dev),
 	}
 }
 
-func (c Class) words(verb, dev string, parent int) string {
+func (c Class) words(verb, dev string) string {
 	return fmt.Sprintf("tc class %s dev %s parent %x:%x classid %x:%x htb rate %dbit ceil %dbit quantum %d",
-		verb, dev, ShareHandle, parent, ShareHandle, c.ID, c.Rate*8, c.Ceil*8, c.Quantum)
+		verb, dev, ShareHandle, RootClass, ShareHandle, c.ID, c.Rate*8, c.Ceil*8, c.Quantum)
 }
 
 func filterHandle(mac vswitch.MAC, c Class) string {
