@@ -402,18 +402,18 @@ func (l *lab) expectedParts(uplink string) string {
 	if total == 1 {
 		return ""
 	}
-	rate := func(n int) float64 { return float64(uint64(float64(n)*(1e9/float64(total))/8)*8) / 1e6 }
-	words := []string{fmt.Sprintf("%s *:%.1f", uplink, rate(1))}
+	part := func(n int) float64 { return float64(uint64(float64(n)*(1e9/float64(total))/8)*8) / 1e6 }
+	words := []string{fmt.Sprintf("%s *:%.1f", uplink, part(1))}
 	macs := make(map[vswitch.MAC]string)
 	for _, p := range ports {
 		if n := p.Policy.Bandwidth.Min.Weight; n > 0 {
-			macs[p.MAC] = fmt.Sprintf("%s %s:%.1f", uplink, l.whose(p.MAC.String()), rate(n))
+			macs[p.MAC] = fmt.Sprintf("%s %s:%.1f", uplink, l.whose(p.MAC.String()), part(n))
 		}
 	}
 	for _, line := range strings.Split(l.kernel.String(), "\n") { // in the order of addresses
-		for mac, part := range macs {
+		for mac, word := range macs {
 			if strings.Contains(line, "htb from "+mac.String()) {
-				words = append(words, part)
+				words = append(words, word)
 				delete(macs, mac)
 			}
 		}

@@ -303,9 +303,21 @@ func TestSharesAreWatched(t *testing.T) {
 		t.Error("with a link and without it, it is the same")
 	}
 	l.reach(t, weights(1, 30))
-	w.await(QueueChanged, uplinkName)
+	fence := func(n int) { // what has been told before is over
+		t.Helper()
+		name := fmt.Sprintf("fence%d", n)
+		sh(t, l.host, "ip link add "+name+" type bridge")
+		w.await(NetdevChanged, name)
+	}
+	fence(1)
 	l.observe(t, weights(1, 30))
-	fence := fmt.Sprintf("tc class change dev %s classid 5043:10 htb rate 1mbit; tc qdisc del dev %[1]s root", uplinkName)
-	sh(t, l.host, fence)
-	w.await(QueueChanged, uplinkName)
+	sh(t, l.host, "ip link add fence2 type bridge")
+	for e := (<-w.events); e.Netdev != "fence2"; e = <-w.events {
+		t.Errorf("looking is told: %+v", e)
+	}
+	for i, harm := range []string{"tc class change dev UP classid 5043:10 htb rate 1mbit", "tc filter del dev UP parent 5043:", "tc qdisc del dev UP root"} {
+		fence(3 + i)
+		sh(t, l.host, strings.ReplaceAll(harm, "UP", uplinkName))
+		w.await(QueueChanged, uplinkName)
+	}
 }

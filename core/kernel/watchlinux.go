@@ -174,7 +174,7 @@ func (w *watcher) take(messages []syscall.NetlinkMessage) {
 			w.gone(m.Data)
 		case unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH:
 			w.forwarding(m.Data)
-		case unix.RTM_NEWQDISC, unix.RTM_DELQDISC, unix.RTM_NEWTFILTER, unix.RTM_DELTFILTER:
+		case unix.RTM_NEWQDISC, unix.RTM_DELQDISC, unix.RTM_NEWTCLASS, unix.RTM_DELTCLASS, unix.RTM_NEWTFILTER, unix.RTM_DELTFILTER:
 			if len(m.Data) >= unix.SizeofIfInfomsg && !isAnswer(m.Header) { // struct tcmsg has the number in the same place
 				w.of(QueueChanged, int(binary.NativeEndian.Uint32(m.Data[4:])))
 			}
