@@ -69,7 +69,7 @@ func supported(s vswitch.Switch, caps kernel.Capabilities) error {
 	case (s.HostPolicy.Bandwidth.In.Max > 0 || s.HostPolicy.Bandwidth.Out.Max > 0) && !caps.Limits:
 		return missing("limits of bandwidth", kernel.LimitSymbols, "leave the limit out of the host's policy")
 	case s.HostPolicy.Mirror != vswitch.MirrorNone && !caps.Mirroring:
-		return missing("port mirroring", mirrorSymbols, "leave `mirror` out of the host's policy")
+		return missing("port mirroring", kernel.MirrorSymbols, "leave `mirror` out of the host's policy")
 	case !caps.PortLocked && !caps.BridgeRules:
 		return missing("binding ports to their MAC address", "bridge port locking (Linux 5.18) or CONFIG_NF_TABLES_BRIDGE", "use a newer kernel")
 	}

@@ -173,7 +173,7 @@ func (e *Engine) trySetPort(ctx context.Context, id string, c PortChange) (spare
 		return false, err
 	}
 	err = e.changePort(ctx, old, next)
-	mirrors := old.port.Policy.Mirror != next.port.Policy.Mirror || limits(old.port).From.IsZero() != limits(next.port).From.IsZero()
+	mirrors := old.port.Policy.Mirror != next.port.Policy.Mirror
 	if err == nil && mirrors {
 		err = e.remirrorFor(ctx, old.port, next.port)
 	}

@@ -41,7 +41,7 @@ func TestProbeCapabilities(t *testing.T) {
 		MemberRules:   try("nft 'add table netdev x; add chain netdev x y { type filter hook egress device p0 priority 0; }; add rule netdev x y fwd to p0'"),
 		Limits: try("ip link add i0 type ifb && tc qdisc add dev i0 root tbf rate 1mbit burst 10k latency 1ms && tc qdisc add dev p0 clsact && " +
 			"tc filter add dev p0 ingress u32 match u32 0 0 action mirred egress redirect dev i0"),
-		Mirroring: try("nft 'add table netdev v; add chain netdev v y { type filter hook egress device p0 priority 0; }; add rule netdev v y dup to p0'"),
+		Mirroring: try("ip link add p1 type veth peer name q1 && nft add table bridge v && tc qdisc add dev p1 clsact && tc filter add dev p1 egress u32 match u32 0 0 action mirred egress mirror dev p0 continue"),
 		NAT:       try("nft 'add table inet x; add chain inet x y { type nat hook postrouting priority 0; }; add rule inet x y masquerade'"),
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
