@@ -2,8 +2,8 @@ package integration_test
 
 import (
 	"fmt"
-	"strings"
 	"net"
+	"strings"
 	"testing"
 
 	"github.com/patchbay-net/patchbay/integration/host"
