@@ -3,6 +3,7 @@ package integration_test
 import (
 	"fmt"
 	"net"
+	"strings"
 	"testing"
 
 	"github.com/patchbay-net/patchbay/integration/host"
@@ -13,6 +14,11 @@ var broadcast = net.HardwareAddr{255, 255, 255, 255, 255, 255}
 func private(more string) string {
 	return fmt.Sprintf(`{"cniVersion":"1.1.0","name":"net1","plugins":[{"type":"patchbay","switch":{"name":"box","type":"private"},
 		"ipam":{"type":"patchbay","ranges":[[{"subnet":"10.9.0.0/24"}]]}%s}]}`, more)
+}
+
+// withHost is a network of private's whose switch the host is on.
+func withHost(list string) string {
+	return strings.Replace(list, `"type":"private"`, `"type":"internal","gateway":["10.9.0.1/24"]`, 1)
 }
 
 // TestPrivateIsClosed: not even a raw socket on the bridge device hears a Private

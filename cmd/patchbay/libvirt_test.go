@@ -15,12 +15,12 @@ func TestProfileCommands(t *testing.T) {
 	h.must("switch add prod --type internal")
 	for _, step := range []struct{ line, want string }{
 		{"switch profile list prod", "Switch prod has no port profile. To add one: patchbay switch profile set prod NAME\n"},
-		{"switch profile set prod web --dhcp-guard --max-in 10M --default", "switch prod changed\n  port profile web  - -> default, dhcpGuard true, maxIn 10M\n"},
-		{"switch profile set prod web --storm-limit 100", "switch prod changed\n  port profile web  default, dhcpGuard true, maxIn 10M -> default, dhcpGuard true, stormLimit 100, maxIn 10M\n"},
-		{"switch profile set prod db --isolated --default", "switch prod changed\n  port profile web  default, dhcpGuard true, stormLimit 100, maxIn 10M -> dhcpGuard true, stormLimit 100, maxIn 10M\n  port profile db   - -> default, isolated\n"},
+		{"switch profile set prod web --dhcp-guard --max-in 10M --default", "switch prod changed\n  port profile web  - -> default, dhcpGuard true, bandwidth.in.max 10M\n"},
+		{"switch profile set prod web --storm-limit 100", "switch prod changed\n  port profile web  default, dhcpGuard true, bandwidth.in.max 10M -> default, dhcpGuard true, stormLimit 100, bandwidth.in.max 10M\n"},
+		{"switch profile set prod db --isolated --default", "switch prod changed\n  port profile web  default, dhcpGuard true, stormLimit 100, bandwidth.in.max 10M -> dhcpGuard true, stormLimit 100, bandwidth.in.max 10M\n  port profile db   - -> default, isolated\n"},
 		{"switch profile set prod db --isolated", "switch prod is as asked already\n"},
-		{"switch profile list prod", "PROFILE  SAYS\ndb       default, isolated\nweb      dhcpGuard true, stormLimit 100, maxIn 10M\n"},
-		{"switch profile delete prod web", "switch prod changed\n  port profile web  dhcpGuard true, stormLimit 100, maxIn 10M -> -\n"},
+		{"switch profile list prod", "PROFILE  SAYS\ndb       default, isolated\nweb      dhcpGuard true, stormLimit 100, bandwidth.in.max 10M\n"},
+		{"switch profile delete prod web", "switch prod changed\n  port profile web  dhcpGuard true, stormLimit 100, bandwidth.in.max 10M -> -\n"},
 	} {
 		if diff := cmp.Diff(step.want, h.must(step.line)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", step.line, diff)

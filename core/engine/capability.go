@@ -79,7 +79,7 @@ func supportedPolicy(p vswitch.Policy, caps kernel.Capabilities, where string) e
 	case !p.Bandwidth.Min.IsZero() && !caps.Shares:
 		return missing(sharesUplink, kernel.ShareSymbols, "leave the minimum out of "+where)
 	case p.Mirror != vswitch.MirrorNone && !caps.Mirroring:
-		return missing("port mirroring", mirrorSymbols, "leave `mirror` out of "+where)
+		return missing("port mirroring", kernel.MirrorSymbols, "leave `mirror` out of "+where)
 	}
 	return nil
 }

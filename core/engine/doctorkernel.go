@@ -75,7 +75,7 @@ func (x examination) features() []feature {
 		},
 		{
 			has: x.caps.Mirroring, check: "mirroring", what: "copies of a port's frames to other ports", without: "mirror sources and destinations are refused",
-			symbols: mirrorSymbols, modules: []string{"nf_tables", "nft_dup_netdev"}, uses: func(store.SwitchRecord) bool { return false }, // ports tell
+			symbols: kernel.MirrorSymbols, modules: []string{"nf_tables", "sch_ingress", "cls_u32", "act_mirred"}, uses: func(store.SwitchRecord) bool { return false }, // ports tell
 		},
 		{
 			has: x.caps.NAT, check: "nat", what: "NAT in nftables", without: "masquerade is refused",

@@ -16,9 +16,6 @@ import (
 // goes or changes has the tables of all sources made anew, when the port itself is done.
 // What a killed process leaves undone is drift of the switch.
 
-// mirrorSymbols are what mirroring takes.
-const mirrorSymbols = "CONFIG_NF_TABLES_NETDEV, CONFIG_NFT_DUP_NETDEV and CONFIG_NETFILTER_EGRESS in Linux 5.16 or later"
-
 // mirrorsAmong are the tables that the ports of a switch should have.
 func mirrorsAmong(ports []vswitch.Port) plan.Mirrors {
 	var destinations []string
@@ -31,7 +28,7 @@ func mirrorsAmong(ports []vswitch.Port) plan.Mirrors {
 	mirrors := make(plan.Mirrors)
 	for _, p := range ports {
 		if p.Policy.Mirror == vswitch.MirrorSource && p.Plugged() && len(destinations) > 0 {
-			mirrors[p.Netdev] = plan.Mirror{Destinations: destinations, Held: !limits(p).From.IsZero()}
+			mirrors[p.Netdev] = plan.Mirror{Destinations: destinations}
 		}
 	}
 	return mirrors
@@ -114,7 +111,7 @@ func admitMirror(tx *store.Tx, p vswitch.Port) error {
 	if _, err := tx.Fact(capabilitiesFact, &caps); err != nil || caps.Mirroring {
 		return err
 	}
-	return missing("port mirroring", mirrorSymbols, "leave `mirror` out")
+	return missing("port mirroring", kernel.MirrorSymbols, "leave `mirror` out")
 }
 
 // judgeMirrors warns of sources whose frames nobody gets.

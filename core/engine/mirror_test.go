@@ -32,7 +32,7 @@ func (l *lab) copies() string {
 	for line := range strings.Lines(l.kernel.String()) {
 		if table, is := strings.CutPrefix(strings.TrimSpace(line), "nft table patchbay_mirror/pb-lan/"); is {
 			source = name(table)
-		} else if to, is := strings.CutPrefix(strings.TrimSpace(line), "dup to "); is {
+		} else if to, is := strings.CutPrefix(strings.TrimSpace(line), "copy to "); is {
 			all = append(all, source+">"+name(to))
 		}
 	}
@@ -66,7 +66,7 @@ func TestMirroringFollowsThePorts(t *testing.T) {
 	l.mustAttach(mirroring(1, vswitch.MirrorDestination))
 	l.wantCopies("with a destination", "0>1")
 	x, err := l.Explain(context.Background(), engine.ExplainRequest{Name: owner(0).PortID()})
-	if words := fmt.Sprint(x); err != nil || strings.Count(words, `dup to "`+owner(1).PortID()+`"`) != 2 {
+	if words := fmt.Sprint(x); err != nil || strings.Count(words, "mirror dev "+owner(1).PortID()) != 2 {
 		t.Errorf("explained as %s, %v", words, err)
 	}
 	l.mustAttach(mirroring(2, vswitch.MirrorDestination))
@@ -108,7 +108,7 @@ func TestMirrorRefusals(t *testing.T) {
 	l.mustAdd(policed())
 	_, err = l.Attach(context.Background(), mirroring(0, vswitch.MirrorSource))
 	wantKind(t, err, vswitch.CapabilityMissing)
-	if !strings.Contains(err.Error(), "CONFIG_NFT_DUP_NETDEV") {
+	if !strings.Contains(err.Error(), "CONFIG_NET_ACT_MIRRED") {
 		t.Errorf("no symbol is named: %v", err)
 	}
 	l.mustAttach(mirroring(0, "none"))
@@ -215,7 +215,7 @@ func TestMirroringIsDrift(t *testing.T) {
 	l.mustAttach(mirroring(0, vswitch.MirrorSource))
 	l.mustAttach(mirroring(1, vswitch.MirrorDestination))
 	l.kernel.FlushMirrors()
-	if p, err := l.Port(context.Background(), owner(0).PortID()); err != nil || len(p.Drift) != 1 || !strings.Contains(p.Drift[0], "dup to") {
+	if p, err := l.Port(context.Background(), owner(0).PortID()); err != nil || len(p.Drift) != 1 || !strings.Contains(p.Drift[0], "egress mirror dev") {
 		t.Errorf("drift: %v, %v", p.Drift, err)
 	}
 	l.mustAdd(policed())

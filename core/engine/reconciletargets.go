@@ -116,6 +116,9 @@ func (r *reconciler) targets(ctx context.Context, p pending) (t targets, err err
 				}
 			}
 			t.ports = append(t.ports, id)
+			if p, err := tx.Port(id); err == nil && p.Policy.Mirror == vswitch.MirrorSource {
+				t.switches = append(t.switches, p.Switch) // whose the filters are that copy
+			}
 		}
 		return nil
 	})

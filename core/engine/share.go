@@ -81,8 +81,7 @@ func (e *Engine) accord(ctx context.Context, ports ...vswitch.Port) error {
 
 // discord are the ports for accord, if it has to do with what differs of them.
 func discord(old, new vswitch.Port) []vswitch.Port {
-	held := func(p vswitch.Port) bool { return !limits(p).From.IsZero() } // see plan.Mirror
-	if old.Policy.Mirror == new.Policy.Mirror && held(old) == held(new) && old.Policy.Bandwidth.Min == new.Policy.Bandwidth.Min {
+	if old.Policy.Mirror == new.Policy.Mirror && old.Policy.Bandwidth.Min == new.Policy.Bandwidth.Min {
 		return nil
 	}
 	return []vswitch.Port{old, new}

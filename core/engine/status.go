@@ -150,7 +150,7 @@ func (s *Status) judgeCapabilities() {
 	lacks(s.Capabilities.PriorityReset, "this kernel cannot reset the priority of tags: that of all ports passes", "use a kernel with "+priorityResetSymbols)
 	lacks(s.Capabilities.Limits, "this kernel cannot limit bandwidth: limits on ports are refused", "use a kernel with "+kernel.LimitSymbols)
 	lacks(s.Capabilities.Shares, "this kernel cannot keep minimums of bandwidth: they are refused", "use a kernel with "+kernel.ShareSymbols)
-	lacks(s.Capabilities.Mirroring, "this kernel cannot mirror ports: sources and destinations are refused", "use a kernel with "+mirrorSymbols)
+	lacks(s.Capabilities.Mirroring, "this kernel cannot mirror ports: sources and destinations are refused", "use a kernel with "+kernel.MirrorSymbols)
 	lacks(s.Capabilities.NAT, "this kernel has no NAT in nftables: masquerade is refused", "use a kernel with CONFIG_NF_TABLES_INET, CONFIG_NFT_NAT and CONFIG_NFT_MASQ")
 }
 

@@ -44,7 +44,7 @@ func probeCapabilities(ctx context.Context) (Capabilities, error) {
 		found.ACLRules = tryACLs() == nil
 		found.Limits = c.limits() == nil
 		found.Shares = c.shares() == nil
-		found.Mirroring = tryTable(mirrorTable("probe", "port", []int{1}, false)) == nil
+		found.Mirroring = c.try(plan.MakeMirror{Bridge: "probe", Netdev: "port", Destinations: []string{"peer"}}) == nil
 		found.NAT = tryTable(natTable()) == nil
 		found.MemberRules = tryTable(spreadTable(probeSpread())) == nil
 		return nil
@@ -133,7 +133,11 @@ func (c *rtnl) bonds() bool {
 // limits tries whether the port that probeBridge has made can be limited.
 func (c *rtnl) limits() error {
 	s := plan.Shape{Rate: 1 << 20, Burst: 1 << 16, Queue: 1 << 17}
-	step := plan.SetLimits{Port: "port", Limits: plan.Limits{To: s, From: s, Via: "via", Alias: vswitch.Alias("limit", "probe", "")}, Group: vswitch.GroupMark}
+	return c.try(plan.SetLimits{Port: "port", Limits: plan.Limits{To: s, From: s, Via: "via", Alias: vswitch.Alias("limit", "probe", "")}, Group: vswitch.GroupMark})
+}
+
+// try carries out a step in the namespace of the calling thread.
+func (c *rtnl) try(step plan.Step) error {
 	a := applier{host: c, steps: []plan.Step{step}, links: make(map[linkKey]link)}
 	if err := a.step(0, step); err != nil {
 		return err

@@ -43,7 +43,7 @@ func TestProbeCapabilities(t *testing.T) {
 			"tc filter add dev p0 ingress u32 match u32 0 0 action mirred egress redirect dev i0"),
 		Shares: try("tc qdisc add dev p0 root handle 1: htb default 2 && tc class add dev p0 parent 1: classid 1:2 htb rate 1mbit && " +
 			"tc filter add dev p0 parent 1: protocol all pref 1 handle 1: u32 divisor 256"),
-		Mirroring: try("nft 'add table netdev v; add chain netdev v y { type filter hook egress device p0 priority 0; }; add rule netdev v y dup to p0'"),
+		Mirroring: try("ip link add p1 type veth peer name q1 && nft add table bridge v && tc qdisc add dev p1 clsact && tc filter add dev p1 egress u32 match u32 0 0 action mirred egress mirror dev p0 continue"),
 		NAT:       try("nft 'add table inet x; add chain inet x y { type nat hook postrouting priority 0; }; add rule inet x y masquerade'"),
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -88,7 +88,9 @@ func (f *Fake) DropQueues(netdev string) {
 	if l := f.host.links[netdev]; l != nil {
 		l.queue, l.steer = plan.Shape{}, nil
 		for _, m := range f.mirrors {
-			m.held = m.held && m.source != l
+			if m.source == l {
+				m.destinations = nil
+			}
 		}
 	}
 }

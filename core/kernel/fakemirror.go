@@ -17,7 +17,6 @@ type fakeMirror struct {
 	bridge, netdev string
 	source         *fakeLink
 	destinations   []*fakeLink
-	held           bool // filters copy what comes by the port
 }
 
 func (f *Fake) carryOutAtMirror(step plan.Step) error {
@@ -33,7 +32,7 @@ func (f *Fake) carryOutAtMirror(step plan.Step) error {
 
 func (f *Fake) makeMirror(s plan.MakeMirror) error {
 	if !f.caps.Mirroring {
-		return refused(vswitch.CapabilityMissing, syscall.EOPNOTSUPP, "this kernel lacks CONFIG_NFT_DUP_NETDEV")
+		return refused(vswitch.CapabilityMissing, syscall.EOPNOTSUPP, "this kernel lacks CONFIG_NET_ACT_MIRRED")
 	}
 	source := f.host.links[s.Netdev]
 	if source == nil {
@@ -42,7 +41,7 @@ func (f *Fake) makeMirror(s plan.MakeMirror) error {
 	if f.mirrors == nil {
 		f.mirrors = make(map[string]*fakeMirror)
 	}
-	f.mirrors[plan.MirrorTable(s.Bridge, s.Netdev)] = &fakeMirror{bridge: s.Bridge, netdev: s.Netdev, source: source, destinations: f.present(s.Destinations), held: s.Held}
+	f.mirrors[plan.MirrorTable(s.Bridge, s.Netdev)] = &fakeMirror{bridge: s.Bridge, netdev: s.Netdev, source: source, destinations: f.present(s.Destinations)}
 	return nil
 }
 
@@ -68,8 +67,8 @@ func (f *Fake) observeMirrors(scope plan.State, seen *plan.State) {
 			}
 			want, is := wanted[m.netdev]
 			live := slices.DeleteFunc(slices.Clone(m.destinations), func(l *fakeLink) bool { return !f.is(l) })
-			if is && f.is(m.source) && m.held == want.Held && slices.Equal(live, f.present(want.Destinations)) {
-				found[m.netdev] = plan.Mirror{Destinations: want.Destinations, Held: want.Held}
+			if is && f.is(m.source) && slices.Equal(live, f.present(want.Destinations)) {
+				found[m.netdev] = plan.Mirror{Destinations: want.Destinations}
 			} else {
 				found[m.netdev] = plan.Mirror{Altered: true}
 			}
@@ -96,9 +95,8 @@ func (f *Fake) FlushMirrors() {
 func (f *Fake) drawMirrors(b *strings.Builder) {
 	for _, table := range slices.Sorted(maps.Keys(f.mirrors)) {
 		fmt.Fprintf(b, "nft table %s\n", table)
-		line(b, f.mirrors[table].held, "incoming by tc")
 		for _, d := range f.mirrors[table].destinations {
-			line(b, f.is(d), "dup to %s", d.Name) // one that is gone stays, and gets nothing
+			line(b, f.is(d), "copy to %s", d.Name) // one that is gone stays, and gets nothing
 		}
 	}
 }

@@ -133,7 +133,7 @@ type Capabilities struct {
 	ACLRules      bool `json:"aclRules"`      // CONFIG_NF_TABLES_BRIDGE, Linux 5.7
 	Limits        bool `json:"limits"`        // CONFIG_NET_SCH_TBF, CONFIG_IFB, CONFIG_NET_SCH_INGRESS, CONFIG_NET_CLS_U32, CONFIG_NET_ACT_MIRRED
 	Shares        bool `json:"shares"`        // CONFIG_NET_SCH_HTB and CONFIG_NET_CLS_U32
-	Mirroring     bool `json:"mirroring"`     // CONFIG_NF_TABLES_NETDEV, CONFIG_NFT_DUP_NETDEV and CONFIG_NETFILTER_EGRESS, Linux 5.16
+	Mirroring     bool `json:"mirroring"`     // CONFIG_NF_TABLES_BRIDGE, CONFIG_NET_SCH_INGRESS, CONFIG_NET_CLS_U32, CONFIG_NET_ACT_MIRRED
 	Bonding       bool `json:"bonding"`       // CONFIG_BONDING
 	MemberRules   bool `json:"memberRules"`   // CONFIG_NF_TABLES_NETDEV, CONFIG_NFT_FWD_NETDEV and CONFIG_NETFILTER_EGRESS, Linux 5.16
 	NAT           bool `json:"nat"`           // CONFIG_NF_TABLES_INET, CONFIG_NFT_NAT and CONFIG_NFT_MASQ

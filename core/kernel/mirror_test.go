@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -111,18 +112,6 @@ func TestMirrorsComeAndGo(t *testing.T) {
 		expect("one", one, one)
 		reachMirrors(t, k, both)
 
-		held := plan.Mirrors{"p1": {Destinations: []string{"p3", "p4"}, Held: true}, "p2": both["p2"]}
-		expect("held back besides", held, plan.Mirrors{"p1": {Altered: true}, "p2": both["p2"]})
-		reachMirrors(t, k, held)
-		expect("held back", held, held)
-		fewer := plan.Mirrors{"p1": {Destinations: []string{"p4"}, Held: true}, "p2": both["p2"]}
-		expect("to another", fewer, plan.Mirrors{"p1": {Altered: true}, "p2": both["p2"]})
-		reachMirrors(t, k, fewer)
-		expect("held back, to one", fewer, fewer)
-		expect("held back no more", both, plan.Mirrors{"p1": {Altered: true}, "p2": both["p2"]})
-		reachMirrors(t, k, both)
-		expect("not held back", both, both)
-
 		change("delete p4")
 		expect("a destination that is gone is not missed", both, both)
 		change("add p4 type veth peer name q4")
@@ -153,56 +142,48 @@ func TestMirrorIsRepaired(t *testing.T) {
 	sh(t, ns, "for i in 1 2 3; do ip link add p$i type veth peer name q$i; ip link set p$i up; done")
 	l := elsewhere{ns: ns}
 	want := plan.Mirrors{"p1": {Destinations: []string{"p2", "p3"}}}
-	table := "netdev " + plan.MirrorTable(mirrorBridge, "p1")
 	reachMirrors(t, l, want)
-	made := sh(t, ns, "nft list ruleset")
 	for _, harm := range []string{
-		"flush ruleset", "delete table " + table, "flush chain " + table + " egress", "add rule " + table + " ingress drop",
-		"add rule " + table + ` ingress dup to "lo"`, "add chain " + table + " more",
+		"nft flush ruleset", "nft 'delete table bridge " + plan.MirrorTable(mirrorBridge, "p1") + "'", "tc qdisc del dev p1 clsact",
+		"tc filter del dev p1 ingress pref 49151", "tc filter del dev p1 egress pref 49150",
+		"tc filter add dev p1 ingress pref 49151 u32 match u32 0 0 action mirred egress mirror dev lo continue",
+		"tc filter del dev p1 egress pref 49150; tc filter add dev p1 egress pref 49150 u32 match u32 0 0 action mirred egress redirect dev p2",
 	} {
-		sh(t, ns, "nft '"+harm+"'")
+		sh(t, ns, harm)
 		if seen := mirrorsSeen(t, l, want); cmp.Equal(seen, want) {
 			t.Errorf("%s is not seen: %+v", harm, seen)
 		}
 		reachMirrors(t, l, want)
-		if got := sh(t, ns, "nft list ruleset"); got != made {
-			t.Errorf("after %s:\n%s\nwant\n%s", harm, got, made)
-		}
-	}
-	held := plan.Mirrors{"p1": {Destinations: []string{"p2", "p3"}, Held: true}}
-	reachMirrors(t, l, held)
-	for _, harm := range []string{
-		"tc filter del dev p1 ingress pref 49151", "tc qdisc del dev p1 clsact", "nft flush ruleset",
-		"tc filter add dev p1 ingress pref 49151 u32 match u32 0 0 action mirred egress mirror dev lo continue",
-		"tc filter del dev p1 ingress pref 49151; tc filter add dev p1 ingress pref 49151 u32 match u32 0 0 action mirred egress redirect dev p2",
-	} {
-		sh(t, ns, harm)
-		if seen := mirrorsSeen(t, l, held); cmp.Equal(seen, held) {
-			t.Errorf("%s is not seen: %+v", harm, seen)
-		}
-		reachMirrors(t, l, held)
-		if seen := mirrorsSeen(t, l, held); !cmp.Equal(seen, held) {
+		if seen := mirrorsSeen(t, l, want); !cmp.Equal(seen, want) {
 			t.Errorf("%s is not repaired: %+v", harm, seen)
 		}
 	}
-	for _, m := range []plan.Mirrors{want, held} {
-		words := plan.MakeMirror{Bridge: mirrorBridge, Netdev: "p1", Destinations: m["p1"].Destinations, Held: m["p1"].Held}.String()
-		sh(t, ns, "nft flush ruleset\ntc qdisc del dev p1 clsact || true\n"+words)
-		if seen := mirrorsSeen(t, l, m); !cmp.Equal(seen, m) {
-			t.Errorf("what it says it does is not what it does: %+v", seen)
-		}
+	words := plan.MakeMirror{Bridge: mirrorBridge, Netdev: "p1", Destinations: []string{"p2", "p3"}}.String()
+	sh(t, ns, "nft flush ruleset; tc qdisc del dev p1 clsact\n"+words)
+	if seen := mirrorsSeen(t, l, want); !cmp.Equal(seen, want) {
+		t.Errorf("what it says it does is not what it does: %+v", seen)
+	}
+	sh(t, ns, "tc filter add dev p1 egress pref 7 u32 match u32 0 0 classid :1") // of somebody else
+	reachMirrors(t, l, nil)
+	if got := sh(t, ns, "tc filter show dev p1 ingress; tc filter show dev p1 egress; nft list tables"); !strings.Contains(got, "pref 7") || strings.Contains(got, "pref 4915") || strings.Contains(got, "table") {
+		t.Errorf("left: %s", got)
 	}
 }
 
 // Every frame that sources send and receive comes to every destination once, whole and in
 // order, whatever the bridge thinks of the destination; nobody else gets any, and none
 // comes back.
-func TestMirrorCopies(t *testing.T) { testMirrorCopies(t, false) }
+func TestMirrorCopies(t *testing.T) { testMirrorCopies(t, "") }
 
-// So do those of a source whose owner's frames are held back by a limit, each before that.
-func TestMirrorCopiesWhatIsHeldBack(t *testing.T) { testMirrorCopies(t, true) }
+// So do those of a source whose owner's frames are held back by a limit, each before that,
+// and those that a port with a limit sends to a source.
+func TestMirrorCopiesWhatIsHeldBack(t *testing.T) {
+	for _, limited := range []string{"p1", "p2"} {
+		t.Run(limited, func(t *testing.T) { testMirrorCopies(t, limited) })
+	}
+}
 
-func testMirrorCopies(t *testing.T, held bool) {
+func testMirrorCopies(t *testing.T, limited string) {
 	l := newLab(t, 5, vswitch.Group(1))
 	// 1 is a source, 3 and 4 get copies; 4 is on a bridge of its own, and may send nothing.
 	sh(t, l.host, `ip link add pb-far type bridge stp_state 0 forward_delay 0 mcast_snooping 0
@@ -211,14 +192,14 @@ func testMirrorCopies(t *testing.T, held bool) {
 		for p in p3 p4; do ip link set $p type bridge_slave learning off flood off mcast_flood off bcast_flood off; done
 		for n in 1 2 5; do bridge fdb add 02:00:00:00:00:0$n dev p$n master static; done
 		bridge link set dev p3 isolated on`)
-	if held {
-		step := plan.SetLimits{Port: "p1", Limits: plan.Limits{Via: "pq-lab", Alias: "patchbay:limit switch=lab"}, Group: vswitch.Group(1)}
+	if limited != "" {
+		step := plan.SetLimits{Port: limited, Limits: plan.Limits{Via: "pq-lab", Alias: "patchbay:limit switch=lab"}, Group: vswitch.Group(1)}
 		step.Limits.From = plan.ShapeOf(vswitch.Limit{Max: 1e9}, vswitch.DefaultMTU)
 		if err := (elsewhere{ns: l.host}).Apply(t.Context(), []plan.Step{step}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	reachMirrors(t, elsewhere{ns: l.host}, plan.Mirrors{"p1": {Destinations: []string{"p3", "p4"}, Held: held}})
+	reachMirrors(t, elsewhere{ns: l.host}, plan.Mirrors{"p1": {Destinations: []string{"p3", "p4"}}})
 	var guests []*listener
 	for _, g := range l.guests {
 		guests = append(guests, listen(t, g, "eth0"))

@@ -127,7 +127,7 @@ func (a *applier) steer(step int, s plan.SetLimits) error {
 		{NetlinkRequest: tokenBucket(index, s.Limits.From), explain: explainShaping},
 		{NetlinkRequest: mark},
 		{NetlinkRequest: hook(port), explain: explainHook},
-		{NetlinkRequest: filterAt(unix.RTM_DELTFILTER, 0, port, plan.ShaperPreference), explain: noQueue},
+		{NetlinkRequest: shaperPlace.filter(unix.RTM_DELTFILTER, 0, port), explain: noQueue},
 		{NetlinkRequest: redirect(port, index), explain: explainShaping},
 	} {
 		r.step = step
@@ -143,7 +143,7 @@ func (a *applier) unsteer(step int, s plan.SetLimits) error {
 	port, err := a.index(step, "", s.Port)
 	switch {
 	case err == nil:
-		err = a.unhook(step, port, plan.ShaperPreference)
+		err = a.unhook(step, port, shaperPlace)
 	case errors.Is(err, vswitch.NotFound):
 		err = nil
 	}
@@ -168,11 +168,13 @@ func explainHook(err error) error {
 	return explainShaping(err)
 }
 
-// unhook takes our filters of a preference away, and what filters hang on if no other one
-// is left.
-func (a *applier) unhook(step, port, preference int) error {
-	if err := a.queue("", request{NetlinkRequest: filterAt(unix.RTM_DELTFILTER, 0, port, preference), step: step, explain: noQueue}); err != nil {
-		return err
+// unhook takes our filters at some places away, and what filters hang on if no other one is
+// left.
+func (a *applier) unhook(step, port int, places ...filterPlace) error {
+	for _, at := range places {
+		if err := a.queue("", request{NetlinkRequest: at.filter(unix.RTM_DELTFILTER, 0, port), step: step, explain: noQueue}); err != nil {
+			return err
+		}
 	}
 	if err := a.flush(); err != nil {
 		return err
@@ -224,18 +226,28 @@ func ticks(s plan.Shape) uint32 {
 	return clamp(uint64(float64(s.Burst) / float64(s.Rate) * 1e9 / 64))
 }
 
-// filterAt is a message about our filters of what comes by a port.
-func filterAt(message, flags, port, preference int) *nl.NetlinkRequest {
+// filterPlace is where filters of ours stand at a port: among those of what comes in or of
+// what goes out, and how early.
+type filterPlace struct {
+	way        uint32
+	preference int
+}
+
+// shaperPlace is that of the filter that hands on what a limit holds back.
+var shaperPlace = filterPlace{atIngress, plan.ShaperPreference}
+
+// filter is a message about those of a port.
+func (at filterPlace) filter(message, flags, port int) *nl.NetlinkRequest {
 	all := uint32(binary.NativeEndian.Uint16([]byte{unix.ETH_P_ALL >> 8, unix.ETH_P_ALL & 0xff}))
 	r := nl.NewNetlinkRequest(message, flags|unix.NLM_F_ACK)
-	r.AddData(&nl.TcMsg{Family: unix.AF_UNSPEC, Ifindex: int32(port), Parent: atIngress, Info: uint32(preference)<<16 | all})
+	r.AddData(&nl.TcMsg{Family: unix.AF_UNSPEC, Ifindex: int32(port), Parent: at.way, Info: uint32(at.preference)<<16 | all})
 	return r
 }
 
 // Where what is in a struct tc_mirred.
 const (
 	mirredAction = 8
-	mirredWay    = 20
+	mirredDoes   = 20
 	mirredNetdev = 24
 	sizeofMirred = 28
 )
@@ -251,17 +263,17 @@ const (
 
 // redirect hands all that comes by a port to another netdev, from which it comes back.
 func redirect(port, via int) *nl.NetlinkRequest {
-	return mirred(port, plan.ShaperPreference, mirredRedirect, stolen, via)
+	return mirred(shaperPlace, port, mirredRedirect, stolen, via)
 }
 
-// copyIncoming sends a copy of all that comes by a port by another netdev.
-func copyIncoming(port, to int) *nl.NetlinkRequest {
-	return mirred(port, plan.MirrorPreference, mirredMirror, goesOn, to)
+// copyTo sends a copy of all that comes in by a port, or goes out, by another netdev.
+func copyTo(at filterPlace, port, to int) *nl.NetlinkRequest {
+	return mirred(at, port, mirredMirror, goesOn, to)
 }
 
-func mirred(port, preference int, way, then uint32, to int) *nl.NetlinkRequest {
+func mirred(at filterPlace, port int, does, then uint32, to int) *nl.NetlinkRequest {
 	const terminal = 1 // TC_U32_TERMINAL
-	r := filterAt(unix.RTM_NEWTFILTER, create, port, preference)
+	r := at.filter(unix.RTM_NEWTFILTER, create, port)
 	r.AddData(nl.NewRtAttr(nl.TCA_KIND, nl.ZeroTerminated("u32")))
 	options := nl.NewRtAttr(nl.TCA_OPTIONS, nil)
 	everything := nl.TcU32Sel{Flags: terminal, Nkeys: 1, Keys: []nl.TcU32Key{{}}}
@@ -270,7 +282,7 @@ func mirred(port, preference int, way, then uint32, to int) *nl.NetlinkRequest {
 	action.AddRtAttr(nl.TCA_ACT_KIND, nl.ZeroTerminated("mirred"))
 	parms := make([]byte, sizeofMirred) // the library's type has another size
 	nl.NativeEndian().PutUint32(parms[mirredAction:], then)
-	nl.NativeEndian().PutUint32(parms[mirredWay:], way)
+	nl.NativeEndian().PutUint32(parms[mirredDoes:], does)
 	nl.NativeEndian().PutUint32(parms[mirredNetdev:], uint32(to))
 	action.AddRtAttr(nl.TCA_ACT_OPTIONS, nil).AddRtAttr(nl.TCA_MIRRED_PARMS, parms)
 	r.AddData(options)

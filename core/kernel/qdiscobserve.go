@@ -93,35 +93,33 @@ func parseTokenBucket(b []byte) (s plan.Shape) {
 
 // steered finds where our filter sends what comes by a port; to is 0 if that netdev is gone.
 func (c *rtnl) steered(port int) (to int, steered bool, err error) {
-	all, some, err := c.mirreds(port, plan.ShaperPreference, mirredRedirect)
+	all, err := c.mirreds(shaperPlace, port, mirredRedirect)
 	for _, index := range all {
 		to = max(to, index)
 	}
-	return to, some, err
+	return to, len(all) > 0, err
 }
 
-// mirreds are the netdevs to which our filters of a preference send what comes by a port,
-// one way; 0 where that is gone. some says that there is any filter.
-func (c *rtnl) mirreds(port, preference int, way uint32) (to []int, some bool, err error) {
-	r := filterAt(unix.RTM_GETTFILTER, unix.NLM_F_DUMP, port, preference)
-	reset := func() { to, some = nil, false }
+// mirreds are the netdevs to which our filters at a place send frames; 0 is one that is gone.
+func (c *rtnl) mirreds(at filterPlace, port int, does uint32) (to []int, err error) {
+	r := at.filter(unix.RTM_GETTFILTER, unix.NLM_F_DUMP, port)
+	reset := func() { to = nil }
 	err = c.dump(r, reset, func(b []byte) {
 		const header = 20
 		if len(b) < header {
 			return
 		}
-		some = true
 		for kind, v := range attributes(b[header:]) {
 			if kind == nl.TCA_OPTIONS {
-				to = append(to, mirredTo(v, way)...)
+				to = append(to, mirredTo(v, does)...)
 			}
 		}
 	})
-	return to, some, noQueue(err)
+	return to, noQueue(err)
 }
 
 // mirredTo digs the numbers of netdevs out of a filter.
-func mirredTo(options []byte, way uint32) (to []int) {
+func mirredTo(options []byte, does uint32) (to []int) {
 	for kind, actions := range attributes(options) {
 		if kind != nl.TCA_U32_ACT {
 			continue
@@ -132,7 +130,7 @@ func mirredTo(options []byte, way uint32) (to []int) {
 					continue
 				}
 				for kind, v := range attributes(v) {
-					if kind == nl.TCA_MIRRED_PARMS && len(v) >= sizeofMirred && binary.NativeEndian.Uint32(v[mirredWay:]) == way {
+					if kind == nl.TCA_MIRRED_PARMS && len(v) >= sizeofMirred && binary.NativeEndian.Uint32(v[mirredDoes:]) == does {
 						to = append(to, int(binary.NativeEndian.Uint32(v[mirredNetdev:])))
 					}
 				}

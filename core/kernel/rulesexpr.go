@@ -34,7 +34,6 @@ const (
 	exprMasq      = "masq"
 	exprNotrack   = "notrack"
 	exprForward   = "fwd"
-	exprDuplicate = "dup"
 	exprLimit     = "limit"
 	exprExtHeader = "exthdr"
 	exprDynset    = "dynset"

@@ -10,14 +10,12 @@ import (
 type Mirrors map[string]Mirror
 
 // Mirror is where the frames go that the owner of a port sends and receives, besides where
-// they go anyway: a table of nftables at the port.
+// they go anyway: filters of tc at the port, and a table of nftables without rules, whose
+// name tells that there are some.
 type Mirror struct {
 	// Destinations are netdevs, sorted: what is sent by them reaches their owners whatever
 	// the bridge would let through.
 	Destinations []string
-	// Held says that a limit holds back what the owner sends: Linux hands it on to that
-	// before rules of nftables see it, and filters of tc in front of it make the copies.
-	Held bool
 	// Altered says that it was observed to be otherwise than Patchbay makes it.
 	Altered bool
 	// Absent says that the port was observed not to be there: nothing is to be copied.
@@ -26,14 +24,13 @@ type Mirror struct {
 
 // Steps of mirroring.
 type (
-	// MakeMirror makes a port's table, or makes it again. Destinations that are not there are
+	// MakeMirror makes a port's table and filters, or makes them again. Destinations that are not there are
 	// left out, and with a port that is not there is nothing to do.
 	MakeMirror struct {
 		Bridge, Netdev string
 		Destinations   []string
-		Held           bool
 	}
-	// DeleteMirror removes it, and the filters; what is not there is fine.
+	// DeleteMirror removes it; what is not there is fine.
 	DeleteMirror struct{ Bridge, Netdev string }
 )
 
@@ -56,43 +53,33 @@ func MirrorTables(bridge string) string {
 const mirrorTables = "patchbay_mirror/"
 
 func (s MakeMirror) String() string {
-	table := MirrorTable(s.Bridge, s.Netdev)
 	var b strings.Builder
-	fmt.Fprintf(&b, "nft 'add table netdev %s", table)
-	for _, chain := range []string{"ingress", "egress"} {
-		fmt.Fprintf(&b, "; add chain netdev %s %s { type filter hook %s device %q priority -300; }", table, chain, chain, s.Netdev)
-		for _, d := range s.copiedIn(chain) {
-			fmt.Fprintf(&b, "; add rule netdev %s %s dup to %q", table, chain, d)
-		}
-	}
-	b.WriteString("'")
-	if s.Held {
-		fmt.Fprintf(&b, " && tc qdisc replace dev %s clsact", s.Netdev)
+	fmt.Fprintf(&b, "nft add table bridge %s && tc qdisc replace dev %s clsact", MirrorTable(s.Bridge, s.Netdev), s.Netdev)
+	copies := func(way string, preference int) {
 		for _, d := range s.Destinations {
-			fmt.Fprintf(&b, " && tc filter add dev %s ingress pref %d u32 match u32 0 0 action mirred egress mirror dev %s continue", s.Netdev, MirrorPreference, d)
+			fmt.Fprintf(&b, " && tc filter add dev %s %s pref %d u32 match u32 0 0 action mirred egress mirror dev %s continue", s.Netdev, way, preference, d)
 		}
 	}
+	copies("ingress", MirrorsIncoming)
+	copies("egress", MirrorsOutgoing)
 	return b.String()
 }
 
-// copiedIn are the destinations to which a chain of the table copies.
-func (s MakeMirror) copiedIn(chain string) []string {
-	if s.Held && chain == "ingress" {
-		return nil
-	}
-	return s.Destinations
-}
-
-// MirrorPreference is where among a port's filters those stand that copy: right before the
-// one at ShaperPreference.
-const MirrorPreference = ShaperPreference - 1
+// Where among a port's filters those stand that copy: right before the one at
+// ShaperPreference, which hands on what comes in. They differ, since Linux shows filters of
+// both ways as one list where they have one preference.
+const (
+	MirrorsIncoming = ShaperPreference - 1
+	MirrorsOutgoing = ShaperPreference - 2
+)
 
 func (s DeleteMirror) String() string {
-	return "nft delete table netdev " + MirrorTable(s.Bridge, s.Netdev)
+	return fmt.Sprintf("tc filter del dev %[1]s ingress pref %[2]d; tc filter del dev %[1]s egress pref %[3]d; nft delete table bridge %[4]s",
+		s.Netdev, MirrorsIncoming, MirrorsOutgoing, MirrorTable(s.Bridge, s.Netdev))
 }
 
 func (m Mirror) same(have Mirror) bool {
-	return !have.Altered && m.Held == have.Held && slices.Equal(m.Destinations, have.Destinations)
+	return !have.Altered && slices.Equal(m.Destinations, have.Destinations)
 }
 
 // mirrors makes the tables when the ports are there, and removes those of ports that are
@@ -110,7 +97,7 @@ func (d *differ) mirrors() {
 		for _, netdev := range sorted(d.desired.Mirrors[bridge]) {
 			want := d.desired.Mirrors[bridge][netdev]
 			if have, exists := d.observed.Mirrors[bridge][netdev]; !exists || !have.Absent && !want.same(have) {
-				d.add(MakeMirror{Bridge: bridge, Netdev: netdev, Destinations: want.Destinations, Held: want.Held})
+				d.add(MakeMirror{Bridge: bridge, Netdev: netdev, Destinations: want.Destinations})
 			}
 		}
 	}

@@ -87,7 +87,7 @@ func (f PortProfile) String() string {
 	return strings.Join(words, ", ")
 }
 
-// givenWords tells each field that is given by its key: a struct's by theirs.
+// givenWords tells each field that is given by its key: "bandwidth.in.max 10M".
 func givenWords(v reflect.Value) (words []string) {
 	for i := range v.NumField() {
 		key, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
@@ -109,7 +109,9 @@ func givenWords(v reflect.Value) (words []string) {
 			words = append(words, fmt.Sprintf("%s [%s]", key, strings.Join(texts, "; ")))
 		default:
 			if field.Kind() == reflect.Struct {
-				words = append(words, givenWords(field)...)
+				for _, word := range givenWords(field) {
+					words = append(words, key+"."+word)
+				}
 				continue
 			}
 			words = append(words, fmt.Sprintf("%s %v", key, value))

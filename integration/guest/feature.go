@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -30,6 +31,10 @@ const (
 	NAT Feature = "CONFIG_NFT_NAT"
 	// Netdev is nftables' family netdev, which user-mode-linux has not.
 	Netdev Feature = "CONFIG_NF_TABLES_NETDEV"
+	// Linux61 and Linux612 are kernels of distributions, on which what this machine can do
+	// as well is tried once more.
+	Linux61  Feature = "Linux 6.1"
+	Linux612 Feature = "Linux 6.12"
 	// NICs are four cards, joined in pairs, whose cables can be cut: see SetLink.
 	NICs Feature = "CONFIG_IGB"
 )
@@ -59,12 +64,16 @@ func Named(constant string) (Feature, error) {
 		return Netdev, nil
 	case "NICs":
 		return NICs, nil
+	case "Linux61":
+		return Linux61, nil
+	case "Linux612":
+		return Linux612, nil
 	}
 	return "", fmt.Errorf("no feature guest.%s", constant)
 }
 
 // InUML reports whether Debian's user-mode-linux has the feature.
-func (f Feature) InUML() bool { return f != NAT && f != Netdev && f != NICs }
+func (f Feature) InUML() bool { return f != NAT && f != Netdev && f != NICs && f != Linux612 }
 
 // Missing tells what the running kernel lacks of a feature, nil for nothing. It tries
 // the feature out in a network namespace that is gone afterwards, as root.
@@ -73,8 +82,11 @@ func (f Feature) Missing() error {
 	go func() {
 		runtime.LockOSThread() // for good: the thread ends with this goroutine
 		done <- func() error {
-			if f == NICs {
+			switch f {
+			case NICs:
 				return cardsThere()
+			case Linux61, Linux612:
+				return f.running()
 			}
 			if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 				return err
@@ -123,9 +135,22 @@ func (f Feature) tryOut(h *netlink.Handle) error {
 		return command("nft", "add table inet probe; add chain inet probe out { type nat hook postrouting priority srcnat; }; add rule inet probe out masquerade")
 	case Netdev:
 		return command("nft", "add table netdev probe; add chain netdev probe in { type filter hook ingress device lo priority 0; }")
-	case NICs:
+	case NICs, Linux61, Linux612:
 	}
 	return errors.New("no such feature")
+}
+
+// running fails unless the kernel is that version of Linux.
+func (f Feature) running() error {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return err
+	}
+	release := unix.ByteSliceToString(u.Release[:])
+	if version, _ := strings.CutPrefix(string(f), "Linux "); !strings.HasPrefix(release, version+".") {
+		return fmt.Errorf("this is %s", release)
+	}
+	return nil
 }
 
 func cardsThere() error {
