@@ -182,6 +182,12 @@ generate-diff: ## Fail when a committed generated file is not what generate writ
 fuzz: ## Run every fuzz target for FUZZRUNS executions
 	$(call stage,fuzz,integration/fuzz.sh $(FUZZRUNS))
 
+# What policies of ports cost: an attach with guards and with an ACL, and a frame with each.
+.PHONY: bench-policy
+bench-policy: ## Measure guards, ACLs, limits and mirrors, as root: figures for docs/performance.md
+	$(call stage,bench-policy,go test ./core/kernel -run '^$$' -bench 'Guards|Policies' -benchtime 200x \
+		&& go test ./core/engine -run '^$$' -bench 'AttachWith(Policy|Limits)' -benchtime 200x)
+
 .PHONY: bench
 bench: build deps ## Measure against the reference plugin; table into docs/performance.md
 	$(call stage,bench,go build -o bin/bench ./integration/bench && bin/bench $(BENCHFLAGS))

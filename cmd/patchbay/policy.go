@@ -119,6 +119,7 @@ func policyWords(p vswitch.Policy) []string {
 
 func (c *cli) switchPortsCommand() *cobra.Command {
 	var policy func() vswitch.PolicyChange
+	var rules []string
 	cmd := &cobra.Command{
 		Use:   "ports NAME",
 		Short: "Set the policy that new ports of a switch get",
@@ -127,16 +128,27 @@ says, and ports that are there keep what they have: "port set" changes those.
 
 ` + policyHelp + `
 
+The rules of --acl are written as "patchbay port acl add --help" tells.
+
 The policy of the host's own port is set by "port set" of that port. Hyper-V has no twin:
 there each adapter is set by itself.`,
 		Example: `  patchbay switch ports prod --dhcp-guard --router-guard
   patchbay switch ports prod --storm-limit 1000
-  patchbay switch ports prod --dhcp-guard=false`,
+  patchbay switch ports prod --dhcp-guard=false
+  patchbay switch ports prod --acl "allow out to 10.0.0.0/8" --acl "deny out any"
+  patchbay switch ports prod --acl none`,
 		SuggestFor:        []string{"defaults", "policy", "port-defaults"},
 		Args:              operands("NAME"),
 		ValidArgsFunction: c.completeSwitches,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			change := policy()
+			if cmd.Flags().Changed("acl") {
+				list, err := defaultACL(rules)
+				if err != nil {
+					return err
+				}
+				change.ACL = &list
+			}
 			if change.IsZero() {
 				return &vswitch.Error{
 					Kind: vswitch.Invalid, Op: operation(cmd), Object: args[0], Err: errors.New("nothing to change is given"),
@@ -147,5 +159,22 @@ there each adapter is set by itself.`,
 		},
 	}
 	policy = policyFlags(cmd)
+	cmd.Flags().StringArrayVar(&rules, "acl", nil, "a `rule` of the ACL of new ports, once for each; the list takes the place of the one before. \"none\" is no list")
 	return cmd
+}
+
+// defaultACL reads the rules that new ports get; "none" alone is none.
+func defaultACL(texts []string) ([]vswitch.ACLRule, error) {
+	rules := []vswitch.ACLRule{}
+	if len(texts) == 1 && texts[0] == "none" {
+		return rules, nil
+	}
+	for _, text := range texts {
+		r, err := vswitch.ParseACLRule(text)
+		if err != nil {
+			return nil, err
+		}
+		rules = append(rules, r)
+	}
+	return rules, nil
 }

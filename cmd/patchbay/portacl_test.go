@@ -40,3 +40,29 @@ func TestPortACL(t *testing.T) {
 		t.Errorf("deleted: %q\n%s", stdout, h.kernel)
 	}
 }
+
+// The list of new ports is set as a whole.
+func TestDefaultACL(t *testing.T) {
+	h := newFakeHost(t)
+	h.furnish()
+	name := strings.Fields(strings.Split(h.must("switch list"), "\n")[1])[0]
+	run := func(args ...string) (string, int) {
+		_, stderr, code := h.run(append([]string{"switch", "ports", name}, args...)...)
+		return stderr, code
+	}
+	if says, code := run("--acl", "deny out to 10.0.0.0/8", "--acl", "allow out to 10.1.0.0/16"); code != exitOK {
+		t.Fatal(says)
+	}
+	if got := h.must("switch show " + name); !strings.Contains(got, "deny out to 10.0.0.0/8") || !strings.Contains(got, "allow out to 10.1.0.0/16") {
+		t.Errorf("set: %s", got)
+	}
+	if says, code := run("--acl", "drop all"); code != exitUsage || !strings.Contains(says, "does not begin with allow, deny or meter") {
+		t.Errorf("no rule: %q, %d", says, code)
+	}
+	if says, code := run("--acl", "none"); code != exitOK {
+		t.Fatal(says)
+	}
+	if got := h.must("switch show " + name); strings.Contains(got, "10.0.0.0/8") {
+		t.Errorf("cleared: %s", got)
+	}
+}

@@ -96,7 +96,7 @@ func normalized(c vswitch.Config) vswitch.Config {
 func FuzzParse(f *testing.F) {
 	for _, text := range []string{
 		"version: 1\nswitches:\n- {name: lan, type: internal, gateway: [10.0.0.1/24], masquerade: true, notes: \"x\"}\n- {name: wan, uplink: eth0, hostAccess: no}\n",
-		"version: 1\nswitches:\n- {name: lan, type: internal, portProfiles: [{name: web, default: true, vlan: access 7, policy: {dhcpGuard: true, acl: [allow in from any], bandwidth: {maxIn: 10M}}, offload: {vmq: prefer}}]}\n",
+		"version: 1\nswitches:\n- {name: lan, type: internal, portProfiles: [{name: web, default: true, vlan: access 7, policy: {dhcpGuard: true, acl: [allow in from any], bandwidth: {in: {max: 10M}}}, offload: {vmq: prefer}}]}\n",
 		"version: 1\nmacPool: {first: 0a:50:42:10:00:00, last: 0a:50:42:10:00:ff}\n---\nversion: 1\n",
 		"version: 1\nswitches: &a\n- *a\n", "- [", "%YAML 1.1\n---\n!!binary x", "version: 1\nswitches:\n- <<: {name: x}\n",
 	} {

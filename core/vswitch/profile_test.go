@@ -61,7 +61,7 @@ func TestProfileString(t *testing.T) {
 		Policy:  vswitch.PolicyChange{DHCPGuard: &off, ACL: &rules, Bandwidth: vswitch.BandwidthChange{In: vswitch.LimitChange{Max: &rate}}},
 		Offload: vswitch.OffloadWishes{VMQ: vswitch.OffloadPrefer},
 	}
-	want := "default, isolated, vlan access 7, dhcpGuard false, acl [" + rules[0].String() + "], maxIn 10M, vmq prefer"
+	want := "default, isolated, vlan access 7, dhcpGuard false, acl [" + rules[0].String() + "], bandwidth.in.max 10M, vmq prefer"
 	if got := f.String(); got != want {
 		t.Errorf("%q, want %q", got, want)
 	}

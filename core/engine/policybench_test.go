@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"os"
 	"slices"
 	"testing"
@@ -12,18 +13,18 @@ import (
 	"github.com/patchbay-net/patchbay/core/vswitch"
 )
 
-// BenchmarkAttachWithACL tells what an ACL of ten rules costs an Attach and a Detach, by
+// BenchmarkAttachWithPolicy tells what an ACL of ten rules costs an Attach and a Detach, by
 // turns with ports that have none, and beside some that have one.
-func BenchmarkAttachWithACL(b *testing.B) {
+func BenchmarkAttachWithPolicy(b *testing.B) {
 	if os.Getuid() != 0 {
 		b.Skip("needs root: makes network namespaces")
 	}
 	for _, others := range []int{0, 300} {
-		b.Run(fmt.Sprint("others=", others), func(b *testing.B) { attachWithACL(b, others) })
+		b.Run(fmt.Sprint("others=", others), func(b *testing.B) { attachWithPolicy(b, others) })
 	}
 }
 
-func attachWithACL(b *testing.B, others int) {
+func attachWithPolicy(b *testing.B, others int) {
 	ctx, e := context.Background(), benchedHost(b)
 	if _, err := e.SetMACPool(ctx, vswitch.MACRange{First: vswitch.MAC{2, 1}, Last: vswitch.MAC{2, 1, 0, 0, 255, 255}}); err != nil {
 		b.Fatal(err)
@@ -35,14 +36,19 @@ func attachWithACL(b *testing.B, others int) {
 		}
 		return aclRules(b, append(all, extra...)...)
 	}
-	var all []*aclContender
+	var all []*policyContender
 	for _, c := range []struct {
-		name  string
-		rules []vswitch.ACLRule
-	}{{"none", nil}, {"ten", texts()}, {"stateful", texts("allow out weight 2 stateful", "deny in weight 1")}} {
+		name   string
+		rules  []vswitch.ACLRule
+		guards bool
+	}{{name: "none"}, {name: "ten", rules: texts()}, {name: "stateful", rules: texts("allow out weight 2 stateful", "deny in weight 1")}, {name: "guards", guards: true}} {
 		req := engine.AttachRequest{Owner: owner(0), Switch: "lan", Policy: vswitch.PolicyChange{ACL: &c.rules}}
+		if c.guards {
+			req.Policy = allGuards()
+			req.Addresses = []vswitch.Address{{Prefix: netip.MustParsePrefix("10.5.0.9/24")}}
+		}
 		req.Owner.ID, req.Owner.Netns = c.name, newNetns(b)
-		all = append(all, &aclContender{name: c.name, req: req})
+		all = append(all, &policyContender{name: c.name, req: req})
 	}
 	netns := newNetns(b)
 	for i := range others {
@@ -74,7 +80,7 @@ func attachWithACL(b *testing.B, others int) {
 	}
 }
 
-type aclContender struct {
+type policyContender struct {
 	name           string
 	req            engine.AttachRequest
 	attach, detach []time.Duration
