@@ -100,17 +100,26 @@ func (c *contender) equip(o options) error {
 		return err
 	}
 	for i := range o.n {
-		x, err := c.host.Container(fmt.Sprintf("c%d", i))
+		x, err := c.container(fmt.Sprintf("c%d", i))
 		if err != nil {
 			return err
 		}
 		c.pool = append(c.pool, x)
 	}
-	first, err := c.host.Container("first")
+	first, err := c.container("first")
 	if err != nil {
 		return err
 	}
 	return c.host.Do(func() error { return c.add(first) })
+}
+
+// container makes a container of which the bench holds nothing open.
+func (c *contender) container(id string) (*host.Container, error) {
+	x, err := c.host.Container(id)
+	if err == nil {
+		err = x.LetGo()
+	}
+	return x, err
 }
 
 func (c *contender) equipPlugin(list string) error {

@@ -138,3 +138,35 @@ func tap(t *testing.T, n *host.Netns, netdev string) *host.Tap {
 	})
 	return p
 }
+
+// TestLetGo: a container that is let go of is there for others, and closed like any.
+func TestLetGo(t *testing.T) {
+	h := newHost(t)
+	open := func() int {
+		t.Helper()
+		fds, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(fds)
+	}
+	before := open()
+	c := container(t, h, "a")
+	if err := c.LetGo(); err != nil {
+		t.Fatal(err)
+	}
+	if after := open(); after != before {
+		t.Errorf("%d files are open, %d were before", after, before)
+	}
+	if out, err := h.Run("nsenter", "--net="+c.Path, "ip", "link", "show", "lo"); err != nil {
+		t.Errorf("it is gone for others too: %v: %s", err, out)
+	}
+	for range 2 {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := os.Stat(c.Path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("its path stays: %v", err)
+	}
+}
