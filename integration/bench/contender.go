@@ -19,6 +19,7 @@ type contender struct {
 	park     func(parking *host.Netns, i int) error // makes the i-th port that only fills the switch
 	plain    string                                 // the bridge that plain pairs join afterwards; "" if park does it
 	pool     []*host.Container
+	first    *host.Container // attached for good
 	samples  map[key][]float64
 	resident *floor // of the floor alone
 	daemon   *host.Patchbayd
@@ -106,11 +107,10 @@ func (c *contender) equip(o options) error {
 		}
 		c.pool = append(c.pool, x)
 	}
-	first, err := c.container("first")
-	if err != nil {
+	if c.first, err = c.container("first"); err != nil {
 		return err
 	}
-	return c.host.Do(func() error { return c.add(first) })
+	return c.host.Do(func() error { return c.add(c.first) })
 }
 
 // container makes a container of which the bench holds nothing open.
