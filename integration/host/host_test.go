@@ -170,3 +170,25 @@ func TestLetGo(t *testing.T) {
 		t.Errorf("its path stays: %v", err)
 	}
 }
+
+// TestRuleset: what packets put into a set is no part of it, what others do is.
+func TestRuleset(t *testing.T) {
+	h := newHost(t)
+	rules := `table inet t {
+		set kept { type ipv4_addr; elements = { 10.0.0.1 }; }
+		set learnt { type ipv4_addr; size 9; flags dynamic,timeout; timeout 1h; elements = { 10.0.0.2, 10.0.0.3, 10.0.0.4, 10.0.0.5 }; }
+		set after { type ipv4_addr; elements = { 10.0.0.6 }; }
+	}`
+	if out, err := h.Run("nft", rules); err != nil {
+		t.Fatal(out)
+	}
+	got, err := h.Ruleset()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for element, want := range map[string]bool{"10.0.0.1": true, "10.0.0.2": false, "10.0.0.3": false, "10.0.0.4": false, "10.0.0.5": false, "10.0.0.6": true} {
+		if strings.Contains(got, element) != want {
+			t.Errorf("%s is there: %v, want %v:\n%s", element, !want, want, got)
+		}
+	}
+}
