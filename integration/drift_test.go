@@ -75,7 +75,9 @@ func (h *driftHost) picture() string {
 		_, line, _ = strings.Cut(line, ":") // without its number
 		fmt.Fprintln(&b, strings.TrimSpace(line))
 	}
-	fmt.Fprintln(&b, h.run(h.Netns, "nft", "-s", "list", "ruleset"))
+	ruleset, err := h.Ruleset()
+	ok(h.t, err)
+	fmt.Fprintln(&b, ruleset)
 	lines := strings.Split(b.String(), "\n")
 	slices.Sort(lines) // a netdev that is made anew comes last in lists
 	return strings.Join(lines, "\n")

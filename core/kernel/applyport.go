@@ -49,7 +49,7 @@ func (a *applier) createVeth(step int, p plan.Port) error {
 
 // withoutIPv6 switches IPv6 off on a switch's end, which forwards and says nothing itself.
 // With it the kernel keeps a route of multicast for each, in one list that it walks
-// whenever one of them comes or goes: with 4000 ports a sixth of an ADD's time and half of
+// whenever one of them comes or goes: with 4000 ports a sixth of an ADD's time and a quarter of
 // a DEL's. Nothing else depends on it: where it cannot be done (no IPv6, a /proc/sys that is
 // read-only) that is all that is lost.
 func withoutIPv6(netdev string) {

@@ -19,6 +19,7 @@ type contender struct {
 	park     func(parking *host.Netns, i int) error // makes the i-th port that only fills the switch
 	plain    string                                 // the bridge that plain pairs join afterwards; "" if park does it
 	pool     []*host.Container
+	first    *host.Container // attached for good
 	samples  map[key][]float64
 	resident *floor // of the floor alone
 	daemon   *host.Patchbayd
@@ -100,17 +101,25 @@ func (c *contender) equip(o options) error {
 		return err
 	}
 	for i := range o.n {
-		x, err := c.host.Container(fmt.Sprintf("c%d", i))
+		x, err := c.container(fmt.Sprintf("c%d", i))
 		if err != nil {
 			return err
 		}
 		c.pool = append(c.pool, x)
 	}
-	first, err := c.host.Container("first")
-	if err != nil {
+	if c.first, err = c.container("first"); err != nil {
 		return err
 	}
-	return c.host.Do(func() error { return c.add(first) })
+	return c.host.Do(func() error { return c.add(c.first) })
+}
+
+// container makes a container of which the bench holds nothing open.
+func (c *contender) container(id string) (*host.Container, error) {
+	x, err := c.host.Container(id)
+	if err == nil {
+		err = x.LetGo()
+	}
+	return x, err
 }
 
 func (c *contender) equipPlugin(list string) error {

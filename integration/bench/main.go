@@ -17,8 +17,8 @@ import (
 
 // options are the flags.
 type options struct {
-	n, rounds, ports, conc, crowd, stampede int
-	out                                     string
+	n, rounds, ports, conc, crowd, stampede, stale int
+	out                                            string
 }
 
 func main() {
@@ -28,6 +28,7 @@ func main() {
 	flag.IntVar(&o.ports, "ports", 1000, "ports already on each switch in the second part; 0 leaves it out")
 	flag.IntVar(&o.crowd, "crowd", 0, "containers, each with a namespace, on one switch of ours in the third part, as 5000; 0 leaves it out")
 	flag.IntVar(&o.stampede, "stampede", 100, "containers that are deleted at the same moment; 0 leaves that part out")
+	flag.IntVar(&o.stale, "stale", 1000, "attachments that GC collects; 0 leaves that part out")
 	flag.IntVar(&o.conc, "conc", 8, "ADDs at a time in the concurrent part")
 	flag.StringVar(&o.out, "o", "docs/performance.md", "write the tables into this `file`, between its markers; empty: only print them")
 	flag.Parse()
@@ -35,7 +36,7 @@ func main() {
 	case os.Getuid() != 0:
 		fmt.Fprintln(os.Stderr, "bench: network namespaces need root; run `sudo make bench`")
 		os.Exit(1)
-	case o.n < 1 || o.rounds < 1 || o.conc < 1 || o.ports < 0 || o.ports > 1000 || o.crowd < 0 || o.stampede < 0:
+	case o.n < 1 || o.rounds < 1 || o.conc < 1 || o.ports < 0 || o.ports > 1000 || o.crowd < 0 || o.stampede < 0 || o.stale < 0:
 		fmt.Fprintln(os.Stderr, "bench: -n, -rounds and -conc are at least 1, -ports at most 1000 (a bridge takes 1023)")
 		os.Exit(1)
 	}
@@ -75,6 +76,10 @@ func run(o options) (err error) {
 	if err := stampede(cs, o); err != nil {
 		return err
 	}
+	collected, err := collect(cs, o)
+	if err != nil {
+		return err
+	}
 	for _, level := range levels {
 		if err := populate(cs, level); err != nil {
 			return err
@@ -100,7 +105,7 @@ func run(o options) (err error) {
 	if err != nil {
 		return err
 	}
-	s.many = many
+	s.many, s.collected = many, collected
 	tell("patchbayd at rest, half a minute")
 	s.still, err = measureRest(find(cs, resident).daemon, levels[len(levels)-1])
 	if err != nil {

@@ -69,6 +69,9 @@ func bars(cs []*contender, levels []int, o options, s startup) string {
 		row(fmt.Sprintf("%d deleted at once / reference", n), us.over(cs, reference, n, "stampede"), "", true, 0.25)
 		row(fmt.Sprintf("%d deleted at once with patchbayd / reference", n), by.over(cs, reference, n, "stampede"), "", true, 0.25)
 	}
+	if o.stale > 0 {
+		row(fmt.Sprintf("GC of %d stale attachments", o.stale), s.collected, " s", true, float64(o.stale)/200)
+	}
 	row("DEL with patchbayd / floor", by.over(cs, theFloor, 0, "del"), "", true, 0.25)
 	row(fmt.Sprintf("patchbayd resident with %d ports", s.still.ports), s.still.residentMB, " MB", true, 60)
 	row(fmt.Sprintf("patchbayd waking up, in %.0f s at rest, but for the Go runtime once a minute", s.still.seconds), float64(s.still.wakeups), "", true, 0)

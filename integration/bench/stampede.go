@@ -20,7 +20,7 @@ func stampede(cs []*contender, o options) error {
 	pools := make(map[string][]*host.Container)
 	for _, c := range cs {
 		for i := range o.stampede {
-			x, err := c.host.Container(fmt.Sprintf("herd%d", i))
+			x, err := c.container(fmt.Sprintf("herd%d", i))
 			if err != nil {
 				return err
 			}

@@ -11,8 +11,9 @@ import (
 
 // startup compares the plugin's VERSION with a program that does nothing.
 type startup struct {
-	many           crowd // besides
-	still          rest  // besides
+	many           crowd   // besides
+	still          rest    // besides
+	collected      float64 // s, besides
 	sizeMB         float64
 	version, empty float64 // ms
 }

@@ -138,3 +138,57 @@ func tap(t *testing.T, n *host.Netns, netdev string) *host.Tap {
 	})
 	return p
 }
+
+// TestLetGo: a container that is let go of is there for others, and closed like any.
+func TestLetGo(t *testing.T) {
+	h := newHost(t)
+	open := func() int {
+		t.Helper()
+		fds, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(fds)
+	}
+	before := open()
+	c := container(t, h, "a")
+	if err := c.LetGo(); err != nil {
+		t.Fatal(err)
+	}
+	if after := open(); after != before {
+		t.Errorf("%d files are open, %d were before", after, before)
+	}
+	if out, err := h.Run("nsenter", "--net="+c.Path, "ip", "link", "show", "lo"); err != nil {
+		t.Errorf("it is gone for others too: %v: %s", err, out)
+	}
+	for range 2 {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := os.Stat(c.Path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("its path stays: %v", err)
+	}
+}
+
+// TestRuleset: what packets put into a set is no part of it, what others do is.
+func TestRuleset(t *testing.T) {
+	h := newHost(t)
+	rules := `table inet t {
+		set kept { type ipv4_addr; elements = { 10.0.0.1 }; }
+		set learnt { type ipv4_addr; size 9; flags dynamic,timeout; timeout 1h; elements = { 10.0.0.2, 10.0.0.3, 10.0.0.4, 10.0.0.5 }; }
+		set after { type ipv4_addr; elements = { 10.0.0.6 }; }
+	}`
+	if out, err := h.Run("nft", rules); err != nil {
+		t.Fatal(out)
+	}
+	got, err := h.Ruleset()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for element, want := range map[string]bool{"10.0.0.1": true, "10.0.0.2": false, "10.0.0.3": false, "10.0.0.4": false, "10.0.0.5": false, "10.0.0.6": true} {
+		if strings.Contains(got, element) != want {
+			t.Errorf("%s is there: %v, want %v:\n%s", element, !want, want, got)
+		}
+	}
+}

@@ -56,10 +56,36 @@ func (h *Host) netdevs() ([]string, error) {
 	return s, nil
 }
 
+// Ruleset is what nft lists on the host, but for what packets have put into sets: that
+// comes and goes by itself.
+func (h *Host) Ruleset() (string, error) {
+	out, err := h.Run("nft", "-s", "list", "ruleset")
+	if err != nil {
+		return "", err
+	}
+	var b strings.Builder
+	learnt, skipping := false, false // of the set whose lines come
+	for line := range strings.Lines(out) {
+		switch word := strings.TrimSpace(line); {
+		case strings.HasPrefix(word, "set "), strings.HasPrefix(word, "map "):
+			learnt = false
+		case strings.HasPrefix(word, "flags "):
+			learnt = strings.Contains(word, "dynamic")
+		case strings.HasPrefix(word, "elements "):
+			skipping = learnt
+		}
+		if !skipping {
+			b.WriteString(line)
+		}
+		skipping = skipping && !strings.Contains(line, "}")
+	}
+	return b.String(), nil
+}
+
 // rules lists what nft lists. Of Patchbay's own tables, which are constant and
 // stay, only elements of sets count; of others the tables and their rules.
 func (h *Host) rules() ([]string, error) {
-	out, err := h.Run("nft", "list", "ruleset")
+	out, err := h.Ruleset()
 	if err != nil {
 		return nil, err
 	}
