@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -140,7 +141,9 @@ func (h *habit) Ensure(ctx context.Context, r sdk.Request) (sdk.Grant, error) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.grants = append(h.grants, g)
+	if !slices.ContainsFunc(h.grants, func(has sdk.Grant) bool { return has.Ref == g.Ref }) {
+		h.grants = append(h.grants, g)
+	}
 	return g, nil
 }
 
