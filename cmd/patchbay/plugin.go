@@ -138,8 +138,8 @@ func withRunDir(use func(dir string) error) error {
 	return errors.Join(use(dir), os.RemoveAll(dir))
 }
 
-// namedPlugin is the executable that an operand means: a path, or the name of one that is
-// installed.
+// namedPlugin is the executable that an operand means: a path, for which the user vouches, or
+// the name of one that is installed and may be started.
 func namedPlugin(operand string) (host.Executable, error) {
 	if strings.ContainsRune(operand, '/') || strings.HasPrefix(operand, sdk.ExecutablePrefix) {
 		return host.ExecutableAt(operand)
@@ -149,9 +149,14 @@ func namedPlugin(operand string) (host.Executable, error) {
 		return host.Executable{}, err
 	}
 	for _, e := range found {
-		if e.Name == operand {
-			return e, nil
+		if e.Name != operand {
+			continue
 		}
+		sums, err := host.ReadChecksums(host.ChecksumFile)
+		if err != nil {
+			return e, err
+		}
+		return e, e.Verify(sums)
 	}
 	return host.Executable{}, &vswitch.Error{
 		Kind: vswitch.NotFound, Object: "plugin " + operand, Err: errors.New("it is not installed"),

@@ -94,6 +94,12 @@ func TestPluginCheck(t *testing.T) {
 	if _, stderr, code := h.run("plugin", "check", "acme"); code != exitFailure || !strings.Contains(stderr, "plugin acme: it is not installed") {
 		t.Errorf("exit code %d: %s", code, stderr)
 	}
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if _, stderr, code := h.run("plugin", "check", "example"); code != exitFailure || !strings.Contains(stderr, "others than its owner may write to it") {
+		t.Errorf("exit code %d: %s", code, stderr)
+	}
 	if _, stderr, code := h.run("plugin", "check", "/bin/true"); code != exitUsage || !strings.Contains(stderr, "name the program patchbay-plugin-NAME") {
 		t.Errorf("exit code %d: %s", code, stderr)
 	}
@@ -138,14 +144,17 @@ help
 func TestPluginInit(t *testing.T) {
 	h := newFakeHost(t)
 	dir := filepath.Join(t.TempDir(), "acme")
-	out := h.must("plugin init acme --module example.com/acme --dir " + dir)
+	if _, stderr, code := h.run("plugin", "init", "acme", "--dir", dir); code != exitUsage || !strings.Contains(stderr, "give --sdk DIR") {
+		t.Errorf("exit code %d: %s", code, stderr)
+	}
+	out := h.must("plugin init acme --module example.com/acme --sdk /usr/src/patchbay --dir " + dir)
 	if !strings.Contains(out, "nic/nic.go") || !strings.Contains(out, "Next: cd "+dir+" && make check") {
 		t.Error(out)
 	}
 	if text, err := os.ReadFile(dir + "/go.mod"); err != nil || !strings.HasPrefix(string(text), "module example.com/acme\n") {
 		t.Errorf("%s (%v)", text, err)
 	}
-	if _, stderr, code := h.run("plugin", "init", "acme", "--dir", dir); code != exitFailure || !strings.Contains(stderr, "not empty") {
+	if _, stderr, code := h.run("plugin", "init", "acme", "--sdk", "/usr/src/patchbay", "--dir", dir); code != exitFailure || !strings.Contains(stderr, "not empty") {
 		t.Errorf("exit code %d: %s", code, stderr)
 	}
 }

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"errors"
 	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/patchbay-net/patchbay/core/vswitch"
 	"github.com/patchbay-net/patchbay/sdk"
 	"github.com/patchbay-net/patchbay/sdk/scaffold"
 )
@@ -23,7 +25,7 @@ passes patchbay plugin check as it is; TODO marks what is to ask the hardware.`,
 		SuggestFor:        []string{"new", "create"},
 		Args:              operands("NAME"),
 		ValidArgsFunction: noCompletion,
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			o.Name = args[0]
 			if o.Dir == "" {
 				o.Dir = sdk.ExecutablePrefix + o.Name
@@ -31,7 +33,12 @@ passes patchbay plugin check as it is; TODO marks what is to ask the hardware.`,
 			if o.Module == "" {
 				o.Module = "example.com/" + sdk.ExecutablePrefix + o.Name
 			}
-			o.SDK = releaseOf(buildVersion().String())
+			if o.SDK = releaseForm.FindString(buildVersion().String()); o.SDK == "" && o.SDKDir == "" {
+				return &vswitch.Error{
+					Kind: vswitch.Invalid, Op: operation(cmd), Err: errors.New("this build is of no release, whose SDK the plugin could be built with"),
+					Hint: "give --sdk DIR, a directory with Patchbay's source",
+				}
+			}
 			written, err := scaffold.Write(o)
 			if err != nil {
 				return err
@@ -47,11 +54,3 @@ passes patchbay plugin check as it is; TODO marks what is to ask the hardware.`,
 }
 
 var releaseForm = regexp.MustCompile(`v[0-9]+\.[0-9]+\.[0-9]+`)
-
-// releaseOf is the release that a build is of; before the first one there is none.
-func releaseOf(version string) string {
-	if v := releaseForm.FindString(version); v != "" {
-		return v
-	}
-	return "v0.0.0"
-}

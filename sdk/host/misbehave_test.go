@@ -53,6 +53,9 @@ func misbehave(name string) {
 		must(err)
 		fmt.Printf("1|1|tcp|%s|grpc|\n", l.Addr())
 		select {}
+	case "from-the-future":
+		fmt.Printf("1|2|unix|%s/x|grpc|\n", os.Getenv("PLUGIN_UNIX_SOCKET_DIR"))
+		select {}
 	case "noisy":
 		go func() {
 			for i := 0; ; i++ {

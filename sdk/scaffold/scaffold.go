@@ -25,8 +25,8 @@ type Options struct {
 	Name   string // NAME of patchbay-plugin-NAME
 	Module string // path of the Go module
 	Dir    string // which must not exist, or be empty
-	// SDK is the version of Patchbay that the plugin is built with; SDKDir, if it is not
-	// "", a directory with its source that is used instead.
+	// SDK is the release of Patchbay that the plugin is built with. SDKDir is a directory
+	// with its source instead; then SDK may be "".
 	SDK, SDKDir string
 }
 
@@ -45,6 +45,13 @@ func Write(o Options) ([]string, error) {
 	}
 	if !moduleForm.MatchString(o.Module) {
 		return nil, invalid("module", "write it like example.com/acme/patchbay-plugin-acme", "%.80q is no module path", o.Module)
+	}
+	if o.SDKDir != "" {
+		abs, err := filepath.Abs(o.SDKDir)
+		if err != nil {
+			return nil, err
+		}
+		o.SDK, o.SDKDir = "v0.0.0", abs
 	}
 	entries, err := os.ReadDir(o.Dir)
 	switch {

@@ -19,7 +19,7 @@ func TestScaffoldConforms(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := filepath.Join(t.TempDir(), "acme")
-	o := scaffold.Options{Name: "acme-2", Module: "example.com/acme/patchbay-plugin-acme-2", Dir: dir, SDK: "v0.0.0", SDKDir: root}
+	o := scaffold.Options{Name: "acme-2", Module: "example.com/acme/patchbay-plugin-acme-2", Dir: dir, SDKDir: root}
 	if _, err := scaffold.Write(o); err != nil {
 		t.Fatal(err)
 	}
