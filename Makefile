@@ -192,6 +192,10 @@ bench-policy: ## Measure guards, ACLs, limits and mirrors, as root: figures for 
 bench: build deps ## Measure against the reference plugin; table into docs/performance.md
 	$(call stage,bench,go build -o bin/bench ./integration/bench && bin/bench $(BENCHFLAGS))
 
+.PHONY: bench-plugin
+bench-plugin: ## Measure what starting a plugin and calling it costs
+	go test -run '^$$' -bench . -benchtime 100x ./sdk/host
+
 # The log of a test is its table; where it fails, the report says why.
 .PHONY: failover
 failover: build build-guest ## Measure in a guest what a failover of teams costs; prints the table of docs/performance.md

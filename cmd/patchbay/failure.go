@@ -32,12 +32,15 @@ type failureReport struct {
 // as its result and not again.
 var errNotReady = errors.New("not ready")
 
+// errTold ends a command whose failures were printed as they came.
+var errTold = errors.New("failed")
+
 // report prints an error and returns the exit code.
 func (c *cli) report(err error, args []string) int {
 	if err == nil {
 		return exitOK
 	}
-	if errors.Is(err, errNotReady) {
+	if errors.Is(err, errNotReady) || errors.Is(err, errTold) {
 		return exitFailure
 	}
 	if errors.Is(err, errDiffers) {

@@ -20,7 +20,7 @@ func (r *runner) checks() []check {
 		{"inventory/every watcher", inventoryEveryWatcher},
 		{"inventory/features", r.inventoryFeatures},
 	}
-	for _, f := range vswitch.Features() {
+	for _, f := range r.description.Features {
 		for _, c := range []struct {
 			name string
 			run  func(*trial, offer)
@@ -45,21 +45,23 @@ func (r *runner) checks() []check {
 			all = append(all, check{string(f) + "/" + c.name, r.offered(f, c.run)})
 		}
 	}
-	return append(all,
-		check{"features apart", r.featuresApart},
+	if len(r.description.Features) > 1 {
+		all = append(all, check{"features apart", r.featuresApart})
+	}
+	all = append(all,
 		check{"feature that is not served", r.unserved},
 		check{"extensions/probe", r.probe},
 		check{"extensions/events", r.events},
-		check{"process/ends", processEnds},
 	)
+	if r.process {
+		all = append(all, check{"process/ends", processEnds})
+	}
+	return all
 }
 
 // offered runs a check with a NIC that serves the feature.
 func (r *runner) offered(f vswitch.Feature, run func(*trial, offer)) func(*trial) {
 	return func(t *trial) {
-		if !slices.Contains(r.description.Features, f) {
-			t.skip("the plugin does not serve %s", f)
-		}
 		i := slices.IndexFunc(r.offers, func(o offer) bool { return o.feature == f })
 		if i < 0 {
 			t.skip("no NIC with free %s is there to try it with", f)

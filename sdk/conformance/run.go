@@ -73,6 +73,7 @@ type runner struct {
 	o           Options
 	description sdk.Description
 	offers      []offer
+	process     bool // it has one of its own
 }
 
 // offer is a feature that a NIC serves at this moment.
@@ -194,7 +195,7 @@ func (t *trial) tidy() {
 func (r *runner) survey(t *trial) {
 	d, err := t.Describe(t.ctx)
 	t.must(err, "describe")
-	r.description = d
+	r.description, r.process = d, t.pid() != 0
 	inventory := t.inventory()
 	for _, f := range vswitch.Features() {
 		for _, nic := range inventory.NICs {

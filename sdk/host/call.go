@@ -34,7 +34,7 @@ func call[T any](ctx context.Context, p *Plugin, limit time.Duration, do func(co
 	answer, err := do(limited, i.client)
 	if errors.Is(err, context.DeadlineExceeded) && ours(ctx, limited) {
 		err = p.fault(fmt.Errorf("it did not answer within %s", limit))
-		p.done.Go(func() { p.examine(i) })
+		p.later(func() { p.examine(i) })
 	}
 	return answer, p.judge(ctx, i, err)
 }
@@ -69,6 +69,15 @@ func (p *Plugin) judge(ctx context.Context, i *instance, err error) error {
 		p.lose(i, fmt.Errorf("%d answers in a row were late or wrong, the last one so: %w", mostFaults, err))
 	}
 	return err
+}
+
+// later does something that Close waits for, unless the plugin is closed.
+func (p *Plugin) later(do func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.life.Err() == nil {
+		p.done.Go(do)
+	}
 }
 
 // examine ends a process that does not even say that it is well.

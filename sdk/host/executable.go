@@ -132,6 +132,15 @@ func (e Executable) open(sums Checksums, vouched bool) (*os.File, error) {
 	return f, nil
 }
 
+// Verify reports why the program would not be started, if it would not.
+func (e Executable) Verify(sums Checksums) error {
+	f, err := e.open(sums, false)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
 func executable(f *os.File, path string) error {
 	info, err := f.Stat()
 	switch {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -51,6 +52,9 @@ func misbehave(name string) {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		must(err)
 		fmt.Printf("1|1|tcp|%s|grpc|\n", l.Addr())
+		select {}
+	case "from-the-future":
+		fmt.Printf("1|2|unix|%s/x|grpc|\n", os.Getenv("PLUGIN_UNIX_SOCKET_DIR"))
 		select {}
 	case "noisy":
 		go func() {
@@ -140,7 +144,9 @@ func (h *habit) Ensure(ctx context.Context, r sdk.Request) (sdk.Grant, error) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.grants = append(h.grants, g)
+	if !slices.ContainsFunc(h.grants, func(has sdk.Grant) bool { return has.Ref == g.Ref }) {
+		h.grants = append(h.grants, g)
+	}
 	return g, nil
 }
 

@@ -189,6 +189,7 @@ func TestPluginsThatDoNotStart(t *testing.T) {
 		"babbles-for-ever": "",
 		"impostor":         `it says that it is "somebody-else"`,
 		"open-door":        "",
+		"from-the-future":  "Plugin version: 2, Client versions: [1]",
 		"elsewhere":        "and not in its own directory",
 		"other-socket":     "and not in its own directory",
 	} {
