@@ -57,8 +57,8 @@ type binding struct {
 	former reservation
 }
 
-// tryBind fails with errNotRealised, having changed nothing, if the switch has to be made or
-// repaired first.
+// tryBind fails with errNotRealised, having changed nothing in the kernel, if the switch has to
+// be made or repaired first.
 func (e *Engine) tryBind(ctx context.Context, req BindPortRequest) (vswitch.Port, error) {
 	id := req.Owner.PortID()
 	p, former, err := e.whoIsAt(id, req.Netdev)
@@ -273,6 +273,9 @@ func (e *Engine) bound(tx *store.Tx, was store.Realised, req BindPortRequest, ta
 		narrowed.PolicyChanged = p.PolicyChanged || !narrowed.Policy.Equal(p.Policy)
 		p = narrowed
 	}
+	if b.former.known || b.now.port.Plugged() && b.now.port.Netdev != tap.Name {
+		p.PolicyChanged = true // the tap may have rules of another port
+	}
 	b.next.port = p
 	bare := p // it does not stand in its own way
 	bare.VLAN, bare.Isolated = vswitch.PortVLAN{}, false
@@ -309,6 +312,11 @@ func (e *Engine) plugTap(ctx context.Context, b binding) error {
 	observed, err := e.kernel.Observe(ctx, plan.Union(desired, had))
 	if err != nil {
 		return err
+	}
+	if past := b.now.port; past.Plugged() && past.Netdev != b.next.port.Netdev {
+		if place, _ := e.placeOf(ctx, past); place == tapGone { // another VM's tap may have the name
+			delete(observed.Ports, past.Netdev)
+		}
 	}
 	steps := append(plan.Diff(withTrunks(desired, observed), observed), left...)
 	err = e.kernel.Apply(ctx, steps)
@@ -376,6 +384,7 @@ func (e *Engine) unbind(ctx context.Context, b binding) error {
 	if b.now.port.Netdev == b.next.port.Netdev {
 		return nil // it was there before, and whoever asks again finds it
 	}
+	b.next.stays = true // whoever asks again finds it there
 	_, err := e.withdraw(ctx, []reservation{b.next})
 	return errors.Join(err, e.store.Update(func(tx *store.Tx) error {
 		p := b.now.port
