@@ -26,7 +26,14 @@ func (e *Engine) BindPort(ctx context.Context, req BindPortRequest) (vswitch.Por
 	if err := req.validate(); err != nil {
 		return vswitch.Port{}, fault("port bind", object, err)
 	}
-	p, err := e.bindPort(ctx, req)
+	var err error
+	if req.Pair {
+		req.Netdev, err = e.otherEnd(ctx, req.Netdev)
+	}
+	var p vswitch.Port
+	if err == nil {
+		p, err = e.bindPort(ctx, req)
+	}
 	return p, fault("port bind", object, err)
 }
 

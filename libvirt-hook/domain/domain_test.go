@@ -70,6 +70,11 @@ func definition(metadata string) string {
 </devices></domain>`
 }
 
+// declared is an element as libvirt stores it that was set without its namespace.
+func declared(state string) string {
+	return strings.NewReplacer("<state>", "<p:state xmlns:p='"+domain.StateNamespace+"'>", "</state>", "</p:state>").Replace(state)
+}
+
 // What is written of an interface is read of it.
 func TestWishIsRead(t *testing.T) {
 	on, off, storm := true, false, 10
@@ -77,7 +82,7 @@ func TestWishIsRead(t *testing.T) {
 	want := domain.Wish{Switch: "", Narrowing: vswitch.Narrowing{
 		VLAN: &vlan, Isolated: &on, MACSpoofing: &off, Policy: vswitch.PolicyChange{DHCPGuard: &on, StormLimit: &storm},
 	}}
-	d, err := domain.Parse([]byte(definition(domain.WriteWish("ua-web", want) + domain.WriteState([]byte(`{"version":1,"ports":[]}`)))))
+	d, err := domain.Parse([]byte(definition(domain.WriteWish("ua-web", want) + declared(domain.WriteState([]byte(`{"version":1,"ports":[]}`))))))
 	if err != nil {
 		t.Fatal(err)
 	}
