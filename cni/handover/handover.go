@@ -9,7 +9,6 @@
 package handover
 
 import (
-	"errors"
 	"runtime"
 	"syscall"
 
@@ -43,14 +42,14 @@ func handOver() Rest {
 	}
 	beQuiet()
 	var err error
-	if c.Stdin, err = readAll(stdin); err != nil {
+	if c.Stdin, err = wire.ReadAll(stdin, maxStdin); err != nil {
 		return Rest{Call: c, Err: err}
 	}
 	a, done, alone := wire.Ask(c)
 	if !done {
 		return Rest{Call: c, Alone: alone}
 	}
-	if err := writeAll(stdout, a.Out); err != nil || a.Failed {
+	if err := wire.WriteAll(stdout, a.Out); err != nil || a.Failed {
 		syscall.Exit(1)
 	}
 	syscall.Exit(0)
@@ -70,47 +69,3 @@ func env(name string) string {
 
 // maxStdin is more than a configuration with a list of everything on a host to keep (GC).
 const maxStdin = 32 << 20
-
-func readAll(fd int) (all []byte, err error) {
-	const chunk = 8 << 10
-	for {
-		if cap(all)-len(all) < chunk {
-			all = append(make([]byte, 0, 2*cap(all)+chunk), all...)
-		}
-		n, err := retried(fd, all[len(all):cap(all)], syscall.Read)
-		if n <= 0 || err != nil {
-			return all, err
-		}
-		if all = all[:len(all)+n]; len(all) > maxStdin {
-			return all, errors.New("there is no end of it")
-		}
-	}
-}
-
-func writeAll(fd int, b []byte) error {
-	for len(b) > 0 {
-		n, err := retried(fd, b, syscall.Write)
-		if err != nil {
-			return err
-		}
-		b = b[n:]
-	}
-	return nil
-}
-
-// retried carries out a system call that may be interrupted, or whose file does not wait
-// because the runtime has left it so.
-func retried(fd int, b []byte, call func(int, []byte) (int, error)) (n int, err error) {
-	for {
-		n, err = call(fd, b)
-		switch err { //nolint:errorlint // an errno, bare
-		case syscall.EINTR:
-		case syscall.EAGAIN:
-			if err := syscall.SetNonblock(fd, false); err != nil {
-				return 0, err
-			}
-		default:
-			return n, err
-		}
-	}
-}

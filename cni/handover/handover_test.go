@@ -1,7 +1,6 @@
 package handover
 
 import (
-	"os"
 	"os/exec"
 	"runtime"
 	"slices"
@@ -41,35 +40,5 @@ func TestNobodyTakesIt(t *testing.T) {
 	}
 	if n := runtime.GOMAXPROCS(0); n != 1 {
 		t.Errorf("%d processors", n)
-	}
-}
-
-func TestReadAllAndWriteAll(t *testing.T) {
-	for name, text := range map[string]string{"nothing": "", "little": "{}", "much": strings.Repeat("configuration ", 50_000)} {
-		t.Run(name, func(t *testing.T) {
-			r, w, err := os.Pipe() // which does not wait, as a runtime may leave it
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer func() { _ = r.Close() }()
-			sent := make(chan error, 1)
-			go func() {
-				sent <- writeAll(int(w.Fd()), []byte(text))
-				_ = w.Close()
-			}()
-			got, err := readAll(int(r.Fd()))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := <-sent; err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(text, string(got)); diff != "" {
-				t.Errorf("%d bytes, want %d", len(got), len(text))
-			}
-		})
-	}
-	if _, err := readAll(-1); err == nil {
-		t.Error("read from nowhere")
 	}
 }

@@ -45,6 +45,12 @@ func ask[R any](ctx context.Context, c *remote, name string, a args, local func(
 	return local(c.local())
 }
 
+// askQuiet is ask for a verb that answers nothing but its error.
+func askQuiet(ctx context.Context, c *remote, name string, a args, local func(Verbs) error) error {
+	_, err := ask(ctx, c, name, a, func(v Verbs) (nothing, error) { return nothing{}, local(v) })
+	return err
+}
+
 // askToDelete is ask for what the engine fails to delete twice: gone is gone if
 // patchbayd died over it.
 func askToDelete[R any](ctx context.Context, c *remote, name string, a args, local func(Verbs) (R, error)) (R, error) {
@@ -124,6 +130,41 @@ func (c *remote) GC(ctx context.Context, req engine.GCRequest) (engine.GCReport,
 	return ask(ctx, c, nameGC, args{req}, func(v Verbs) (engine.GCReport, error) { return v.GC(ctx, req) })
 }
 
+// ReservePort is engine.Engine's.
+func (c *remote) ReservePort(ctx context.Context, req engine.ReservePortRequest) (vswitch.Port, error) {
+	return ask(ctx, c, nameReservePort, args{req}, func(v Verbs) (vswitch.Port, error) { return v.ReservePort(ctx, req) })
+}
+
+// BindPort is engine.Engine's.
+func (c *remote) BindPort(ctx context.Context, req engine.BindPortRequest) (vswitch.Port, error) {
+	return ask(ctx, c, nameBindPort, args{req}, func(v Verbs) (vswitch.Port, error) { return v.BindPort(ctx, req) })
+}
+
+// ReleasePort is engine.Engine's.
+func (c *remote) ReleasePort(ctx context.Context, owner vswitch.Owner) error {
+	return askQuiet(ctx, c, nameReleasePort, args{owner}, func(v Verbs) error { return v.ReleasePort(ctx, owner) })
+}
+
+// ReleaseDomain is engine.Engine's.
+func (c *remote) ReleaseDomain(ctx context.Context, id string) error {
+	return askQuiet(ctx, c, nameReleaseVM, args{id}, func(v Verbs) error { return v.ReleaseDomain(ctx, id) })
+}
+
+// ExpectDomain is engine.Engine's.
+func (c *remote) ExpectDomain(ctx context.Context, req engine.ExpectDomainRequest) error {
+	return askQuiet(ctx, c, nameExpectVM, args{req}, func(v Verbs) error { return v.ExpectDomain(ctx, req) })
+}
+
+// ActivateDomain is engine.Engine's.
+func (c *remote) ActivateDomain(ctx context.Context, id string) ([]vswitch.Port, error) {
+	return ask(ctx, c, nameActivateVM, args{id}, func(v Verbs) ([]vswitch.Port, error) { return v.ActivateDomain(ctx, id) })
+}
+
+// ExportDomain is engine.Engine's.
+func (c *remote) ExportDomain(ctx context.Context, id string) (engine.DomainState, error) {
+	return ask(ctx, c, nameExportVM, args{id}, func(v Verbs) (engine.DomainState, error) { return v.ExportDomain(ctx, id) })
+}
+
 // AddSwitch is engine.Engine's.
 func (c *remote) AddSwitch(ctx context.Context, req engine.AddSwitchRequest) (engine.SwitchStatus, error) {
 	return ask(ctx, c, nameAddSwitch, args{req}, func(v Verbs) (engine.SwitchStatus, error) { return v.AddSwitch(ctx, req) })
@@ -133,6 +174,9 @@ func (c *remote) AddSwitch(ctx context.Context, req engine.AddSwitchRequest) (en
 func (c *remote) SetSwitch(ctx context.Context, name string, change engine.SwitchChange) (engine.SwitchStatus, error) {
 	if change.Gateway != nil && *change.Gateway == nil { // JSON would take "none" for "as it is"
 		change.Gateway = &[]netip.Prefix{}
+	}
+	if change.PortProfiles != nil && *change.PortProfiles == nil {
+		change.PortProfiles = &[]vswitch.PortProfile{}
 	}
 	return ask(ctx, c, nameSetSwitch, args{name, change}, func(v Verbs) (engine.SwitchStatus, error) {
 		return v.SetSwitch(ctx, name, change)
@@ -222,6 +266,16 @@ func (c *remote) SetMACPool(ctx context.Context, r vswitch.MACRange) (engine.Poo
 // MACs is engine.Engine's.
 func (c *remote) MACs(ctx context.Context) ([]engine.MACLease, error) {
 	return ask(ctx, c, nameMACs, args{}, func(v Verbs) ([]engine.MACLease, error) { return v.MACs(ctx) })
+}
+
+// HoldMAC is engine.Engine's.
+func (c *remote) HoldMAC(ctx context.Context, req engine.HoldMACRequest) (vswitch.MACHold, error) {
+	return ask(ctx, c, nameHoldMAC, args{req}, func(v Verbs) (vswitch.MACHold, error) { return v.HoldMAC(ctx, req) })
+}
+
+// ReleaseMAC is engine.Engine's.
+func (c *remote) ReleaseMAC(ctx context.Context, req engine.ReleaseMACRequest) ([]vswitch.MACHold, error) {
+	return ask(ctx, c, nameReleaseMAC, args{req}, func(v Verbs) ([]vswitch.MACHold, error) { return v.ReleaseMAC(ctx, req) })
 }
 
 // Status is engine.Engine's, with a problem more where a patchbayd runs that is of

@@ -13,6 +13,16 @@ func subject(arg any) []any {
 		return append([]any{"switch", a.Switch}, subject(a.Owner)...)
 	case vswitch.Owner:
 		return []any{"port", a.PortID(), "owner", a.String()}
+	case engine.ReservePortRequest:
+		return append([]any{"switch", a.Switch}, subject(a.Owner)...)
+	case engine.BindPortRequest:
+		return append([]any{"netdev", a.Netdev}, subject(a.Owner)...)
+	case engine.ExpectDomainRequest:
+		return []any{"domain", a.Domain.String()}
+	case engine.HoldMACRequest:
+		return []any{"domain", a.Domain.String(), "mac", a.MAC.String()}
+	case engine.ReleaseMACRequest:
+		return []any{"domain", a.Domain.String(), "mac", a.MAC.String()}
 	case engine.AddSwitchRequest:
 		return []any{"switch", a.Switch.Name}
 	case engine.ApplyRequest:

@@ -19,6 +19,14 @@ type Verbs interface {
 	Attached(context.Context, vswitch.Owner) (p vswitch.Port, found bool, err error)
 	GC(context.Context, engine.GCRequest) (engine.GCReport, error)
 
+	ReservePort(context.Context, engine.ReservePortRequest) (vswitch.Port, error)
+	BindPort(context.Context, engine.BindPortRequest) (vswitch.Port, error)
+	ReleasePort(context.Context, vswitch.Owner) error
+	ReleaseDomain(ctx context.Context, id string) error
+	ExpectDomain(context.Context, engine.ExpectDomainRequest) error
+	ActivateDomain(ctx context.Context, id string) ([]vswitch.Port, error)
+	ExportDomain(ctx context.Context, id string) (engine.DomainState, error)
+
 	AddSwitch(context.Context, engine.AddSwitchRequest) (engine.SwitchStatus, error)
 	SetSwitch(ctx context.Context, name string, c engine.SwitchChange) (engine.SwitchStatus, error)
 	DeleteSwitch(context.Context, engine.DeleteSwitchRequest) (engine.DeleteSwitchReport, error)
@@ -39,6 +47,8 @@ type Verbs interface {
 	MACPool(context.Context) (engine.PoolStatus, error)
 	SetMACPool(context.Context, vswitch.MACRange) (engine.PoolStatus, error)
 	MACs(context.Context) ([]engine.MACLease, error)
+	HoldMAC(context.Context, engine.HoldMACRequest) (vswitch.MACHold, error)
+	ReleaseMAC(context.Context, engine.ReleaseMACRequest) ([]vswitch.MACHold, error)
 	Status(context.Context) (engine.Status, error)
 	Topology(context.Context) (engine.Topology, error)
 
@@ -62,6 +72,13 @@ const (
 	nameCheck        = "check"
 	nameAttached     = "attached"
 	nameGC           = "gc"
+	nameReservePort  = "port reserve"
+	nameBindPort     = "port bind"
+	nameReleasePort  = "port release"
+	nameReleaseVM    = "domain release"
+	nameExpectVM     = "domain expect"
+	nameActivateVM   = "domain activate"
+	nameExportVM     = "domain export"
 	nameAddSwitch    = "switch add"
 	nameSetSwitch    = "switch set"
 	nameDeleteSwitch = "switch delete"
@@ -80,6 +97,8 @@ const (
 	nameMACPool      = "mac pool show"
 	nameSetMACPool   = "mac pool set"
 	nameMACs         = "mac list"
+	nameHoldMAC      = "mac hold"
+	nameReleaseMAC   = "mac release"
 	nameStatus       = "status"
 	nameTopology     = "topology"
 	nameApply        = "apply"
@@ -102,6 +121,13 @@ func served() map[string]verb {
 		nameCheck:        one(Verbs.Check),
 		nameAttached:     one(attached),
 		nameGC:           changes(one(Verbs.GC)),
+		nameReservePort:  changes(one(Verbs.ReservePort)),
+		nameBindPort:     changes(one(Verbs.BindPort)),
+		nameReleasePort:  changes(oneQuiet(Verbs.ReleasePort)),
+		nameReleaseVM:    changes(oneQuiet(Verbs.ReleaseDomain)),
+		nameExpectVM:     changes(oneQuiet(Verbs.ExpectDomain)),
+		nameActivateVM:   changes(one(Verbs.ActivateDomain)),
+		nameExportVM:     one(Verbs.ExportDomain),
 		nameAddSwitch:    changes(one(Verbs.AddSwitch)),
 		nameSetSwitch:    changes(two(Verbs.SetSwitch)),
 		nameDeleteSwitch: changes(one(Verbs.DeleteSwitch)),
@@ -120,6 +146,8 @@ func served() map[string]verb {
 		nameMACPool:      none(Verbs.MACPool),
 		nameSetMACPool:   changes(one(Verbs.SetMACPool)),
 		nameMACs:         none(Verbs.MACs),
+		nameHoldMAC:      changes(one(Verbs.HoldMAC)),
+		nameReleaseMAC:   changes(one(Verbs.ReleaseMAC)),
 		nameStatus:       none(Verbs.Status),
 		nameTopology:     none(Verbs.Topology),
 		nameApply:        changes(one(Verbs.Apply)),

@@ -96,6 +96,12 @@ func formatSwitch(b *strings.Builder, s vswitch.Switch, mtu int) {
 			field(true, "%s: %s", p.key, flow(p.policy))
 		}
 	}
+	if len(s.PortProfiles) > 0 {
+		field(true, "portProfiles:")
+		for _, f := range s.PortProfiles {
+			field(true, "  - %s", flow(f))
+		}
+	}
 	if s.Notes != "" {
 		field(true, "notes: %s", quote(s.Notes))
 	}

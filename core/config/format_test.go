@@ -25,6 +25,11 @@ func aclRules(t *testing.T, texts ...string) (all []vswitch.ACLRule) {
 // What is written is read as the same, and written again as the same bytes.
 func TestFormat(t *testing.T) {
 	no := false
+	rules, rate := aclRules(t, "deny out tcp to 10.0.0.0/8 port 25 weight 10"), vswitch.Bits(1e7)
+	trunk, err := vswitch.ParsePortVLAN("trunk 10-20 native 1")
+	if err != nil {
+		t.Fatal(err)
+	}
 	c := vswitch.Config{Version: 1, Switches: []vswitch.Switch{
 		{Name: "lab", Type: vswitch.Private, MTU: 9000, Notes: "line one\nline: \"two\" \\ # \u0085\U0001F600 end "},
 		{
@@ -35,6 +40,10 @@ func TestFormat(t *testing.T) {
 		{Name: "policed", Type: vswitch.Private, PortDefaults: vswitch.Policy{
 			ACL: aclRules(t, "deny out tcp to 10.0.0.0/8 port 25 weight 10", "allow in from fd00::/8"), Mirror: vswitch.MirrorSource,
 			Bandwidth: vswitch.Bandwidth{In: vswitch.Limit{Max: 1e7, Burst: 1e6}},
+		}},
+		{Name: "profiled", Type: vswitch.Private, PortProfiles: []vswitch.PortProfile{
+			{Name: "db", Isolated: true, Policy: vswitch.PolicyChange{DHCPGuard: &no, ACL: &rules, Bandwidth: vswitch.BandwidthChange{MaxIn: &rate}}},
+			{Name: "web", Default: true, VLAN: &trunk, MACSpoofing: true, Offload: vswitch.OffloadWishes{VMQ: vswitch.OffloadPrefer}},
 		}},
 		{Name: "wan", Type: vswitch.External, Uplink: "eth1.5@a", HostAccess: &no},
 		{Name: "1e3", Type: vswitch.External, Uplink: "null"},
@@ -87,6 +96,7 @@ func normalized(c vswitch.Config) vswitch.Config {
 func FuzzParse(f *testing.F) {
 	for _, text := range []string{
 		"version: 1\nswitches:\n- {name: lan, type: internal, gateway: [10.0.0.1/24], masquerade: true, notes: \"x\"}\n- {name: wan, uplink: eth0, hostAccess: no}\n",
+		"version: 1\nswitches:\n- {name: lan, type: internal, portProfiles: [{name: web, default: true, vlan: access 7, policy: {dhcpGuard: true, acl: [allow in from any], bandwidth: {maxIn: 10M}}, offload: {vmq: prefer}}]}\n",
 		"version: 1\nmacPool: {first: 0a:50:42:10:00:00, last: 0a:50:42:10:00:ff}\n---\nversion: 1\n",
 		"version: 1\nswitches: &a\n- *a\n", "- [", "%YAML 1.1\n---\n!!binary x", "version: 1\nswitches:\n- <<: {name: x}\n",
 	} {

@@ -15,7 +15,7 @@ const aclRulesSymbols = "CONFIG_NF_TABLES_BRIDGE in Linux 5.7 or later"
 
 // aclRules are a port's list under its netdev, if it has one.
 func aclRules(p vswitch.Port) map[string]plan.ACL {
-	if len(p.Policy.ACL) == 0 {
+	if len(p.Policy.ACL) == 0 || !p.Plugged() {
 		return nil
 	}
 	return map[string]plan.ACL{p.Netdev: plan.ACLOf(p.Policy.ACL)}
@@ -81,9 +81,11 @@ func (e *Engine) portACL(ctx context.Context, name string) ([]ACLEntry, error) {
 	if err != nil || len(p.Policy.ACL) == 0 {
 		return entries, err
 	}
-	hits, err := e.kernel.ACLHits(ctx, p.Netdev, plan.ACLOf(p.Policy.ACL))
-	if err != nil {
-		return nil, fmt.Errorf("read what the rules have matched: %w", err)
+	var hits map[string][]kernel.ACLHits
+	if p.Plugged() {
+		if hits, err = e.kernel.ACLHits(ctx, p.Netdev, plan.ACLOf(p.Policy.ACL)); err != nil {
+			return nil, fmt.Errorf("read what the rules have matched: %w", err)
+		}
 	}
 	for _, r := range vswitch.SortACL(p.Policy.ACL) {
 		entries = append(entries, ACLEntry{Text: r.String(), Rule: r, Hits: hits[r.String()]})

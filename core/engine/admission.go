@@ -79,6 +79,7 @@ func agrees(want vswitch.Switch, have store.SwitchRecord) error {
 	check("gateway", len(want.Gateway) == 0 || slices.Equal(want.Normalized().Gateway, have.Normalized().Gateway), want.Gateway, have.Gateway)
 	check("masquerade", want.Masquerade.IsZero() || masqueradesAs(want, have), want.Masquerade, have.Masquerade)
 	check("portDefaults", want.PortDefaults.IsZero() || want.PortDefaults.Equal(have.PortDefaults), want.PortDefaults, have.PortDefaults)
+	check("portProfiles", len(want.PortProfiles) == 0 || vswitch.SameProfiles(want.Normalized().PortProfiles, have.PortProfiles), want.PortProfiles, have.PortProfiles)
 	check("hostPolicy", want.HostPolicy.IsZero() || want.HostPolicy.Equal(have.HostPolicy), want.HostPolicy, have.HostPolicy)
 	if len(differ) == 0 {
 		return nil

@@ -59,7 +59,9 @@ func (e *Engine) guestsOf(switchName string) (guests []plan.Guest, err error) {
 			guests = append(guests, guestOf(hostPort(r)))
 		}
 		for _, p := range ports {
-			guests = append(guests, guestOf(p))
+			if p.Speaks() { // as long as a VM is elsewhere nobody looks for it here
+				guests = append(guests, guestOf(p))
+			}
 		}
 		return nil
 	})

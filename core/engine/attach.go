@@ -27,30 +27,40 @@ func (e *Engine) Attach(ctx context.Context, req AttachRequest) (Attachment, err
 }
 
 func (e *Engine) attach(ctx context.Context, req AttachRequest) (Attachment, error) {
-	// A switch that is not as it should be is made so, under its lock, and the
-	// attachment tried again: somebody else may delete it in between, or harm it,
-	// but hardly twice.
+	return realising(ctx, e, &req, func() (Attachment, error) { return e.tryAttach(ctx, req) })
+}
+
+// realising tries what needs a switch that is as it should be. One that is not is made so,
+// under its lock, for what the request wants of it, and it is tried again: somebody else may
+// delete the switch in between, or harm it, but hardly twice.
+func realising[T any](ctx context.Context, e *Engine, req *AttachRequest, try func() (T, error)) (T, error) {
 	const repairs = 2
-	a, err := e.tryAttach(ctx, req)
+	done, err := try()
 	if e.mayHave(ctx, err) {
-		a, err = e.tryAttach(ctx, req)
+		done, err = try()
 	}
 	for range repairs {
 		if !errors.Is(err, errNotRealised) {
-			return a, err
+			return done, err
 		}
-		if err := e.realise(ctx, req, err); err != nil {
-			return Attachment{}, err
+		if err := e.realise(ctx, *req, err); err != nil {
+			var none T
+			return none, err
 		}
-		a, err = e.tryAttach(ctx, req)
+		done, err = try()
 	}
-	if errors.Is(err, errNotRealised) {
-		err = &vswitch.Error{
-			Kind: vswitch.Drifted, Err: fmt.Errorf("the switch does not stay as it was made: %w", err),
-			Hint: "find out who changes it: `patchbay status` shows what is missing",
-		}
+	return done, unsteady(err)
+}
+
+// unsteady tells of a switch that has been made whole again and again.
+func unsteady(err error) error {
+	if !errors.Is(err, errNotRealised) {
+		return err
 	}
-	return a, err
+	return &vswitch.Error{
+		Kind: vswitch.Drifted, Err: fmt.Errorf("the switch does not stay as it was made: %w", err),
+		Hint: "find out who changes it: `patchbay status` shows what is missing",
+	}
 }
 
 // tryAttach fails with errNotRealised, having changed nothing, if the switch has

@@ -2,6 +2,8 @@ package engine
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -137,8 +139,26 @@ func fieldsOf(old, new store.SwitchRecord) (fields []FieldChange) {
 			compare(policy.field, was, is)
 		}
 	}
+	compareProfiles(old.Switch, new.Switch, compare)
 	compare("notes", quotedText(old.Notes), quotedText(new.Notes))
 	return fields
+}
+
+// compareProfiles compares profiles of the same name.
+func compareProfiles(old, new vswitch.Switch, compare func(field, was, is string)) {
+	texts := func(s vswitch.Switch) map[string]string {
+		by := make(map[string]string)
+		for _, f := range s.PortProfiles {
+			by[f.Name] = f.String()
+		}
+		return by
+	}
+	was, is := texts(old), texts(new)
+	names := maps.Clone(was)
+	maps.Copy(names, is)
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		compare("port profile "+name, was[name], is[name])
+	}
 }
 
 func yesNo(b bool) string {

@@ -71,6 +71,11 @@ func portState(p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilities) p
 	if caps.VLANFiltering {
 		state.VLANs = p.VLAN.Membership(r.UntaggedVLAN())
 	}
+	if !p.Speaks() {
+		// Nothing points here, so that all that is for the VM goes where it runs. Its own first
+		// frame is learnt: it says before anybody else that the VM is here.
+		state.FDB, state.Locked, state.Learning = nil, false, true
+	}
 	if p.Adopted {
 		return state
 	}
@@ -95,8 +100,11 @@ func portAlias(p vswitch.Port) string {
 // portRules are the rules of one port: none, but where the kernel cannot lock it, of one
 // that does not hear all others, and of one whose frames come back to the uplink.
 func portRules(p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilities) plan.Rules {
+	if !p.Plugged() {
+		return plan.Rules{}
+	}
 	rules := plan.Rules{Own: ownOf(p, r, caps)}
-	if !p.MACSpoofing && !caps.PortLocked {
+	if !p.MACSpoofing && (!caps.PortLocked || !p.Speaks() && caps.BridgeRules) {
 		rules.Guard = map[string]vswitch.MAC{p.Netdev: p.MAC}
 	}
 	if apart(p) && caps.BridgeRules {
@@ -107,8 +115,11 @@ func portRules(p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilities) p
 }
 
 // attachedState is one port with its rules and its entry at the root of the switch,
-// ready for Diff with what is around it.
+// ready for Diff with what is around it. A port without a netdev is nothing at all.
 func attachedState(p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilities) plan.State {
+	if !p.Plugged() {
+		return plan.State{}
+	}
 	return plan.Union(plan.State{
 		Ports: map[string]plan.Port{p.Netdev: portState(p, r, caps)},
 		Rules: portRules(p, r, caps),

@@ -98,6 +98,9 @@ func (e *Engine) readmit(ctx context.Context, t *transaction) error {
 // replug makes again what is missing of a port, and leaves alone the owner's end of one
 // that has not gone.
 func (e *Engine) replug(ctx context.Context, p vswitch.Port, r store.SwitchRecord, t *transaction) error {
+	if !p.Plugged() {
+		return nil
+	}
 	whole := attachedState(p, r, t.caps)
 	side := whole.Ports[p.Netdev]
 	side.Endpoint = nil

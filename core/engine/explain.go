@@ -170,6 +170,12 @@ func rulesWhy(r store.SwitchRecord) string {
 
 func explainPort(p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilities, mirrors plan.Mirrors) Explanation {
 	x := Explanation{Object: "port " + p.ID, Paths: paths(r, p.Owner.String())}
+	if !p.Plugged() {
+		x.Parts = []Part{{
+			What: "no netdev", Why: "The port of " + p.Owner.String() + " is reserved: its MAC address and its place on the switch are its own. libvirt makes the tap when the VM starts; until the tap is the port's, its frames are dropped.",
+		}}
+		return x
+	}
 	state := portState(p, r, caps)
 	why := "A pair of netdevs: " + p.Netdev + " is the switch's end"
 	if p.Owner.Kind == vswitch.OwnerHost {
@@ -181,7 +187,9 @@ func explainPort(p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilities,
 	if p.Adopted {
 		why = "The netdev " + p.Netdev + " is somebody else's, and a port of the bridge."
 	}
-	if p.MACSpoofing {
+	if p.VM.Stage == vswitch.VMIncoming {
+		why += " Its VM still runs on another host: nothing points here until it speaks."
+	} else if p.MACSpoofing {
 		why += " Its owner may send from any address, so the switch learns here and sends here what it does not know."
 	} else {
 		why += " The switch knows its address " + p.MAC.String() + " and need not learn: nobody else can take it, and the owner can send from no other."

@@ -16,6 +16,9 @@ import (
 // entriesOf are a guest's entries on a trunk: where VLANs are filtered, in those that the
 // guest is in.
 func entriesOf(p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilities) (all []vswitch.MAC, in []plan.Entry) {
+	if !p.Plugged() || !p.Speaks() {
+		return nil, nil
+	}
 	if !caps.VLANFiltering {
 		return []vswitch.MAC{p.MAC}, nil
 	}

@@ -28,6 +28,8 @@ type herald struct {
 	mu      sync.Mutex
 	stirred map[string]bool // teams to look at; "" for all
 	moved   map[string]bool // switches whose uplink was changed
+	// arrived are guests that have come from another host, by their switch.
+	arrived map[string][]plan.AnnounceMACs
 	// relieving are teams whose standby waits to change places.
 	relieving map[string]bool
 	troubles  map[string]struggle // by team
@@ -58,6 +60,7 @@ func newHerald(e *Engine, log *slog.Logger, l *ledger) *herald {
 	h := &herald{Engine: e, log: log, ledger: l, wake: make(chan struct{}, 1), teams: make(map[string]bearing)}
 	h.troubles = make(map[string]struggle)
 	h.stirred, h.moved, h.relieving = make(map[string]bool), make(map[string]bool), make(map[string]bool)
+	h.arrived = make(map[string][]plan.AnnounceMACs)
 	return h
 }
 
@@ -85,6 +88,14 @@ func (h *herald) uplinkMoved(switchName string) {
 	h.rouse()
 }
 
+// guestArrived has guests announced again a little later, as they have been once.
+func (h *herald) guestArrived(switchName string, announced []plan.AnnounceMACs) {
+	h.mu.Lock()
+	h.arrived[switchName] = append(h.arrived[switchName], announced...)
+	h.mu.Unlock()
+	h.rouse()
+}
+
 func (h *herald) rouse() {
 	select {
 	case h.wake <- struct{}{}:
@@ -92,12 +103,12 @@ func (h *herald) rouse() {
 	}
 }
 
-func (h *herald) take() (stirred, moved map[string]bool) {
+func (h *herald) take() (stirred, moved map[string]bool, arrived map[string][]plan.AnnounceMACs) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	stirred, moved = h.stirred, h.moved
-	h.stirred, h.moved = make(map[string]bool), make(map[string]bool)
-	return stirred, moved
+	stirred, moved, arrived = h.stirred, h.moved, h.arrived
+	h.stirred, h.moved, h.arrived = make(map[string]bool), make(map[string]bool), make(map[string][]plan.AnnounceMACs)
+	return stirred, moved, arrived
 }
 
 // lookAll learns how the teams are. It announces all guests: nobody has seen what happened
@@ -119,12 +130,17 @@ func (h *herald) run(ctx context.Context) {
 		case <-due:
 		}
 		stop()
-		stirred, moved := h.take()
+		stirred, moved, arrived := h.take()
 		for _, name := range h.named(stirred) {
 			h.look(ctx, name)
 		}
 		for name := range moved {
 			h.repeat(name, nil)
+		}
+		for name, announced := range arrived {
+			if len(announced) > 0 {
+				h.repeat(name, announced)
+			}
 		}
 		h.repeatDue(ctx)
 	}

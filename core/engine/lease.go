@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -27,14 +28,8 @@ func (e *Engine) lease(tx *store.Tx, req AttachRequest, was store.Realised, r *r
 			return err
 		}
 	}
-	if req.MTU > r.record.EffectiveMTU {
-		return &vswitch.Error{
-			Kind: vswitch.Invalid, Err: fmt.Errorf("MTU %d is more than the switch's %d", req.MTU, r.record.EffectiveMTU),
-			Hint: fmt.Sprintf("use %d or less", r.record.EffectiveMTU),
-		}
-	}
-	if req.MTU != 0 {
-		p.MTU = req.MTU
+	if err := chooseMTU(&p, req.MTU, r.record); err != nil {
+		return err
 	}
 	if err := e.admitVLAN(tx, was, p); err != nil {
 		return err
@@ -79,18 +74,28 @@ func (e *Engine) lease(tx *store.Tx, req AttachRequest, was store.Realised, r *r
 	return tx.PutPort(p)
 }
 
-// adoptedOnce refuses a netdev that is another owner's port already.
-func adoptedOnce(tx *store.Tx, p vswitch.Port) error {
-	ports, err := tx.Ports()
-	for _, other := range ports {
-		if other.Netdev == p.Netdev && other.ID != p.ID {
-			return &vswitch.Error{
-				Kind: vswitch.InUse, Err: fmt.Errorf("netdev %s is port %s of %s", p.Netdev, other.ID, other.Owner),
-				Hint: fmt.Sprintf("run `patchbay port delete %s` if that owner is gone", other.ID),
-			}
+// chooseMTU gives a port the MTU that is asked for; 0 is the switch's.
+func chooseMTU(p *vswitch.Port, asked int, r store.SwitchRecord) error {
+	if asked > r.EffectiveMTU {
+		return &vswitch.Error{
+			Kind: vswitch.Invalid, Err: fmt.Errorf("MTU %d is more than the switch's %d", asked, r.EffectiveMTU),
+			Hint: fmt.Sprintf("use %d or less", r.EffectiveMTU),
 		}
 	}
-	return err
+	p.MTU = cmp.Or(asked, r.EffectiveMTU)
+	return nil
+}
+
+// adoptedOnce refuses a netdev that is another owner's port already.
+func adoptedOnce(tx *store.Tx, p vswitch.Port) error {
+	other, found, err := tx.PortOfNetdev(p.Netdev)
+	if err != nil || !found || other.ID == p.ID {
+		return err
+	}
+	return &vswitch.Error{
+		Kind: vswitch.InUse, Err: fmt.Errorf("netdev %s is port %s of %s", p.Netdev, other.ID, other.Owner),
+		Hint: fmt.Sprintf("run `patchbay port delete %s` if that owner is gone", other.ID),
+	}
 }
 
 // leaseAddresses takes one address from each set of ranges: the one requested for

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/patchbay-net/patchbay/core/plan"
 	"github.com/patchbay-net/patchbay/core/vswitch"
 )
 
@@ -210,6 +211,13 @@ func (l *ledger) failover(team string) *Failover {
 		return &f
 	}
 	return nil
+}
+
+// guestArrived tells the herald, if there is one.
+func (l *ledger) guestArrived(switchName string, announced []plan.AnnounceMACs) {
+	if l != nil {
+		l.herald.guestArrived(switchName, announced)
+	}
 }
 
 // uplinkMoved tells the herald, if there is one.

@@ -23,14 +23,14 @@ const mirrorSymbols = "CONFIG_NF_TABLES_NETDEV, CONFIG_NFT_DUP_NETDEV and CONFIG
 func mirrorsAmong(ports []vswitch.Port) plan.Mirrors {
 	var destinations []string
 	for _, p := range ports {
-		if p.Policy.Mirror == vswitch.MirrorDestination {
+		if p.Policy.Mirror == vswitch.MirrorDestination && p.Plugged() {
 			destinations = append(destinations, p.Netdev)
 		}
 	}
 	slices.Sort(destinations)
 	mirrors := make(plan.Mirrors)
 	for _, p := range ports {
-		if p.Policy.Mirror == vswitch.MirrorSource && len(destinations) > 0 {
+		if p.Policy.Mirror == vswitch.MirrorSource && p.Plugged() && len(destinations) > 0 {
 			mirrors[p.Netdev] = plan.Mirror{Destinations: destinations}
 		}
 	}

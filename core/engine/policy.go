@@ -35,7 +35,7 @@ func guards(p vswitch.Port) plan.Guards {
 // guardRules are a port's guards under its netdev, if it has any.
 func guardRules(p vswitch.Port) map[string]plan.Guards {
 	g := guards(p)
-	if g == (plan.Guards{}) {
+	if g == (plan.Guards{}) || !p.Plugged() {
 		return nil
 	}
 	return map[string]plan.Guards{p.Netdev: g}
@@ -44,7 +44,7 @@ func guardRules(p vswitch.Port) map[string]plan.Guards {
 // earlierRules are those that the kernel may have of a port's earlier policy, to be looked
 // for or removed, where the policy of now has none in their place.
 func earlierRules(p vswitch.Port) (s plan.State) {
-	if !p.PolicyChanged {
+	if !p.PolicyChanged || !p.Plugged() {
 		return s
 	}
 	if guards(p) == (plan.Guards{}) {

@@ -190,6 +190,9 @@ func (e *Engine) trySetPort(ctx context.Context, id string, c PortChange) (spare
 
 // changePort takes the switch's side of a port to what it is to be.
 func (e *Engine) changePort(ctx context.Context, old, next reservation) error {
+	if !next.port.Plugged() {
+		return nil // it has a tap when BindPort says so
+	}
 	side := func(r reservation) plan.State {
 		s := attachedState(r.port, r.record, r.caps)
 		p := s.Ports[r.port.Netdev]

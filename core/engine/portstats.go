@@ -53,14 +53,24 @@ func (e *Engine) PortStats(ctx context.Context, req PortStatsRequest) ([]PortSta
 	all := make([]PortStats, 0, len(ports))
 	for _, p := range ports {
 		c, there := counted[p.Netdev]
+		sum := countedSoFar(p, c)
 		all = append(all, PortStats{
 			ID: p.ID, Switch: p.Switch, Owner: p.Owner, Netdev: p.Netdev, Gone: !there,
-			In:      Traffic{Packets: c.TxPackets, Bytes: c.TxBytes, Dropped: c.TxDropped, Errors: c.TxErrors},
-			Out:     Traffic{Packets: c.RxPackets, Bytes: c.RxBytes, Dropped: c.RxDropped, Errors: c.RxErrors},
+			In:      Traffic{Packets: sum.InPackets, Bytes: sum.InBytes, Dropped: c.TxDropped, Errors: c.TxErrors},
+			Out:     Traffic{Packets: sum.OutPackets, Bytes: sum.OutBytes, Dropped: c.RxDropped, Errors: c.RxErrors},
 			Guarded: guardedBy(p.Policy, c.Guards),
 		})
 	}
 	return all, nil
+}
+
+// countedSoFar is what a port has counted here and, of a VM, on the hosts that it came from.
+func countedSoFar(p vswitch.Port, c kernel.PortCounters) vswitch.VMCounts {
+	was := p.VM.Before
+	return vswitch.VMCounts{
+		InPackets: was.InPackets + c.TxPackets, InBytes: was.InBytes + c.TxBytes,
+		OutPackets: was.OutPackets + c.RxPackets, OutBytes: was.OutBytes + c.RxBytes,
+	}
 }
 
 func (r PortStatsRequest) object() string {

@@ -166,7 +166,7 @@ func (p *portRecord) lookUp(tx *store.Tx, id string) (err error) {
 // compare compares a port's switch end with the kernel. Of a port whose netdev is gone
 // all has to be made anew, unless its owner has ended too.
 func (r *reconciler) compare(ctx context.Context, record portRecord) (d portDrift, err error) {
-	if d.reservation = record.reservation; record.err != nil {
+	if d.reservation = record.reservation; record.err != nil || !d.port.Plugged() {
 		return d, record.err
 	}
 	whole := portState(d.port, d.record, d.caps)

@@ -215,6 +215,7 @@ func (e *Engine) withdrawTogether(ctx context.Context, ports []reservation) erro
 		unlimited = append(unlimited, unlimit(r.port)...)
 		stays = plan.Union(stays, around(r.port, r.record))
 		switch {
+		case r.known && !r.port.Plugged(): // a VM's, without a tap
 		case r.port.Netdev == "": // no record: the name follows from the owner
 			lost := plan.Port{Name: r.port.ID, Endpoint: &plan.Endpoint{}}
 			had = plan.Union(had, plan.State{Ports: map[string]plan.Port{r.port.ID: lost}})
@@ -228,6 +229,11 @@ func (e *Engine) withdrawTogether(ctx context.Context, ports []reservation) erro
 		seen, err := e.kernel.Observe(ctx, adopted)
 		if err != nil {
 			return err
+		}
+		for _, r := range ports { // the tap of another VM may have the name by now
+			if r.port.Plugged() && r.port.VM.Index != 0 && !e.tapThere(ctx, r.port) {
+				delete(seen.Ports, r.port.Netdev)
+			}
 		}
 		for netdev, p := range seen.Ports {
 			if p.Bridge != "" && p.Bridge != adopted.Ports[netdev].Bridge {

@@ -103,6 +103,8 @@ type SwitchChange struct {
 	// PortDefaults changes what new ports get, HostPolicy the policy of the host's port.
 	PortDefaults *vswitch.PolicyChange `json:"portDefaults,omitempty"`
 	HostPolicy   *vswitch.PolicyChange `json:"hostPolicy,omitempty"`
+	// PortProfiles takes the place of the whole list.
+	PortProfiles *[]vswitch.PortProfile `json:"portProfiles,omitempty"`
 	// Yes consents to what the change takes from the host: its way out, or the peace with
 	// whoever manages the NIC.
 	Yes bool `json:"yes,omitempty"`

@@ -54,6 +54,9 @@ func (e *Engine) retagTogether(ctx context.Context, t *transaction, r store.Swit
 
 // retagSteps leaves all alone but the VLANs and the entries in them.
 func (e *Engine) retagSteps(ctx context.Context, t *transaction, r store.SwitchRecord, p vswitch.Port) ([]plan.Step, error) {
+	if !p.Plugged() {
+		return nil, nil
+	}
 	want := portState(p, r, t.caps)
 	want.Endpoint = nil
 	scope := plan.State{Ports: map[string]plan.Port{want.Name: want}}

@@ -29,7 +29,7 @@ const manyVLANs = 16
 
 // ownOf is what comes from a port, and so does not come in by the uplink.
 func ownOf(p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilities) map[plan.Own]bool {
-	if !r.Spread {
+	if !r.Spread || !p.Speaks() { // a VM that is elsewhere is heard by the team
 		return nil
 	}
 	own := make(map[plan.Own]bool)
@@ -265,6 +265,9 @@ func (e *Engine) query(ctx context.Context, r store.SwitchRecord, source vswitch
 	}
 	q := plan.QueryGroups{Source: source}
 	for _, p := range ports {
+		if !p.Plugged() {
+			continue
+		}
 		tagged := p.VLAN.Membership(r.UntaggedVLAN()).Tagged
 		if tagged.Len() > manyVLANs {
 			tagged = nil // a router's own queries have to do

@@ -160,6 +160,9 @@ func (c SwitchChange) apply(s vswitch.Switch) vswitch.Switch {
 	if c.PortDefaults != nil {
 		s.PortDefaults = c.PortDefaults.Apply(s.PortDefaults)
 	}
+	if c.PortProfiles != nil {
+		s.PortProfiles = *c.PortProfiles
+	}
 	if !s.HostPort() {
 		s.HostPolicy = vswitch.Policy{}
 	}

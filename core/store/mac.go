@@ -211,7 +211,7 @@ func (tx *Tx) syncHostMACs() error {
 			return err
 		}
 	}
-	return nil
+	return tx.syncMACHolds(s, r)
 }
 
 func (tx *Tx) seedHostMAC(s *space, sw SwitchRecord, r vswitch.MACRange) error {

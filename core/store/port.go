@@ -96,6 +96,14 @@ func (tx *Tx) PutPort(p vswitch.Port) error {
 			return err
 		}
 	}
+	if err := tx.noteNetdev(old, p); err != nil {
+		return err
+	}
+	if !found {
+		if err := tx.joinDomain(p); err != nil {
+			return err
+		}
+	}
 	if !found || moved {
 		if err := tx.run.table(memberTable).put(memberKey(p.Switch, p.ID), nil); err != nil {
 			return err
@@ -130,7 +138,7 @@ func (tx *Tx) DeletePort(id string) error {
 	if !found || err != nil {
 		return err
 	}
-	if err := tx.leaveSwitch(old); err != nil {
+	if err := errors.Join(tx.leaveSwitch(old), tx.leaveDomain(old), tx.noteNetdev(old, vswitch.Port{})); err != nil {
 		return err
 	}
 	return tx.run.table(portTable).remove(portKey(id))

@@ -35,7 +35,35 @@ func (r *portRecord) encode() []byte {
 	p.number(r.NetnsID)
 	p.policy(r.Policy)
 	p.flag(r.PolicyChanged)
+	p.text(r.Owner.Name)
+	p.vm(r.VM)
 	return p
+}
+
+// vm is a record of its own within the port's, as a policy is.
+func (p *packer) vm(v vswitch.VMPort) {
+	if v == (vswitch.VMPort{}) {
+		p.text("")
+		return
+	}
+	body := make(packer, 0, 64)
+	body.text(string(v.Stage))
+	body.text(v.Alias)
+	body.integer(v.Index)
+	body.text(v.Narrowed)
+	for _, n := range []uint64{v.Before.InPackets, v.Before.InBytes, v.Before.OutPackets, v.Before.OutBytes} {
+		body.number(n)
+	}
+	p.text(string(body))
+}
+
+func (u *unpacker) vm() (v vswitch.VMPort) {
+	body := unpacker{rest: u.bytes(u.number())}
+	v.Stage, v.Alias = vswitch.VMStage(body.text()), body.text()
+	v.Index, v.Narrowed = body.integer(), body.text()
+	v.Before = vswitch.VMCounts{InPackets: body.number(), InBytes: body.number(), OutPackets: body.number(), OutBytes: body.number()}
+	u.bad = u.bad || body.bad
+	return v
 }
 
 func (p *packer) route(r vswitch.Route) {
@@ -70,5 +98,6 @@ func (r *portRecord) decode(body []byte) error {
 	r.VLAN, r.Isolated = u.vlan(), u.flag()
 	r.NetnsID = u.number()
 	r.Policy, r.PolicyChanged = u.policy(), u.flag()
+	r.Owner.Name, r.VM = u.text(), u.vm()
 	return u.err()
 }

@@ -10,6 +10,8 @@ import (
 type Removed struct {
 	Port vswitch.Port
 	held []holding
+	// domainMAC says that its VM held its MAC address.
+	domainMAC bool
 }
 
 type holding struct {
@@ -37,6 +39,9 @@ func (tx *Tx) RemovePort(id string) (r Removed, err error) {
 			return r, err
 		}
 		r.held = append(r.held, holding{key, rec})
+	}
+	if r.domainMAC, err = tx.heldByVM(r.Port); err != nil {
+		return r, err
 	}
 	return r, tx.DeletePort(id)
 }
@@ -67,6 +72,11 @@ func (tx *Tx) ReturnPort(r Removed) error {
 			}
 		}
 		if err := space.take(a, h.record); err != nil {
+			return err
+		}
+	}
+	if r.domainMAC {
+		if err := tx.HoldVMMAC(r.Port.MAC, r.Port.Owner.Domain()); err != nil {
 			return err
 		}
 	}

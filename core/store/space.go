@@ -228,6 +228,22 @@ func (s *space) hold(a address, port string, pool uint64) (holder string, err er
 	return "", nil
 }
 
+// reassign gives an address that is held to another holder.
+func (s *space) reassign(a address, to string) error {
+	rec, found, err := s.record(a)
+	if err != nil || !found || !rec.held() || rec.Port == to {
+		return err
+	}
+	if err := s.holdings.remove(holdingPrefix(rec.Port) + s.leaseKey(a)); err != nil {
+		return err
+	}
+	rec.Port = to
+	if err := s.leases.store(s.leaseKey(a), &rec); err != nil {
+		return err
+	}
+	return s.holdings.put(holdingPrefix(to)+s.leaseKey(a), nil)
+}
+
 // release lets an address rest. It need not be held.
 func (s *space) release(a address) error {
 	rec, found, err := s.record(a)

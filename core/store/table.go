@@ -16,7 +16,7 @@ const (
 	metaTable = "meta" // both files: "file"
 
 	switchTable  = "switches" // configuration: switch
-	settingTable = "settings" // configuration: "macRange"
+	settingTable = "settings" // configuration: "macRange"; "hold" NUL address: MAC held for a VM
 
 	portTable   = "ports"   // port NUL "p": the port; port NUL "l" lease key: that it holds the address
 	memberTable = "members" // switch NUL port
@@ -24,7 +24,7 @@ const (
 	leaseTable  = "leases"  // scope NUL address: record
 	restTable   = "rest"    // scope NUL pool number: address, the oldest released first
 	poolTable   = "pools"   // scope NUL pool: poolState
-	factTable   = "facts"   // the caller's key
+	factTable   = "facts"   // the caller's key; "domain" NUL domain's UUID NUL port; "expected" NUL domain's UUID
 )
 
 // table is one bucket of a file. A table of no file is empty.

@@ -46,6 +46,7 @@ const (
 	StoreUnavailable   Kind = "STORE_UNAVAILABLE"       // the store cannot be read or written: permissions, space, I/O
 	Drifted            Kind = "DRIFTED"                 // the kernel is not as it was made; repairing helps
 	MirrorTarget       Kind = "MIRROR_TARGET"           // a port's frames are copied, and nobody gets them
+	Widens             Kind = "WIDENS"                  // who may only take away from a port asks for more
 	NoCarrier          Kind = "NO_CARRIER"              // a NIC without a link
 	KernelFailed       Kind = "KERNEL"                  // the kernel refused a step for no reason named above
 )

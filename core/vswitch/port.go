@@ -1,6 +1,7 @@
 package vswitch
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"net/netip"
@@ -19,13 +20,17 @@ const (
 )
 
 // Owner is who a port serves. For a container the first three fields are CNI's
-// attachment: network name, container id and interface name.
+// attachment: network name, container id and interface name. For a VM they are what
+// libvirt knows for good: its domain's UUID is the ID, the port's UUID the Endpoint, and
+// there is no network name.
 type Owner struct {
 	Kind     OwnerKind `json:"kind"`
 	Network  string    `json:"network,omitempty"`  // CNI network name
-	ID       string    `json:"id"`                 // container id; the switch name for the host
-	Endpoint string    `json:"endpoint,omitempty"` // name of the netdev that the owner sees
+	ID       string    `json:"id"`                 // container id; a domain's UUID; the switch name for the host
+	Endpoint string    `json:"endpoint,omitempty"` // name of the netdev that the owner sees; UUID of a VM's port
 	Netns    string    `json:"netns,omitempty"`    // path of the owner's network namespace; may be gone
+	// Name is what people call a VM: the name of its domain. It is no part of the identity.
+	Name string `json:"name,omitempty"`
 }
 
 // PortID is the identity of the owner's port and the name of the netdev at its
@@ -43,7 +48,7 @@ func (o Owner) String() string {
 	if o.Kind == OwnerHost {
 		return "host"
 	}
-	return string(o.Kind) + " " + o.ID
+	return string(o.Kind) + " " + cmp.Or(o.Name, o.ID)
 }
 
 const maxOwnerID = 253
@@ -73,6 +78,9 @@ func (o Owner) Validate() error {
 		} else if o.Endpoint == "all" || o.Endpoint == "default" {
 			p.add(Invalid, "interface", "%q means something else to the kernel's settings (net.ipv4.conf)", o.Endpoint)
 		}
+	}
+	if o.Kind == OwnerVM {
+		o.validateVM(&p)
 	}
 	return p.join()
 }
@@ -108,7 +116,8 @@ type Port struct {
 	// that was killed over the change may have left rules of that.
 	PolicyChanged bool `json:"policyChanged,omitempty"`
 	// Netdev is the switch end: ID for a pair that we made, another name for a
-	// netdev that somebody else made and we only attached (Adopted).
+	// netdev that somebody else made and we only attached (Adopted). A VM's port that is
+	// reserved has none yet.
 	Netdev    string    `json:"netdev"`
 	Adopted   bool      `json:"adopted,omitempty"`
 	Addresses []Address `json:"addresses,omitempty"`
@@ -119,6 +128,8 @@ type Port struct {
 	// NetnsID tells the owner's network namespace from another one that takes its path
 	// later, on this boot; 0 if it is not known.
 	NetnsID uint64 `json:"netnsID,omitempty"`
+	// VM is the rest of what there is to know of a VM's port.
+	VM VMPort `json:"vm,omitzero"`
 }
 
 // Alias is the mark (ifalias) that tells our netdevs from others', readable in

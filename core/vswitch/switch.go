@@ -56,6 +56,8 @@ type Switch struct {
 	Masquerade Masquerade `json:"masquerade,omitzero"`
 	// PortDefaults is the policy of a new port whose request does not say otherwise.
 	PortDefaults Policy `json:"portDefaults,omitzero"`
+	// PortProfiles are what ports get that name one, in order of their names.
+	PortProfiles []PortProfile `json:"portProfiles,omitempty"`
 	// HostPolicy is that of the host's own port.
 	HostPolicy Policy `json:"hostPolicy,omitzero"`
 	// Notes are free text for people.
@@ -73,6 +75,7 @@ func (s Switch) Normalized() Switch {
 		s.HostAccess = &access
 	}
 	s.Gateway = slices.SortedFunc(slices.Values(s.Gateway), netip.Prefix.Compare)
+	s.PortProfiles = normalizedProfiles(s.PortProfiles)
 	s.PortDefaults.Mirror, s.HostPolicy.Mirror = s.PortDefaults.Mirror.plain(), s.HostPolicy.Mirror.plain()
 	return s
 }
@@ -112,9 +115,9 @@ func (s Switch) GatewayFor(addr netip.Addr) (netip.Addr, bool) {
 // Validate reports every problem of the definition, each an Error. It knows
 // nothing of the host: whether the uplink exists is the engine's to find out.
 func (s Switch) Validate() error {
-	given := s.Gateway
+	given := s
 	s = s.Normalized()
-	s.Gateway = given // in the order of the definition, for Error.Field
+	s.Gateway, s.PortProfiles = given.Gateway, given.PortProfiles // in the order of the definition, for Error.Field
 	object := "switch " + s.Name
 	var p problems
 	if err := ValidateName(s.Name); err != nil {
@@ -125,6 +128,7 @@ func (s Switch) Validate() error {
 	s.validateMTU(&p, object)
 	s.validateGateway(&p, object)
 	s.validatePolicies(&p, object)
+	s.validateProfiles(&p, object)
 	if n := utf8.RuneCountInString(s.Notes); n > MaxNotesLength {
 		p.found(Invalid, object, "notes have %d characters, the limit is %d", n, MaxNotesLength).in("notes")
 	}

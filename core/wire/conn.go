@@ -19,13 +19,15 @@ const Patience = 2
 var ErrDied = errors.New("patchbayd did not answer")
 
 // Dial connects. It fails at once where nobody listens.
-func Dial(path string) (Conn, error) {
+func Dial(path string) (Conn, error) { return dial(path, syscall.Timeval{Sec: Patience}) }
+
+func dial(path string, silent syscall.Timeval) (Conn, error) {
 	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, err
 	}
-	_ = syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_SNDTIMEO, &syscall.Timeval{Sec: Patience}) // of connect too
-	_ = syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &syscall.Timeval{Sec: Patience})
+	_ = syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_SNDTIMEO, &silent) // of connect too
+	_ = syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &silent)
 	for {
 		err = syscall.Connect(fd, &syscall.SockaddrUnix{Name: path})
 		if err == nil {
@@ -80,14 +82,22 @@ func (c Conn) Read(b []byte) (int, error) {
 // frame. Once the request is taken there is no limit: it ends, or patchbayd does. A
 // patchbayd that comes to it too late finds the line dead and does not begin. An error
 // that is not ErrDied means that nothing was done.
-func (c Conn) Await() (kind byte, body []byte, err error) {
+func (c Conn) Await() (kind byte, body []byte, err error) { return c.await(syscall.Timeval{}) }
+
+// errLate says that patchbayd has taken a request and not ended in time.
+var errLate = errors.New("patchbayd is at it still")
+
+// await is Await with a limit to what follows once the request is taken, if there is any.
+func (c Conn) await(busy syscall.Timeval) (kind byte, body []byte, err error) {
 	var first [1]byte
 	_, err = io.ReadFull(c, first[:])
 	if err == nil && first[0] == Taken {
-		if err := syscall.SetsockoptTimeval(int(c), syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &syscall.Timeval{}); err != nil {
+		if err := syscall.SetsockoptTimeval(int(c), syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &busy); err != nil {
 			return 0, nil, err
 		}
-		_, err = io.ReadFull(c, first[:])
+		if _, err = io.ReadFull(c, first[:]); errors.Is(err, syscall.EAGAIN) {
+			return 0, nil, errLate
+		}
 	}
 	if errors.Is(err, syscall.EAGAIN) {
 		return 0, nil, err // it has not begun

@@ -20,7 +20,8 @@ func TestCallTravels(t *testing.T) {
 	place := Place{Net: "4:1", Mount: "4:2", State: "/s", Run: "/r"}
 	for name, c := range map[string]Call{"whole": call(), "empty": {Stdin: []byte{}}} {
 		t.Run(name, func(t *testing.T) {
-			frame, err := c.encode("build", place)
+			build := "build"
+			frame, err := encodeCall(callMark, envelope(&build, &place), c.fields(), c.Stdin)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -134,12 +135,15 @@ func TestDirs(t *testing.T) {
 
 // FuzzCall feeds the reader of calls: what it takes travels again as it came.
 func FuzzCall(f *testing.F) {
-	frame, err := call().encode("build", Place{Net: "1:2", Mount: "3:4", State: "/s", Run: "/r"})
-	if err != nil {
-		f.Fatal(err)
+	build, at, c, h := "build", Place{Net: "1:2", Mount: "3:4", State: "/s", Run: "/r"}, call(), hookCall()
+	for mark, fields := range map[byte][]*string{callMark: c.fields(), hookMark: h.fields()} {
+		frame, err := encodeCall(mark, envelope(&build, &at), fields, c.Stdin)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(frame)
+		f.Add([]byte{0, 0, 0, 1, mark})
 	}
-	f.Add(frame)
-	f.Add([]byte{0, 0, 0, 1, 'C'})
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		body, err := ReadFrame(bytes.NewReader(raw), MaxRequest)
 		if err != nil {
@@ -149,10 +153,16 @@ func FuzzCall(f *testing.F) {
 			return
 		}
 		c, build, p, err := ParseCall(body)
+		mark, fields, rest := byte(callMark), c.fields(), c.Stdin
+		if IsHookCall(body) {
+			var h HookCall
+			h, build, p, err = ParseHookCall(body)
+			mark, fields, rest = hookMark, h.fields(), h.Stdin
+		}
 		if err != nil {
 			return
 		}
-		again, err := c.encode(build, p)
+		again, err := encodeCall(mark, envelope(&build, &p), fields, rest)
 		if err != nil || !bytes.Equal(again[FrameHeader:], body) {
 			t.Errorf("%q becomes %q: %v", body, again, err)
 		}

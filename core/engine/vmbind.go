@@ -1,0 +1,384 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/patchbay-net/patchbay/core/kernel"
+	"github.com/patchbay-net/patchbay/core/plan"
+	"github.com/patchbay-net/patchbay/core/store"
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+// BindPort gives a reserved port its tap: when it returns, all that the port is granted and
+// denied is in the kernel, and until then the tap's frames were dropped. The override is
+// applied once, to what the port is then; another one later takes away more, and one that
+// asks for more than there is fails with Widens and changes nothing. Bound again to the same
+// tap it repairs what is missing. Bound to another tap, or with a tap that was another port's
+// of the same VM, it leaves nothing of the port or the tap where they were. The port of a VM
+// that is expected (ExpectDomain) is VMIncoming then, and ActivateDomain follows.
+func (e *Engine) BindPort(ctx context.Context, req BindPortRequest) (vswitch.Port, error) {
+	object := fmt.Sprintf("netdev %s to %s", req.Netdev, req.Owner)
+	if err := req.validate(); err != nil {
+		return vswitch.Port{}, fault("port bind", object, err)
+	}
+	p, err := e.bindPort(ctx, req)
+	return p, fault("port bind", object, err)
+}
+
+func (req BindPortRequest) validate() error {
+	errs := []error{validateVMOwner(req.Owner), vswitch.ValidateNetdevName(req.Netdev), vswitch.ValidateVMAlias(req.Alias)}
+	if req.Override.VLAN != nil {
+		errs = append(errs, req.Override.VLAN.Validate())
+	}
+	return errors.Join(errs...)
+}
+
+func (e *Engine) bindPort(ctx context.Context, req BindPortRequest) (vswitch.Port, error) {
+	var want AttachRequest
+	return realising(ctx, e, &want, func() (p vswitch.Port, err error) {
+		p, err = e.tryBind(ctx, req)
+		want.Switch, want.VLAN = p.Switch, &p.VLAN
+		return p, err
+	})
+}
+
+// binding is a port on its way to a tap.
+type binding struct {
+	now, next reservation
+	// former is the port that has had the tap so far; not known if there is none.
+	former reservation
+}
+
+// tryBind fails with errNotRealised, having changed nothing, if the switch has to be made or
+// repaired first.
+func (e *Engine) tryBind(ctx context.Context, req BindPortRequest) (vswitch.Port, error) {
+	id := req.Owner.PortID()
+	p, former, err := e.whoIsAt(id, req.Netdev)
+	if err != nil {
+		return p, err
+	}
+	unlock, err := e.lockForBinding(p, former)
+	if err != nil {
+		return p, err
+	}
+	defer unlock()
+	tap, err := e.kernel.Netdev(ctx, req.Netdev)
+	if err != nil {
+		return p, err
+	}
+	var b binding
+	err = e.store.Update(func(tx *store.Tx) (err error) {
+		b, err = e.bindIn(tx, req, tap, former)
+		return err
+	})
+	if p = b.next.port; err != nil {
+		return p, err
+	}
+	if err := e.plugTap(ctx, b); err != nil {
+		if errors.Is(err, errNotRealised) {
+			return p, err
+		}
+		return p, undone(err, e.unbind(context.WithoutCancel(ctx), b))
+	}
+	return p, e.remirrorFor(ctx, b.now.port, b.next.port, b.former.port)
+}
+
+// whoIsAt reads which port is to be bound, and which one has the tap.
+func (e *Engine) whoIsAt(id, netdev string) (p, former vswitch.Port, err error) {
+	err = e.store.View(func(tx *store.Tx) error {
+		if p, err = tx.Port(id); err != nil {
+			return reserveFirst(err)
+		}
+		other, found, err := tx.PortOfNetdev(netdev)
+		if found && other.ID != id {
+			former = other
+		}
+		return err
+	})
+	return p, former, err
+}
+
+func reserveFirst(err error) error {
+	if !errors.Is(err, vswitch.NotFound) {
+		return err
+	}
+	return &vswitch.Error{Kind: vswitch.NotFound, Err: errors.New("the port is not reserved"), Hint: "reserve it first: libvirt's `network` hook does, see `patchbay libvirt`"}
+}
+
+// lockForBinding locks what a binding changes: switches first, in order.
+func (e *Engine) lockForBinding(p, former vswitch.Port) (unlock func(), err error) {
+	switches, ports := []string{p.Switch}, []string{p.ID}
+	if former.ID != "" {
+		switches, ports = append(switches, former.Switch), append(ports, former.ID)
+	}
+	slices.Sort(switches)
+	var held []func()
+	unlock = func() {
+		for _, let := range slices.Backward(held) {
+			let()
+		}
+	}
+	for _, name := range slices.Compact(switches) {
+		let, err := e.store.LockSwitch(name, store.Shared)
+		if err != nil {
+			unlock()
+			return nil, err
+		}
+		held = append(held, let)
+	}
+	let, err := e.store.LockPorts(ports)
+	if err != nil {
+		unlock()
+		return nil, err
+	}
+	held = append(held, let)
+	return unlock, nil
+}
+
+// errMeanwhile is of a port that became another one before its locks were held.
+var errMeanwhile = &vswitch.Error{Kind: vswitch.Conflict, Err: errors.New("the port or its netdev was given away meanwhile"), Hint: "try again"}
+
+// bindIn writes the intent: the port with its tap, and whoever had that without.
+func (e *Engine) bindIn(tx *store.Tx, req BindPortRequest, tap kernel.Netdev, former vswitch.Port) (b binding, err error) {
+	if err := b.now.recall(tx, req.Owner.PortID()); err != nil {
+		return b, err
+	}
+	if !b.now.known {
+		return b, reserveFirst(vswitch.NotFound)
+	}
+	was, found, err := tx.Realised(b.now.port.Switch)
+	if err != nil {
+		return b, err
+	}
+	b.next = b.now
+	if !found || was.Changing || b.now.port.Segment > was.Segments {
+		return b, errNotRealised
+	}
+	b.next.record, b.next.segments, b.next.carried, b.next.caps = was.SwitchRecord, was.Segments, was.Carried, realisedCapabilities(was)
+	other, found, err := tx.PortOfNetdev(req.Netdev)
+	if err != nil {
+		return b, err
+	}
+	if found && other.ID != b.now.port.ID {
+		if other.ID != former.ID || other.Switch != former.Switch {
+			return b, errMeanwhile
+		}
+		if err := b.takeFrom(tx, other, tap); err != nil {
+			return b, err
+		}
+	}
+	if err := b.bindable(tx, tap); err != nil {
+		return b, err
+	}
+	return b, e.bound(tx, was, req, tap, &b)
+}
+
+// takeFrom takes the tap from another port of the same VM, which libvirt has put into
+// another network, or from one whose own tap of that name is gone.
+func (b *binding) takeFrom(tx *store.Tx, other vswitch.Port, tap kernel.Netdev) error {
+	p := b.next.port
+	gone := other.Owner.Kind == vswitch.OwnerVM && other.VM.Index != 0 && other.VM.Index != tap.Index
+	if !gone && (other.Owner.Kind != vswitch.OwnerVM || other.Owner.ID != p.Owner.ID) {
+		p.Netdev = tap.Name
+		return adoptedOnce(tx, p)
+	}
+	if err := b.former.recall(tx, other.ID); err != nil {
+		return err
+	}
+	if gone {
+		return tx.DeletePort(other.ID)
+	}
+	other.Netdev, other.VM.Index, other.VM.Stage = "", 0, vswitch.VMReserved
+	return tx.PutPort(other)
+}
+
+// bindable refuses a netdev that is ours, or in a bridge of somebody else.
+func (b *binding) bindable(tx *store.Tx, tap kernel.Netdev) error {
+	p := b.next.port
+	if strings.HasPrefix(tap.Alias, vswitch.AliasPrefix) {
+		return &vswitch.Error{Kind: vswitch.InUse, Err: fmt.Errorf("netdev %s is a part of Patchbay", tap.Name), Hint: "name the VM's tap"}
+	}
+	if err := plainNetdev(tx, tap); err != nil {
+		return err
+	}
+	ours := map[string]bool{"": true}
+	for _, r := range []reservation{b.next, b.former} {
+		for k := 0; r.known && k <= r.segments; k++ {
+			ours[vswitch.SegmentName(r.port.Switch, k)] = true
+		}
+	}
+	if !ours[tap.Master] {
+		return &vswitch.Error{
+			Kind: vswitch.InUse, Err: fmt.Errorf("netdev %s belongs to %s, not to %s", tap.Name, tap.Master, vswitch.BridgeName(p.Switch)),
+			Hint: fmt.Sprintf("see that the libvirt network names the bridge of switch %s: `patchbay libvirt network %s`", p.Switch, p.Switch),
+		}
+	}
+	if reason := unsupported(tap); reason != "" {
+		return &vswitch.Error{Kind: vswitch.Invalid, Err: fmt.Errorf("netdev %s cannot be a port: %s", tap.Name, reason)}
+	}
+	return nil
+}
+
+// plainNetdev refuses an uplink and a member of a team.
+func plainNetdev(tx *store.Tx, n kernel.Netdev) error {
+	records, err := tx.Switches()
+	if err != nil {
+		return err
+	}
+	teams, err := tx.Teams()
+	if err != nil {
+		return err
+	}
+	uplink := slices.ContainsFunc(records, func(r store.SwitchRecord) bool { return r.Uplink == n.Name })
+	if uplink || slices.ContainsFunc(teams, func(t store.TeamRecord) bool { return slices.Contains(t.Members, n.Name) }) {
+		return &vswitch.Error{Kind: vswitch.InUse, Err: fmt.Errorf("netdev %s is an uplink, or a member of a team", n.Name), Hint: "name the VM's tap"}
+	}
+	return nil
+}
+
+// bound writes the port as it is to be with its tap.
+func (e *Engine) bound(tx *store.Tx, was store.Realised, req BindPortRequest, tap kernel.Netdev, b *binding) error {
+	p := b.now.port
+	_, comes, err := e.expected(tx, p.Owner.ID)
+	if err != nil {
+		return err
+	}
+	switch fresh := p.Netdev != tap.Name || p.VM.Index != tap.Index; {
+	case fresh && comes:
+		p.VM.Stage = vswitch.VMIncoming
+	case fresh && p.VM.Stage != vswitch.VMIncoming, p.VM.Stage == vswitch.VMReserved:
+		p.VM.Stage = vswitch.VMActive
+	}
+	p.Netdev, p.VM.Index = tap.Name, tap.Index
+	if req.Alias != "" {
+		p.VM.Alias = req.Alias
+	}
+	if req.Owner.Name != "" {
+		p.Owner.Name = req.Owner.Name
+	}
+	if override := req.Override.String(); override != p.VM.Narrowed {
+		narrowed, err := req.Override.Apply(p)
+		if err != nil {
+			return err
+		}
+		narrowed.VM.Narrowed = override
+		narrowed.PolicyChanged = p.PolicyChanged || !narrowed.Policy.Equal(p.Policy)
+		p = narrowed
+	}
+	b.next.port = p
+	bare := p // it does not stand in its own way
+	bare.VLAN, bare.Isolated = vswitch.PortVLAN{}, false
+	if err := tx.PutPort(bare); err != nil {
+		return err
+	}
+	if err := errors.Join(e.admitVLAN(tx, was, p), admitPolicy(tx, was, p)); err != nil {
+		return err
+	}
+	return tx.PutPort(p)
+}
+
+// plugTap takes the kernel to the port as it is to be. The tap may have anything of the port
+// that had its name before: rules go by names.
+func (e *Engine) plugTap(ctx context.Context, b binding) error {
+	if err := e.switchWhole(ctx, b.next); err != nil {
+		return err
+	}
+	desired, had := attachedState(b.next.port, b.next.record, b.next.caps), anyState(b.next)
+	var left []plan.Step
+	for _, r := range []reservation{b.now, b.former} {
+		if !r.known || !r.port.Plugged() {
+			continue
+		}
+		past := attachedState(r.port, r.record, r.caps)
+		if r.port.Netdev != b.next.port.Netdev {
+			past = plan.Union(past, anyState(r))
+		}
+		had = plan.Union(had, past)
+		if r.port.ID != b.next.port.ID {
+			left = append(left, unlimit(r.port)...)
+		}
+	}
+	observed, err := e.kernel.Observe(ctx, plan.Union(desired, had))
+	if err != nil {
+		return err
+	}
+	steps := append(plan.Diff(withTrunks(desired, observed), observed), left...)
+	err = e.kernel.Apply(ctx, steps)
+	if lacksGuards(err) {
+		if err = e.guard(ctx); err == nil {
+			err = e.kernel.Apply(ctx, steps)
+		}
+	}
+	return needsRepair(err)
+}
+
+// withTrunks adds the trunks that were observed, as they are but for entries, to what is
+// desired: a port that leaves them takes no more than its own.
+func withTrunks(desired, observed plan.State) plan.State {
+	ports := maps.Clone(desired.Ports)
+	for name, p := range observed.Ports {
+		if _, wanted := ports[name]; !wanted && vswitch.IsTrunk(name) {
+			p.FDB, p.FDBIn = nil, nil
+			ports[name] = p
+		}
+	}
+	desired.Ports = ports
+	return desired
+}
+
+// anyState stands in a scope for whatever a netdev with the port's name may have.
+func anyState(r reservation) plan.State {
+	name := r.port.Netdev
+	s := plan.State{Ports: map[string]plan.Port{name: {Name: name, Limits: anyLimits(r.port)}}}
+	if r.caps.BridgeRules {
+		s.Rules.Apart = map[string]bool{name: true}
+		s.Rules.Guard = map[string]vswitch.MAC{name: r.port.MAC}
+	}
+	if r.caps.GuardRules {
+		s.Rules.Guards = map[string]plan.Guards{name: {}}
+	}
+	if r.caps.ACLRules || r.caps.GuardRules {
+		s.Rules.ACLs = map[string]plan.ACL{name: plan.OtherACL}
+	}
+	return s
+}
+
+// switchWhole fails with errNotRealised unless the bridges that a port needs are as they
+// should be, and the rules are there.
+func (e *Engine) switchWhole(ctx context.Context, r reservation) error {
+	if r.caps.BridgeRules { // without them a tap would not be shut until it is bound
+		if err := e.kernel.Apply(ctx, []plan.Step{plan.RequireRules{NoNAT: r.record.EffectiveMasquerade().IsZero()}}); err != nil {
+			return needsRepair(err)
+		}
+	}
+	bridge := plan.State{Bridges: switchState(r.record, r.caps, r.carried).Bridges}
+	if r.port.Segment > 0 {
+		bridge = plan.Union(bridge, segmentState(r.record, r.caps, extent{want: r.segments, carried: r.carried}))
+	}
+	seen, err := e.kernel.Observe(ctx, bridge)
+	if err == nil && len(plan.Diff(bridge, seen)) > 0 {
+		return errNotRealised
+	}
+	return err
+}
+
+// unbind takes back what a binding that failed has written and done. The tap is left as
+// nobody's port, which is shut.
+func (e *Engine) unbind(ctx context.Context, b binding) error {
+	if b.now.port.Netdev == b.next.port.Netdev {
+		return nil // it was there before, and whoever asks again finds it
+	}
+	_, err := e.withdraw(ctx, []reservation{b.next})
+	return errors.Join(err, e.store.Update(func(tx *store.Tx) error {
+		p := b.now.port
+		if p.Plugged() {
+			p.Netdev, p.VM.Index, p.VM.Stage = "", 0, vswitch.VMReserved
+		}
+		return tx.PutPort(p)
+	}))
+}

@@ -1,0 +1,91 @@
+package engine
+
+import (
+	"context"
+	"errors"
+
+	"github.com/patchbay-net/patchbay/core/store"
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+// HoldMAC gives a VM a MAC address, from the pool or the one that is asked for, before the VM
+// is defined: no hook of libvirt's can choose one. The VM has it until ReleaseMAC, running or
+// not and across reboots. It fails with MACDuplicate if somebody else has the address. For a
+// VM that was known by its name alone, a call with its UUID adds that.
+func (e *Engine) HoldMAC(ctx context.Context, req HoldMACRequest) (vswitch.MACHold, error) {
+	err := errors.Join(req.Domain.Validate(), vswitch.ValidateVMAlias(req.NIC))
+	if err == nil && !req.MAC.IsZero() {
+		if err = req.MAC.ValidateStatic(); err == nil {
+			err = e.addressOfNobody(ctx, req.MAC)
+		}
+	}
+	if err != nil {
+		return vswitch.MACHold{}, fault("mac hold", req.Domain.String(), err)
+	}
+	var h vswitch.MACHold
+	err = e.store.UpdateConfig(func(tx *store.Tx) (err error) {
+		h, err = e.holdMAC(tx, req)
+		return err
+	})
+	return h, fault("mac hold", req.Domain.String(), err)
+}
+
+func (e *Engine) holdMAC(tx *store.Tx, req HoldMACRequest) (vswitch.MACHold, error) {
+	h := vswitch.MACHold{MAC: req.MAC, Domain: req.Domain, NIC: req.NIC, Static: !req.MAC.IsZero(), Created: e.now().UTC()}
+	holds, err := tx.MACHolds()
+	if err != nil {
+		return h, err
+	}
+	for _, was := range holds {
+		same := was.MAC == req.MAC || req.MAC.IsZero() && req.NIC != "" && was.NIC == req.NIC
+		if !same || !was.Domain.Is(req.Domain) {
+			continue
+		}
+		h = was
+		if req.Domain.ID != "" {
+			h.Domain.ID = req.Domain.ID
+		}
+		if req.Domain.Name != "" {
+			h.Domain.Name = req.Domain.Name
+		}
+		if req.NIC != "" {
+			h.NIC = req.NIC
+		}
+		if h == was {
+			return h, nil
+		}
+		break
+	}
+	return tx.PutMACHold(h)
+}
+
+// ReleaseMAC ends the holds of one address, or of all of a VM, and returns them. A VM that
+// runs keeps its addresses as long as it does. What is not held is released.
+func (e *Engine) ReleaseMAC(_ context.Context, req ReleaseMACRequest) ([]vswitch.MACHold, error) {
+	released := []vswitch.MACHold{}
+	object := "MAC address " + req.MAC.String()
+	if req.MAC.IsZero() {
+		object = req.Domain.String()
+		if err := req.Domain.Validate(); err != nil {
+			return released, fault("mac release", object, err)
+		}
+	}
+	err := e.store.UpdateConfig(func(tx *store.Tx) error {
+		released = released[:0]
+		holds, err := tx.MACHolds()
+		if err != nil {
+			return err
+		}
+		for _, h := range holds {
+			if !req.MAC.IsZero() && h.MAC != req.MAC || !req.Domain.IsZero() && !h.Domain.Is(req.Domain) {
+				continue
+			}
+			if err := tx.DropMACHold(h.MAC); err != nil {
+				return err
+			}
+			released = append(released, h)
+		}
+		return nil
+	})
+	return released, fault("mac release", object, err)
+}

@@ -1,0 +1,202 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/patchbay-net/patchbay/core/plan"
+	"github.com/patchbay-net/patchbay/core/store"
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+// expectedFor is how long a VM that was announced may take until its taps are there. libvirt
+// asks for all of them before any memory moves.
+const expectedFor = time.Minute
+
+// ExpectDomain announces that a VM is about to come from another host. Its ports get, when
+// they are reserved, what the other host has exported of them, and are bound as VMIncoming:
+// complete, but nothing draws the VM's traffic here until the VM speaks or ActivateDomain is
+// called. The announcement holds for a minute, or until ReleaseDomain. A state of a later
+// version is refused, before any memory moves.
+func (e *Engine) ExpectDomain(_ context.Context, req ExpectDomainRequest) error {
+	err := req.validate()
+	if err == nil {
+		err = e.expect(req)
+	}
+	return fault("domain expect", req.Domain.String(), err)
+}
+
+func (e *Engine) expect(req ExpectDomainRequest) error {
+	x := store.Expected{Since: e.now().UTC()}
+	if req.State != nil {
+		body, err := json.Marshal(req.State)
+		if err != nil {
+			return err
+		}
+		x.State = body
+	}
+	return e.store.Update(func(tx *store.Tx) error { return tx.PutExpected(req.Domain.ID, x) })
+}
+
+// maxDomainPorts is more than any VM has NICs.
+const maxDomainPorts = 256
+
+func (req ExpectDomainRequest) validate() error {
+	if err := req.Domain.Validate(); err != nil {
+		return err
+	}
+	if req.Domain.ID == "" {
+		return &vswitch.Error{Kind: vswitch.Invalid, Object: "domain", Err: errors.New("it has no UUID"), Hint: "name it by the domain's UUID"}
+	}
+	if req.State == nil {
+		return nil
+	}
+	return req.State.Validate()
+}
+
+// Validate bounds what comes from another host, and refuses a version that this build does
+// not know.
+func (s DomainState) Validate() error {
+	if s.Version < 1 || s.Version > DomainStateVersion {
+		return &vswitch.Error{
+			Kind: vswitch.Conflict, Object: "state of the VM's ports", Err: fmt.Errorf("it is of version %d, and this host reads up to %d", s.Version, DomainStateVersion),
+			Hint: "bring Patchbay on this host up to that of the other one",
+		}
+	}
+	if len(s.Ports) > maxDomainPorts {
+		return &vswitch.Error{Kind: vswitch.Range, Object: "state of the VM's ports", Err: fmt.Errorf("%d ports are more than %d", len(s.Ports), maxDomainPorts)}
+	}
+	var errs []error
+	for _, p := range s.Ports {
+		errs = append(errs, vswitch.ValidateName(p.Switch), p.MAC.ValidateStatic(), p.VLAN.Validate(), p.Policy.Validate())
+	}
+	return errors.Join(errs...)
+}
+
+// expected is what was announced of a VM, unless that is too long ago.
+func (e *Engine) expected(tx *store.Tx, domain string) (x store.Expected, comes bool, err error) {
+	x, found, err := tx.Expected(domain)
+	return x, found && e.now().Sub(x.Since).Abs() <= expectedFor, err
+}
+
+// ActivateDomain says that a VM which has come from another host runs here now: what is for
+// its addresses goes to its ports, and the network outside is told. It changes nothing for
+// ports that are active, or of a VM that has none. The VM is named by its domain's UUID.
+func (e *Engine) ActivateDomain(ctx context.Context, id string) ([]vswitch.Port, error) {
+	object := vswitch.DomainRef{ID: id}
+	if err := object.Validate(); err != nil {
+		return nil, fault("domain activate", object.String(), err)
+	}
+	ports, err := e.activateDomain(ctx, id)
+	return ports, fault("domain activate", object.String(), err)
+}
+
+func (e *Engine) activateDomain(ctx context.Context, id string) (active []vswitch.Port, err error) {
+	var ports []vswitch.Port
+	err = e.store.View(func(tx *store.Tx) error {
+		ports, err = tx.PortsOfDomain(id)
+		return err
+	})
+	active = []vswitch.Port{}
+	for _, p := range ports {
+		if p.VM.Stage != vswitch.VMIncoming {
+			continue
+		}
+		done, activeErr := e.activate(ctx, p.ID)
+		if activeErr != nil {
+			err = errors.Join(err, fault("", "port "+p.ID, activeErr))
+		} else if done.ID != "" {
+			active = append(active, done)
+		}
+	}
+	return active, err
+}
+
+// activate makes an incoming port an active one; the answer is empty if it was not incoming.
+func (e *Engine) activate(ctx context.Context, id string) (vswitch.Port, error) {
+	var want AttachRequest
+	return realising(ctx, e, &want, func() (p vswitch.Port, err error) {
+		p, err = e.tryActivate(ctx, id, &want)
+		return p, err
+	})
+}
+
+func (e *Engine) tryActivate(ctx context.Context, id string, want *AttachRequest) (vswitch.Port, error) {
+	p, _, err := e.whoIsAt(id, "")
+	if err != nil {
+		return vswitch.Port{}, ignoreNotFound(err)
+	}
+	want.Switch, want.VLAN = p.Switch, &p.VLAN
+	unlock, err := e.lockForBinding(p, vswitch.Port{})
+	if err != nil {
+		return vswitch.Port{}, err
+	}
+	defer unlock()
+	var r portRecord
+	err = e.store.Update(func(tx *store.Tx) error {
+		if err := r.lookUp(tx, id); err != nil {
+			return err
+		}
+		if r.port.VM.Stage != vswitch.VMIncoming {
+			return vswitch.NotFound
+		}
+		r.port.VM.Stage = vswitch.VMActive
+		return errors.Join(tx.PutPort(r.port), tx.DropExpected(r.port.Owner.ID))
+	})
+	if errors.Is(err, vswitch.NotFound) {
+		return vswitch.Port{}, nil
+	}
+	if err != nil {
+		return vswitch.Port{}, err
+	}
+	silent := r.port
+	silent.VM.Stage = vswitch.VMIncoming
+	if err := e.reach(ctx, attachedState(r.port, r.record, r.caps), attachedState(silent, r.record, r.caps)); err != nil {
+		return vswitch.Port{}, err // it is active, and drift of that
+	}
+	e.announceGuest(ctx, r.port)
+	return r.port, nil
+}
+
+// announceGuest tells the network by which uplink a guest is reached, and has it told again
+// if this engine is resident. That it fails is no reason to undo what was done.
+func (e *Engine) announceGuest(ctx context.Context, p vswitch.Port) {
+	what, err := e.announcements(ctx, p.Switch, func(g plan.Guest, _ int) bool { return g.MAC == p.MAC })
+	if err != nil {
+		return // it speaks for itself sooner or later
+	}
+	_ = e.kernel.Apply(ctx, announcing(what))
+	e.resident.Load().guestArrived(p.Switch, what)
+}
+
+// ExportDomain is what ExpectDomain on another host makes a VM's ports of: as they are now,
+// with what they have counted. The VM is named by its domain's UUID.
+func (e *Engine) ExportDomain(ctx context.Context, id string) (DomainState, error) {
+	object := vswitch.DomainRef{ID: id}
+	state := DomainState{Version: DomainStateVersion, Ports: []PortState{}}
+	err := object.Validate()
+	var ports []vswitch.Port
+	if err == nil {
+		err = e.store.View(func(tx *store.Tx) error {
+			ports, err = tx.PortsOfDomain(id)
+			return err
+		})
+	}
+	if err != nil {
+		return state, fault("domain export", object.String(), err)
+	}
+	counted, err := e.kernel.PortCounters(ctx)
+	for _, p := range ports {
+		if !p.Plugged() {
+			continue
+		}
+		state.Ports = append(state.Ports, PortState{
+			Switch: p.Switch, MAC: p.MAC, VLAN: p.VLAN, Isolated: p.Isolated, MACSpoofing: p.MACSpoofing, Policy: p.Policy,
+			Counted: countedSoFar(p, counted[p.Netdev]),
+		})
+	}
+	return state, fault("domain export", object.String(), err)
+}

@@ -1,0 +1,151 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/patchbay-net/patchbay/core/kernel"
+	"github.com/patchbay-net/patchbay/core/store"
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+// ReleasePort lets go of a VM's port, whose libvirt port is gone. With its tap it goes
+// altogether. While the tap is there libvirt may have done no more than to change its link:
+// the port works on, as VMReleased, until the tap goes or ReservePort takes the release back.
+// Where libvirt has put the tap into another network the port that waits there gets it. A
+// port that is not there is released. PowerShell twin: Remove-VMNetworkAdapter.
+func (e *Engine) ReleasePort(ctx context.Context, owner vswitch.Owner) error {
+	if err := validateVMOwner(owner); err != nil {
+		return fault("port release", owner.String(), err)
+	}
+	return fault("port release", owner.String(), e.releasePort(ctx, owner))
+}
+
+func (e *Engine) releasePort(ctx context.Context, owner vswitch.Owner) error {
+	p, successor, err := e.atRelease(ctx, owner.PortID())
+	if errors.Is(err, vswitch.NotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if successor.ID != "" {
+		if _, err := e.bindPort(ctx, BindPortRequest{Owner: successor.Owner, Netdev: p.Netdev, Alias: p.VM.Alias}); err != nil {
+			return err
+		}
+	}
+	return e.dismissVM(ctx, []string{p.ID}, func(now vswitch.Port) bool { return !e.tapThere(ctx, now) }, markReleased)
+}
+
+// atRelease reads a port that is released, and the one that waits for its tap.
+func (e *Engine) atRelease(ctx context.Context, id string) (p, successor vswitch.Port, err error) {
+	var others []vswitch.Port
+	err = e.store.View(func(tx *store.Tx) error {
+		if p, err = tx.Port(id); err != nil {
+			return err
+		}
+		others, err = tx.PortsOfDomain(p.Owner.ID)
+		return err
+	})
+	if err != nil || !p.Plugged() {
+		return p, successor, err
+	}
+	tap, err := e.kernel.Netdev(ctx, p.Netdev)
+	if errors.Is(err, vswitch.NotFound) || err == nil && tap.Index != p.VM.Index {
+		return p, successor, nil
+	}
+	for _, o := range others {
+		if o.ID != p.ID && !o.Plugged() && o.MAC == p.MAC && tap.Master == vswitch.BridgeName(o.Switch) {
+			successor = o
+		}
+	}
+	return p, successor, err
+}
+
+// tapThere reports whether a port has a tap and that is on the host.
+func (e *Engine) tapThere(ctx context.Context, p vswitch.Port) bool {
+	if !p.Plugged() {
+		return false
+	}
+	tap, err := e.kernel.Netdev(ctx, p.Netdev)
+	return !gone(tap, err, p)
+}
+
+// gone tells from a look at its netdev that a port's tap is no more: there is none of the
+// name, or another one.
+func gone(tap kernel.Netdev, err error, p vswitch.Port) bool {
+	return errors.Is(err, vswitch.NotFound) || err == nil && p.VM.Index != 0 && tap.Index != p.VM.Index
+}
+
+// markReleased is what becomes of ports that stay.
+func markReleased(p *vswitch.Port) {
+	if p.VM.Stage == vswitch.VMActive {
+		p.VM.Stage = vswitch.VMReleased
+	}
+}
+
+// dismissVM removes those of some ports that are to go, and changes the others.
+func (e *Engine) dismissVM(ctx context.Context, ids []string, goes func(vswitch.Port) bool, stays func(*vswitch.Port)) error {
+	var outgrown []string
+	out := leaver(&outgrown)
+	out.goes = goes
+	unlock, err := e.store.LockPorts(ids)
+	if err != nil {
+		return err
+	}
+	left, err := e.removeHeld(ctx, ids, out, nil)
+	if stays != nil {
+		err = errors.Join(err, e.store.Update(func(tx *store.Tx) error {
+			for _, id := range ids {
+				p, lookErr := tx.Port(id)
+				if slices.Contains(left, id) || errors.Is(lookErr, vswitch.NotFound) {
+					continue
+				}
+				was := p.VM
+				if stays(&p); lookErr == nil && p.VM != was {
+					lookErr = tx.PutPort(p)
+				}
+				if lookErr != nil {
+					return lookErr
+				}
+			}
+			return nil
+		}))
+	}
+	unlock()
+	for _, name := range outgrown {
+		_ = e.shrink(ctx, name) // the ports are gone; GC tries again and tells
+	}
+	return err
+}
+
+// ReleaseDomain lets go of all ports of a VM that has stopped here, also those that nobody has
+// released, and of what was expected of it. Taps that are there all the same are taken out of
+// their bridges. A VM without ports is released. The VM is named by its domain's UUID.
+func (e *Engine) ReleaseDomain(ctx context.Context, id string) error {
+	object := vswitch.DomainRef{ID: id}
+	if err := object.Validate(); err != nil {
+		return fault("domain release", object.String(), err)
+	}
+	return fault("domain release", object.String(), e.releaseDomain(ctx, id))
+}
+
+func (e *Engine) releaseDomain(ctx context.Context, id string) error {
+	var ports []vswitch.Port
+	expected := false
+	err := e.store.View(func(tx *store.Tx) (err error) {
+		if ports, err = tx.PortsOfDomain(id); err != nil {
+			return err
+		}
+		_, expected, err = tx.Expected(id)
+		return err
+	})
+	if err == nil && expected {
+		err = e.store.Update(func(tx *store.Tx) error { return tx.DropExpected(id) })
+	}
+	if err != nil || len(ports) == 0 {
+		return err
+	}
+	return e.dismissVM(ctx, idsOf(ports), anyPort, nil)
+}

@@ -1,0 +1,77 @@
+package engine
+
+import "github.com/patchbay-net/patchbay/core/vswitch"
+
+// This file has what is asked for VMs: see docs/adr/0014-vm-ports.md for who asks when.
+
+// ReservePortRequest asks for a VM's port before its tap exists. Owner is of kind vm, with
+// the domain's UUID as ID, the libvirt port's as Endpoint, and the domain's name as Name.
+type ReservePortRequest struct {
+	Owner  vswitch.Owner `json:"owner"`
+	Switch string        `json:"switch"`
+	MAC    vswitch.MAC   `json:"mac"`           // the VM's; libvirt has chosen it
+	MTU    int           `json:"mtu,omitempty"` // 0: the switch's
+
+	MACSpoofing bool `json:"macSpoofing,omitempty"`
+	// VLAN is what the port does with VLANs; nil: the switch's default.
+	VLAN     *vswitch.PortVLAN `json:"vlan,omitempty"`
+	Isolated bool              `json:"isolated,omitempty"`
+	// Policy is what differs from the policy that the switch gives its ports.
+	Policy vswitch.PolicyChange `json:"policy,omitzero"`
+}
+
+// BindPortRequest says which tap a reserved port has.
+type BindPortRequest struct {
+	Owner  vswitch.Owner `json:"owner"`  // as in ReservePortRequest; the name may be left out
+	Netdev string        `json:"netdev"` // the tap, on the host
+	Alias  string        `json:"alias,omitempty"`
+	// Override is what the domain's definition takes away from what the port was granted.
+	Override vswitch.Narrowing `json:"override,omitzero"`
+}
+
+// ExpectDomainRequest announces a VM that is about to come from another host.
+type ExpectDomainRequest struct {
+	Domain vswitch.DomainRef `json:"domain"` // with its ID
+	// State is what the other host has exported, if it has.
+	State *DomainState `json:"state,omitempty"`
+}
+
+// DomainState is what of a VM's ports travels with the VM when it goes to another host. It is
+// small enough for the metadata of a domain. Version is DomainStateVersion.
+type DomainState struct {
+	Version int         `json:"version"`
+	Ports   []PortState `json:"ports"`
+}
+
+// DomainStateVersion is what this build writes and the highest that it reads.
+const DomainStateVersion = 1
+
+// PortState is one port of a DomainState. On the other host it is the port with the same
+// MAC address on the switch of the same name.
+type PortState struct {
+	Switch string      `json:"switch"`
+	MAC    vswitch.MAC `json:"mac"`
+
+	VLAN        vswitch.PortVLAN `json:"vlan,omitzero"`
+	Isolated    bool             `json:"isolated,omitempty"`
+	MACSpoofing bool             `json:"macSpoofing,omitempty"`
+	Policy      vswitch.Policy   `json:"policy,omitzero"`
+	// Counted is what the port has counted so far, on all hosts.
+	Counted vswitch.VMCounts `json:"counted,omitzero"`
+}
+
+// HoldMACRequest asks for a MAC address for a VM that is, or is about to be, defined.
+type HoldMACRequest struct {
+	Domain vswitch.DomainRef `json:"domain"`
+	// MAC is the address; zero: the next one of the pool.
+	MAC vswitch.MAC `json:"mac,omitzero"`
+	// NIC tells the VM's addresses apart, as an alias ("ua-web") does: asked for again, the
+	// same NIC gets the same address. Empty: each call without MAC gets a new one.
+	NIC string `json:"nic,omitempty"`
+}
+
+// ReleaseMACRequest says which addresses are held no more: one, or all of a VM.
+type ReleaseMACRequest struct {
+	MAC    vswitch.MAC `json:"mac,omitzero"`
+	Domain vswitch.DomainRef `json:"domain,omitzero"`
+}

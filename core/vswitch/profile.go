@@ -1,0 +1,196 @@
+package vswitch
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// PortProfile is what a kind of port gets, under a name: a user declares it once with the
+// switch, and a VM's network interface names it (libvirt: portgroup). What it leaves out is
+// the switch's default. System Center's twin: a port profile with its classification.
+type PortProfile struct {
+	Name string `json:"name"`
+	// Default makes it the profile of an interface that names none; one of a switch's may.
+	Default bool `json:"default,omitempty"`
+	// VLAN is what a port does with VLANs; nil: as the switch has it.
+	VLAN *PortVLAN `json:"vlan,omitempty"`
+	// Isolated ports of a switch do not hear each other.
+	Isolated bool `json:"isolated,omitempty"`
+	// MACSpoofing lets the owner send from any source address.
+	MACSpoofing bool `json:"macSpoofing,omitempty"`
+	// Policy is what differs from the policy that the switch gives its ports.
+	Policy PolicyChange `json:"policy,omitzero"`
+	// Offload is what the NIC should do for the port.
+	Offload OffloadWishes `json:"offload,omitzero"`
+}
+
+// MaxPortProfiles bounds the profiles of a switch.
+const MaxPortProfiles = 256
+
+// OffloadWish says how much a user wants an offload.
+type OffloadWish string
+
+// The wishes.
+const (
+	OffloadOff     OffloadWish = "off"
+	OffloadPrefer  OffloadWish = "prefer"  // where the NIC can, and in software where not
+	OffloadRequire OffloadWish = "require" // an error where the NIC cannot
+)
+
+// OffloadWishes are what a port's owner wants of the NIC; "" is OffloadOff.
+type OffloadWishes struct {
+	VMQ   OffloadWish `json:"vmq,omitempty"`
+	SRIOV OffloadWish `json:"sriov,omitempty"`
+	IPsec OffloadWish `json:"ipsec,omitempty"`
+}
+
+// IsZero reports whether nothing is said.
+func (o OffloadWishes) IsZero() bool { return o == OffloadWishes{} }
+
+func (o OffloadWishes) validate(p *problems) {
+	for _, wish := range []struct {
+		key  string
+		wish OffloadWish
+	}{{"vmq", o.VMQ}, {"sriov", o.SRIOV}, {"ipsec", o.IPsec}} {
+		key := "offload." + wish.key
+		switch wish.wish {
+		case "", OffloadOff, OffloadPrefer:
+		case OffloadRequire:
+			p.found(CapabilityMissing, key, "this Patchbay does every port's work in software; write prefer or off").in(key)
+		default:
+			p.found(Invalid, key, "%.32q is none of off, prefer, require", string(wish.wish)).in(key)
+		}
+	}
+}
+
+// Equal reports whether two profiles give the same.
+func (f PortProfile) Equal(other PortProfile) bool {
+	return f.text() == other.text()
+}
+
+// text is all that the profile says, the same for what means the same.
+func (f PortProfile) text() string {
+	return f.Name + " " + f.String()
+}
+
+// String tells what the profile says besides its name: "default, vlan access 10, dhcpGuard".
+func (f PortProfile) String() string {
+	var words []string
+	for _, flag := range []struct {
+		on   bool
+		word string
+	}{{f.Default, "default"}, {f.Isolated, "isolated"}, {f.MACSpoofing, "macSpoofing"}} {
+		if flag.on {
+			words = append(words, flag.word)
+		}
+	}
+	if f.VLAN != nil {
+		words = append(words, "vlan "+f.VLAN.String())
+	}
+	words = append(words, givenWords(reflect.ValueOf(f.Policy))...)
+	words = append(words, givenWords(reflect.ValueOf(f.Offload))...)
+	if len(words) == 0 {
+		return "nothing of its own"
+	}
+	return strings.Join(words, ", ")
+}
+
+// givenWords tells each field that is given by its key: a struct's by theirs.
+func givenWords(v reflect.Value) (words []string) {
+	for i := range v.NumField() {
+		key, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
+		field := v.Field(i)
+		if field.Kind() == reflect.Pointer {
+			if field.IsNil() {
+				continue
+			}
+			field = field.Elem()
+		} else if field.IsZero() {
+			continue
+		}
+		switch value := field.Interface().(type) {
+		case []ACLRule:
+			texts := make([]string, len(value))
+			for i, r := range value {
+				texts[i] = r.String()
+			}
+			words = append(words, fmt.Sprintf("%s [%s]", key, strings.Join(texts, "; ")))
+		default:
+			if field.Kind() == reflect.Struct {
+				words = append(words, givenWords(field)...)
+				continue
+			}
+			words = append(words, fmt.Sprintf("%s %v", key, value))
+		}
+	}
+	return words
+}
+
+// Validate reports every problem of the profile, each an Error.
+func (f PortProfile) Validate() error {
+	var p problems
+	if err := ValidateName(f.Name); err != nil {
+		p.found(Invalid, "profile", "%w", err).in("name")
+	}
+	if f.VLAN != nil {
+		p.within("vlan", f.VLAN.Validate())
+	}
+	p.within("policy", f.Policy.Apply(Policy{}).Validate())
+	f.Offload.validate(&p)
+	return p.join()
+}
+
+// validateProfiles demands names of their own, and one default at most.
+func (s Switch) validateProfiles(p *problems, object string) {
+	if n := len(s.PortProfiles); n > MaxPortProfiles {
+		p.found(Invalid, object, "%d port profiles, the limit is %d", n, MaxPortProfiles).in("portProfiles")
+		return
+	}
+	names, standard := make(map[string]bool), ""
+	for i, f := range s.PortProfiles {
+		path := fmt.Sprintf("portProfiles[%d]", i)
+		p.within(path, f.Validate())
+		if names[f.Name] && f.Name != "" {
+			p.found(AlreadyExists, object, "port profile %s is defined twice", f.Name).in(path + ".name")
+		}
+		names[f.Name] = true
+		switch {
+		case f.Default && standard != "":
+			p.found(Conflict, object, "port profiles %s and %s are both the default", standard, f.Name).in(path + ".default")
+		case f.Default:
+			standard = f.Name
+		}
+	}
+}
+
+// normalizedProfiles are in order of their names, as a set has none.
+func normalizedProfiles(all []PortProfile) []PortProfile {
+	return slices.SortedFunc(slices.Values(all), func(a, b PortProfile) int { return strings.Compare(a.Name, b.Name) })
+}
+
+// SameProfiles reports whether two lists give the same.
+func SameProfiles(a, b []PortProfile) bool { return slices.EqualFunc(a, b, PortProfile.Equal) }
+
+// Profile is the port profile of that name; "" is the default one, and an empty profile
+// where no profile is the default. A name that the switch does not have is NotFound.
+func (s Switch) Profile(name string) (PortProfile, error) {
+	known := make([]string, 0, len(s.PortProfiles))
+	for _, f := range s.PortProfiles {
+		if f.Name == name || name == "" && f.Default {
+			return f, nil
+		}
+		known = append(known, f.Name)
+	}
+	if name == "" {
+		return PortProfile{}, nil
+	}
+	hint := fmt.Sprintf("add it with `patchbay switch profile set %s %s`", s.Name, name)
+	if near := Nearest(name, known); near != "" {
+		hint = fmt.Sprintf("did you mean %q?", near)
+	}
+	return PortProfile{}, &Error{
+		Kind: NotFound, Object: "switch " + s.Name, Err: fmt.Errorf("there is no port profile %.64q", name), Hint: hint,
+	}
+}

@@ -1,0 +1,164 @@
+package network_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/patchbay-net/patchbay/core/vswitch"
+	"github.com/patchbay-net/patchbay/libvirt-hook/network"
+)
+
+func definition(t *testing.T, s vswitch.Switch, name string) string {
+	t.Helper()
+	text, err := network.Definition(s, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+func prod(t *testing.T) vswitch.Switch {
+	t.Helper()
+	no, storm, rate := false, 1000, vswitch.Bits(1e8)
+	var acl []vswitch.ACLRule
+	for _, text := range []string{"deny out tcp to any port 25 weight 10", "allow in from 10.0.0.0/8"} {
+		r, err := vswitch.ParseACLRule(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		acl = append(acl, r)
+	}
+	trunk, err := vswitch.ParsePortVLAN("trunk 10-20,30 native 5")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return vswitch.Switch{Name: "prod", Type: vswitch.Internal, PortProfiles: []vswitch.PortProfile{
+		{Name: "plain"},
+		{Name: "trunk", VLAN: &trunk, MACSpoofing: true, Offload: vswitch.OffloadWishes{VMQ: vswitch.OffloadPrefer, IPsec: vswitch.OffloadOff}},
+		{Name: "web", Default: true, Isolated: true, Policy: vswitch.PolicyChange{
+			DHCPGuard: &no, StormLimit: &storm, ACL: &acl, Bandwidth: vswitch.BandwidthChange{MaxIn: &rate},
+		}},
+	}}
+}
+
+func TestDefinition(t *testing.T) {
+	got := definition(t, prod(t), "prod-net")
+	golden(t, "prod.xml", got)
+}
+
+// What is written is read as the same.
+func TestDefinitionIsRead(t *testing.T) {
+	s := prod(t)
+	n, err := network.Parse([]byte(definition(t, s, "prod-net")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Validate(); err != nil || !n.Ours() {
+		t.Errorf("not as it should be: %v", err)
+	}
+	if n.Name != "prod-net" || n.Switch != "prod" || n.Bridge != "pb-prod" {
+		t.Errorf("read as %+v", n)
+	}
+	for _, want := range s.PortProfiles {
+		groups := []string{want.Name}
+		if want.Default {
+			groups = append(groups, "")
+		}
+		want.Default = false
+		for _, group := range groups {
+			got, err := n.Profile(group)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(want, got); diff != "" || !got.Equal(want) {
+				t.Errorf("portgroup %q (-want +got):\n%s", group, diff)
+			}
+		}
+	}
+	if _, err := n.Profile("other"); !errors.Is(err, vswitch.NotFound) {
+		t.Errorf("a portgroup that is not there: %v", err)
+	}
+}
+
+// A switch without profiles has ports like any other.
+func TestNoProfiles(t *testing.T) {
+	n, err := network.Parse([]byte(definition(t, vswitch.Switch{Name: "lab", Type: vswitch.Private}, "lab")))
+	if err != nil || n.Validate() != nil {
+		t.Fatal(err, n.Validate())
+	}
+	if f, err := n.Profile(""); err != nil || !f.Equal(vswitch.PortProfile{}) {
+		t.Errorf("%v, %v", f, err)
+	}
+}
+
+func TestUUIDStays(t *testing.T) {
+	a, b := definition(t, vswitch.Switch{Name: "lab"}, "lab"), definition(t, vswitch.Switch{Name: "lab", PortProfiles: []vswitch.PortProfile{{Name: "x"}}}, "lab")
+	uuid := func(text string) string {
+		_, rest, _ := strings.Cut(text, "<uuid>")
+		id, _, _ := strings.Cut(rest, "</uuid>")
+		return id
+	}
+	if uuid(a) != uuid(b) || len(uuid(a)) != 36 {
+		t.Errorf("%q, %q", uuid(a), uuid(b))
+	}
+}
+
+func TestRefused(t *testing.T) {
+	const ours = `<metadata><p:switch xmlns:p='` + network.Namespace + `' name='prod'>%</p:switch></metadata>`
+	const bridge = `<forward mode='bridge'/><bridge name='pb-prod'/>`
+	element := func(inside string) string { return strings.Replace(ours, "%", inside, 1) }
+	for name, c := range map[string]struct {
+		body string
+		says []string
+	}{
+		"an attribute that is misspelled": {element(`<p:portProfile name='web' islated='yes'/>`) + bridge + `<portgroup name='web'/>`, []string{`portProfile web`, `"islated" is unknown`, `did you mean "isolated"?`}},
+		"a guard that is misspelled":      {element(`<p:portProfile name='web'><p:policy dhcpgard='yes'/></p:portProfile>`) + bridge, []string{`portProfile web: policy`, `"dhcpgard" is unknown`, `did you mean "dhcpGuard"?`}},
+		"an element that is unknown":      {element(`<p:portProfil name='web'/>`) + bridge, []string{`"portProfil" is unknown`}},
+		"an element of somebody else":     {element(`<portProfile name='web'/>`) + bridge, []string{`"portProfile" is unknown`}},
+		"neither yes nor no":              {element(`<p:portProfile name='web' isolated='perhaps'/>`) + bridge, []string{`portProfile web: isolated`, `"perhaps" is neither yes nor no`}},
+		"no number":                       {element(`<p:portProfile name='web'><p:policy stormLimit='many'/></p:portProfile>`) + bridge, []string{`stormLimit`, `"many" is not a whole number`}},
+		"a VLAN that is none":             {element(`<p:portProfile name='web' vlan='access 4095'/>`) + bridge, []string{`portProfile web: vlan`, `4095`}},
+		"a rule that is none":             {element(`<p:portProfile name='web'><p:policy><p:acl>deny everything</p:acl></p:policy></p:portProfile>`) + bridge, []string{`policy: acl`, `everything`}},
+		"a required offload":              {element(`<p:portProfile name='web'><p:offload sriov='require'/></p:portProfile>`) + bridge, []string{`offload.sriov`, `write prefer or off`}},
+		"a default":                       {element(`<p:portProfile name='web' default='yes'/>`) + bridge, []string{`default is said by the portgroup`, `<portgroup name='web' default='yes'/>`}},
+		"text":                            {element(`web`) + bridge, []string{`text "web"`}},
+		"twice the same":                  {element(`<p:portProfile name='web'/><p:portProfile name='web'/>`) + bridge, []string{`port profile web is defined twice`}},
+		"two elements of ours":            {`<metadata><a:switch xmlns:a='` + network.Namespace + `' name='a'/><b:switch xmlns:b='` + network.Namespace + `' name='b'/></metadata>` + bridge, []string{`two elements switch`}},
+		"another element of ours":         {`<metadata><a:switches xmlns:a='` + network.Namespace + `'/></metadata>` + bridge, []string{`"switches" is unknown`}},
+		"no name":                         {`<metadata><a:switch xmlns:a='` + network.Namespace + `'/></metadata>` + bridge, []string{`the name is empty`}},
+		"a portgroup without a profile":   {element(``) + bridge + `<portgroup name='web'/>`, []string{`portgroup web has no port profile`, `patchbay libvirt network prod`}},
+		"a profile without a portgroup":   {element(`<p:portProfile name='web'/>`) + bridge, []string{`port profile web has no portgroup`}},
+		"another bridge":                  {element(``) + `<forward mode='bridge'/><bridge name='br0'/>`, []string{`bridge is "br0", and that of switch prod is pb-prod`}},
+		"a bridge of libvirt's":           {element(``) + `<bridge name='virbr7'/>`, []string{`forward mode is "", not bridge`}},
+		"native VLAN":                     {element(``) + bridge + `<vlan><tag id='7'/></vlan>`, []string{`libvirt's own <vlan>`, `switch profile set`}},
+		"native VLAN of a portgroup":      {element(`<p:portProfile name='web'/>`) + bridge + `<portgroup name='web'><vlan><tag id='7'/></vlan></portgroup>`, []string{`portgroup web: libvirt's own <vlan>`}},
+		"native bandwidth":                {element(`<p:portProfile name='web'/>`) + bridge + `<portgroup name='web'><bandwidth><inbound average='1000'/></bandwidth></portgroup>`, []string{`portgroup web: libvirt's own <bandwidth>`, `--max-in`}},
+		"native virtualport":              {element(``) + bridge + `<virtualport type='openvswitch'/>`, []string{`libvirt's own <virtualport>`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n, err := network.Parse([]byte(`<network><name>net</name>` + c.body + `</network>`))
+			if err == nil {
+				err = n.Validate()
+			}
+			if err == nil {
+				t.Fatal("accepted")
+			}
+			for _, says := range append(c.says, "libvirt network net: ") {
+				if !strings.Contains(err.Error(), says) {
+					t.Errorf("%v\ndoes not say %q", err, says)
+				}
+			}
+		})
+	}
+}
+
+// A network of somebody else is read, and nothing is asked of it.
+func TestForeign(t *testing.T) {
+	n, err := network.Parse([]byte(`<network><name>default</name><metadata><x:y xmlns:x='urn:x'>text</x:y></metadata><bridge name='virbr0'/><vlan><tag id='7'/></vlan></network>`))
+	if err != nil || n.Ours() {
+		t.Errorf("%+v, %v", n, err)
+	}
+}
