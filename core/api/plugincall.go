@@ -35,7 +35,27 @@ func (s *Server) admitCall(body []byte) (run call, err error) {
 	}}, nil
 }
 
-// telling logs the plugin's changes as those of any other client.
+// Hook carries out a call of the libvirt hook with these verbs.
+type Hook func(ctx context.Context, v Verbs, c wire.HookCall) wire.Answer
+
+// admitHookCall reads a call of the libvirt hook, as admitCall does.
+func (s *Server) admitHookCall(body []byte) (run call, err error) {
+	c, build, p, err := wire.ParseHookCall(body)
+	if err != nil {
+		return run, err
+	}
+	if err := s.fits(build, p); err != nil {
+		return run, err
+	}
+	if s.hook == nil {
+		return run, errNotOurs
+	}
+	return call{changes: true, verb: nameHook, do: func(ctx context.Context, v Verbs) (any, error) {
+		return s.hook(ctx, telling{Verbs: v, server: s}, c), nil
+	}}, nil
+}
+
+// telling logs what the plugin and the hook change as the changes of any other client.
 type telling struct {
 	Verbs
 	server *Server
@@ -57,6 +77,36 @@ func (t telling) Detach(ctx context.Context, owner vswitch.Owner) (err error) {
 func (t telling) GC(ctx context.Context, req engine.GCRequest) (r engine.GCReport, err error) {
 	defer t.tell(nameGC, req, time.Now(), &err)
 	return t.Verbs.GC(ctx, req)
+}
+
+// ReservePort is Verbs'.
+func (t telling) ReservePort(ctx context.Context, req engine.ReservePortRequest) (p vswitch.Port, err error) {
+	defer t.tell(nameReservePort, req, time.Now(), &err)
+	return t.Verbs.ReservePort(ctx, req)
+}
+
+// BindPort is Verbs'.
+func (t telling) BindPort(ctx context.Context, req engine.BindPortRequest) (p vswitch.Port, err error) {
+	defer t.tell(nameBindPort, req, time.Now(), &err)
+	return t.Verbs.BindPort(ctx, req)
+}
+
+// ReleasePort is Verbs'.
+func (t telling) ReleasePort(ctx context.Context, owner vswitch.Owner) (err error) {
+	defer t.tell(nameReleasePort, owner, time.Now(), &err)
+	return t.Verbs.ReleasePort(ctx, owner)
+}
+
+// ReleaseDomain is Verbs'.
+func (t telling) ReleaseDomain(ctx context.Context, id string) (err error) {
+	defer t.tell(nameReleaseVM, id, time.Now(), &err)
+	return t.Verbs.ReleaseDomain(ctx, id)
+}
+
+// ExpectDomain is Verbs'.
+func (t telling) ExpectDomain(ctx context.Context, req engine.ExpectDomainRequest) (err error) {
+	defer t.tell(nameExpectVM, req, time.Now(), &err)
+	return t.Verbs.ExpectDomain(ctx, req)
 }
 
 func (t telling) tell(verb string, arg any, start time.Time, err *error) {

@@ -24,6 +24,7 @@ type Server struct {
 	verbs  Verbs
 	served map[string]verb
 	plugin Plugin
+	hook   Hook
 	place  wire.Place
 	build  string
 	log    *slog.Logger
@@ -34,6 +35,7 @@ type Server struct {
 type ServerConfig struct {
 	Verbs  Verbs
 	Plugin Plugin // nil: calls of the CNI plugin are left to it
+	Hook   Hook   // nil: calls of the libvirt hook are left to it
 	Dirs   Directories
 	Log    *slog.Logger
 }
@@ -49,7 +51,7 @@ func NewServer(c ServerConfig) (*Server, error) {
 		return nil, err
 	}
 	return &Server{
-		verbs: c.Verbs, served: served(), plugin: c.Plugin, place: p, build: wire.Build,
+		verbs: c.Verbs, served: served(), plugin: c.Plugin, hook: c.Hook, place: p, build: wire.Build,
 		log: c.Log, slots: make(chan struct{}, maxConnections),
 	}, nil
 }
@@ -192,6 +194,9 @@ func (s *Server) admit(body []byte) (run call, err error) {
 	if wire.IsCall(body) {
 		return s.admitCall(body)
 	}
+	if wire.IsHookCall(body) {
+		return s.admitHookCall(body)
+	}
 	var r request
 	if err := decodeStrict(body, &r); err != nil {
 		return run, fmt.Errorf("malformed request: %w", err)
@@ -296,7 +301,7 @@ func root(c *net.UnixConn) error {
 
 // tell logs a change, or a failure to make one.
 func (s *Server) tell(run call, err error, took time.Duration) {
-	if !run.changes || run.verb == nameCanAttach || run.verb == namePlugin { // whose verbs tell
+	if !run.changes || run.verb == nameCanAttach || run.verb == namePlugin || run.verb == nameHook { // whose verbs tell
 		return
 	}
 	about := []any{"took", took.Round(time.Microsecond)}

@@ -21,6 +21,8 @@ type Domain struct {
 	// Type is libvirt's: "kvm", "qemu", "lxc", ...
 	Type string
 	NICs []NIC
+	// State is what another host says of the ports, as JSON; nil for nothing.
+	State []byte
 }
 
 // NIC is a network interface of a domain.
@@ -55,7 +57,7 @@ type Wish struct {
 	// Switch and Profile are for an interface of no libvirt network: the switch that it is
 	// on, and one of the switch's own port profiles.
 	Switch, Profile string
-	vswitch.PortOverride
+	vswitch.Narrowing
 }
 
 type document struct {
@@ -136,7 +138,9 @@ func Parse(text []byte) (Domain, error) {
 	if err == nil && e != nil {
 		err = d.readWishes(e)
 	}
-	if err = errors.Join(append(problems, err)...); err != nil {
+	state, stateErr := readState(doc.Metadata.XML)
+	d.State = state
+	if err = errors.Join(append(problems, err, stateErr)...); err != nil {
 		return d, &vswitch.Error{Kind: vswitch.KindOf(err), Op: "libvirt domain", Object: d.Name, Err: err}
 	}
 	return d, nil

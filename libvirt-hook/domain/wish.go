@@ -61,7 +61,7 @@ func (d *Domain) readWishes(e *metadata.Element) error {
 			problems = append(problems, err)
 			continue
 		}
-		n.Wish = &Wish{p.Switch, p.Profile, vswitch.PortOverride{VLAN: p.VLAN, Isolated: p.Isolated, MACSpoofing: p.MACSpoofing, Policy: p.Policy}}
+		n.Wish = &Wish{p.Switch, p.Profile, vswitch.Narrowing{VLAN: p.VLAN, Isolated: p.Isolated, MACSpoofing: p.MACSpoofing, Policy: p.Policy}}
 	}
 	return errors.Join(problems...)
 }

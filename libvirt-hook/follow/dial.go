@@ -10,6 +10,8 @@ import (
 
 	"libvirt.org/go/libvirt"
 	"libvirt.org/go/libvirtxml"
+
+	"github.com/patchbay-net/patchbay/libvirt-hook/domain"
 )
 
 // A libvirtd that hangs is one that is gone after three of these.
@@ -200,7 +202,7 @@ func (c *connection) SetState(uuid, element string) error {
 		return err
 	}
 	defer func() { _ = d.Free() }() // as above
-	return d.SetMetadata(libvirt.DOMAIN_METADATA_ELEMENT, element, statePrefix, stateNamespace, libvirt.DOMAIN_AFFECT_LIVE)
+	return d.SetMetadata(libvirt.DOMAIN_METADATA_ELEMENT, element, "patchbay", domain.StateNamespace, libvirt.DOMAIN_AFFECT_LIVE)
 }
 
 func (c *connection) Define(xml string) (stale bool, err error) {
@@ -234,9 +236,6 @@ func sameNetwork(a, b string) bool {
 	var x, y libvirtxml.Network
 	if x.Unmarshal(a) != nil || y.Unmarshal(b) != nil {
 		return false
-	}
-	for _, n := range []*libvirtxml.Network{&x, &y} {
-		n.Connections = ""
 	}
 	left, errLeft := x.Marshal()
 	right, errRight := y.Marshal()

@@ -77,11 +77,11 @@ func (f *Follower) Heard() {
 	}
 }
 
-// Changed says that ports of this host were changed, so that running domains shall carry
-// that along when they go.
-func (f *Follower) Changed() {
+// Changed says that ports of a domain were changed, or "" of any, so that running domains
+// shall carry that along when they go.
+func (f *Follower) Changed(domain string) {
 	for _, l := range f.links {
-		l.mark("")
+		l.mark(domain)
 	}
 }
 

@@ -32,16 +32,21 @@ type link struct {
 	all    bool            // everything is to be looked at
 	dirty  map[string]bool // or these domains
 	gone   bool            // the other side has closed the connection
-	speaks []string        // domains that have begun to run
 
-	since map[string]time.Time // what is left over, by its name; of reconcile alone
-	held  map[string]string    // what was held for each domain; of reconcile alone
+	// Of reconcile alone:
+	since    map[string]time.Time // what is left over, by its name
+	held     map[string]string    // the definition that addresses were held for, by domain
+	networks map[string]bool      // active ones that are a switch's, by name
+
+	activating sync.WaitGroup
 }
 
 // keep connects, follows, and connects again, until ctx ends or there is no libvirt.
 func (l *link) keep(ctx context.Context) {
+	defer l.activating.Wait()
+	tell := func(e Event) { l.tell(ctx, e) }
 	for wait := firstRetry; ctx.Err() == nil; wait = min(2*wait, lastRetry) {
-		conn, err := l.follower.Dial(l.uri, l.tell, l.lost)
+		conn, err := l.follower.Dial(l.uri, tell, l.lost)
 		l.arrived(conn, err)
 		switch {
 		case err == nil:
@@ -114,17 +119,16 @@ func (l *link) follow(ctx context.Context, conn Libvirt) {
 type work struct {
 	all     bool
 	domains []string
-	speaks  []string
 }
 
 func (l *link) take() (w work, lost bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	w.all, w.speaks = l.all, l.speaks
+	w.all = l.all
 	for id := range l.dirty {
 		w.domains = append(w.domains, id)
 	}
-	l.all, l.dirty, l.speaks = false, map[string]bool{}, nil
+	l.all, l.dirty = false, map[string]bool{}
 	if l.gone {
 		l.conn, l.state, l.reason = nil, stateDown, errGone
 	}
@@ -133,12 +137,15 @@ func (l *link) take() (w work, lost bool) {
 
 var errGone = errors.New("libvirtd is gone")
 
-// tell is told of events.
-func (l *link) tell(e Event) {
+// tell is told of events. A guest that has come from another host shall be found here at
+// once, whatever libvirt is being asked meanwhile.
+func (l *link) tell(ctx context.Context, e Event) {
 	if e.Speaks {
-		l.mu.Lock()
-		l.speaks = append(l.speaks, e.Domain)
-		l.mu.Unlock()
+		l.activating.Go(func() {
+			if _, err := l.follower.Verbs.ActivateDomain(ctx, e.Domain); err != nil {
+				l.follower.Log.Warn("a domain that has come cannot be announced", "domain", e.Domain, "err", err)
+			}
+		})
 	}
 	l.mark(e.Domain)
 }

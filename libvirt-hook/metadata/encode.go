@@ -61,7 +61,7 @@ func (w writer) child(indent, key string, v reflect.Value) {
 		}
 	case many:
 		for i := range v.Len() {
-			fmt.Fprintf(w.b, "%s<%s:%s>%s</%s:%s>\n", indent, w.prefix, key, escaped(word(v.Index(i))), w.prefix, key)
+			fmt.Fprintf(w.b, "%s<%s:%s>%s</%s:%s>\n", indent, w.prefix, key, Escape(word(v.Index(i))), w.prefix, key)
 		}
 		if v.Len() == 0 {
 			fmt.Fprintf(w.b, "%s<%s:%s/>\n", indent, w.prefix, key)
@@ -89,9 +89,10 @@ func word(v reflect.Value) string {
 	return fmt.Sprint(v.Interface())
 }
 
-func quoted(s string) string { return "'" + escaped(s) + "'" }
+func quoted(s string) string { return "'" + Escape(s) + "'" }
 
-func escaped(s string) string {
+// Escape writes a text as XML has it.
+func Escape(s string) string {
 	var b strings.Builder
 	_ = xml.EscapeText(&b, []byte(s)) // a Builder takes everything
 	return b.String()
