@@ -8,6 +8,8 @@ MAKEFLAGS += --no-print-directory
 PREFIX    ?= /usr/local
 CNIBINDIR ?= /opt/cni/bin
 DESTDIR   ?=
+LIBEXECDIR ?= $(PREFIX)/libexec/patchbay
+HOOKDIR   ?= /etc/libvirt/hooks
 MANDIR     = $(PREFIX)/share/man/man1
 UNITDIR    = $(PREFIX)/lib/systemd/system
 COMPDIR    = $(PREFIX)/share/bash-completion/completions
@@ -20,7 +22,7 @@ export GOLANGCI_VERSION PLUGINS_VERSION CNITOOL_VERSION
 
 TOOLS   := bin/tools
 GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION) -X main.buildVersion=$(VERSION) -X github.com/patchbay-net/patchbay/core/wire.Build=$(VERSION)'
-UNIT    := ./core/... ./cni/... ./cmd/...
+UNIT    := ./core/... ./cni/... ./cmd/... ./libvirt-hook/...
 REPORT  := go run ./integration/testreport -skips bin/skipped -counts bin/counts
 FUZZRUNS ?= 20000
 
@@ -46,14 +48,15 @@ help: ## Print this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
-build: ## Build bin/patchbay, bin/patchbayd and bin/cni/patchbay, static
+build: ## Build bin/patchbay, bin/patchbayd, bin/cni/patchbay and bin/patchbay-libvirt-hook, static
 	@mkdir -p bin/cni
 	$(GOBUILD) -o bin/patchbay ./cmd/patchbay
 	$(GOBUILD) -o bin/patchbayd ./cmd/patchbayd
 	$(GOBUILD) -o bin/cni/patchbay ./cni
+	$(GOBUILD) -o bin/patchbay-libvirt-hook ./libvirt-hook
 
 .PHONY: install
-install: build ## Install under DESTDIR: PREFIX (/usr/local), CNIBINDIR (/opt/cni/bin), UNITDIR
+install: build ## Install under DESTDIR: PREFIX (/usr/local), CNIBINDIR (/opt/cni/bin), HOOKDIR (/etc/libvirt/hooks), UNITDIR
 	install -D -m 0755 bin/patchbay '$(DESTDIR)$(PREFIX)/bin/patchbay'
 	install -D -m 0755 bin/patchbayd '$(DESTDIR)$(PREFIX)/bin/patchbayd'
 	install -D -m 0644 packaging/systemd/patchbayd.socket '$(DESTDIR)$(UNITDIR)/patchbayd.socket'
@@ -62,6 +65,8 @@ install: build ## Install under DESTDIR: PREFIX (/usr/local), CNIBINDIR (/opt/cn
 	sed 's|@BINDIR@|$(PREFIX)/bin|; s|@CNIBINDIR@|$(CNIBINDIR)|' packaging/systemd/patchbay-restore.service >bin/patchbay-restore.service
 	install -D -m 0644 bin/patchbay-restore.service '$(DESTDIR)$(UNITDIR)/patchbay-restore.service'
 	install -D -m 0755 bin/cni/patchbay '$(DESTDIR)$(CNIBINDIR)/patchbay'
+	install -D -m 0755 bin/patchbay-libvirt-hook '$(DESTDIR)$(LIBEXECDIR)/patchbay-libvirt-hook'
+	packaging/libvirt/hooks install bin/patchbay-libvirt-hook '$(DESTDIR)$(HOOKDIR)'
 	install -d '$(DESTDIR)$(MANDIR)' '$(DESTDIR)$(COMPDIR)'
 	bin/patchbay docs man '$(DESTDIR)$(MANDIR)'
 	bin/patchbay completion bash >'$(DESTDIR)$(COMPDIR)/patchbay'
@@ -70,6 +75,8 @@ install: build ## Install under DESTDIR: PREFIX (/usr/local), CNIBINDIR (/opt/cn
 uninstall: ## Remove what install put there; switches and their state stay
 	rm -f '$(DESTDIR)$(PREFIX)/bin/patchbayd' '$(DESTDIR)$(UNITDIR)'/patchbayd.{socket,service} '$(DESTDIR)$(UNITDIR)/patchbay-restore.service'
 	rm -f '$(DESTDIR)$(PREFIX)/bin/patchbay' '$(DESTDIR)$(CNIBINDIR)/patchbay' '$(DESTDIR)$(COMPDIR)/patchbay'
+	packaging/libvirt/hooks uninstall '$(DESTDIR)$(HOOKDIR)'
+	rm -f '$(DESTDIR)$(LIBEXECDIR)/patchbay-libvirt-hook'
 	rm -f '$(DESTDIR)$(MANDIR)'/patchbay.1 '$(DESTDIR)$(MANDIR)'/patchbay-*.1
 
 .PHONY: deps
@@ -90,6 +97,7 @@ test-unit: ## Unit tests with the race detector, shuffled
 build-faults:
 	@mkdir -p bin/faults/cni
 	@$(GOBUILD) -tags patchbay_faults -o bin/faults/cni/patchbay ./cni
+	@$(GOBUILD) -tags patchbay_faults -o bin/faults/patchbay-libvirt-hook ./libvirt-hook
 	@$(GOBUILD) -tags patchbay_faults -o bin/faults/patchbay ./cmd/patchbay
 	@$(GOBUILD) -tags patchbay_faults -o bin/faults/patchbayd ./cmd/patchbayd
 

@@ -72,6 +72,6 @@ type HoldMACRequest struct {
 
 // ReleaseMACRequest says which addresses are held no more: one, or all of a VM.
 type ReleaseMACRequest struct {
-	MAC    vswitch.MAC `json:"mac,omitzero"`
+	MAC    vswitch.MAC       `json:"mac,omitzero"`
 	Domain vswitch.DomainRef `json:"domain,omitzero"`
 }

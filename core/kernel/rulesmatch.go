@@ -143,6 +143,15 @@ func ours(key uint32) []expression {
 	}
 }
 
+// iifgroup & GroupMask != GroupMark
+func notOurs(key uint32) []expression {
+	return []expression{
+		meta(key),
+		masked(hostOrder(vswitch.GroupMask)),
+		notEqual(hostOrder(vswitch.GroupMark)),
+	}
+}
+
 // icmp6AnyType leaves the type in register 1. The transport header is the one
 // behind all extension headers, such as the Hop-by-Hop option of MLD.
 func icmp6AnyType() []expression {

@@ -147,6 +147,13 @@ func forwardRules() [][]expression {
 	return [][]expression{
 		// meta mark & 0x10000 == 0x10000 oifname @apart drop
 		rule(markedApart(), inSet(meta(unix.NFT_META_OIFNAME), setApart), countedDrop()),
+		// What goes from a port of ours to another one is most of what there is.
+		rule(ours(unix.NFT_META_IIFGROUP), ours(unix.NFT_META_OIFGROUP), unicast(), accept()),
+		// A netdev in a bridge of ours that is no port of ours, the tap of a VM that nobody has
+		// asked about yet, is shut both ways. Where VLANs are filtered it is in none, and what
+		// it sends is not even learnt from.
+		rule(ours(unix.NFT_META_IIFGROUP), notOurs(unix.NFT_META_OIFGROUP), countedDrop()),
+		rule(ours(unix.NFT_META_OIFGROUP), notOurs(unix.NFT_META_IIFGROUP), countedDrop()),
 		rule(unicast(), accept()),
 		// Behind an uplink somebody may route multicast: reports reach it, but no
 		// other port.

@@ -122,9 +122,13 @@ func (h hook) switchOf(ctx context.Context, n domain.NIC) (s engine.SwitchStatus
 		s, err = h.verbs.Switch(ctx, n.Wish.Switch)
 		return s, err == nil, err
 	}
+	return h.switchAt(ctx, n.Bridge)
+}
+
+func (h hook) switchAt(ctx context.Context, bridge string) (s engine.SwitchStatus, found bool, err error) {
 	all, err := h.verbs.Switches(ctx)
 	for _, s := range all {
-		if s.Bridge == n.Bridge {
+		if s.Bridge == bridge {
 			return s, true, nil
 		}
 	}

@@ -5,6 +5,7 @@ package hook
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/patchbay-net/patchbay/core/api"
@@ -58,7 +59,7 @@ func (h hook) network(ctx context.Context, c wire.HookCall) error {
 		return err
 	}
 	if !n.Ours() {
-		return nil
+		return h.nameless(ctx, c, n)
 	}
 	switch {
 	case c.Operation == call.Start:
@@ -72,6 +73,22 @@ func (h hook) network(ctx context.Context, c wire.HookCall) error {
 		return h.verbs.ReleasePort(ctx, owner(*p))
 	}
 	return h.reserve(ctx, n, *p)
+}
+
+// nameless refuses a network on the bridge of a switch that does not name the switch: its
+// guests would have ports that nobody has reserved.
+func (h hook) nameless(ctx context.Context, c wire.HookCall, n network.Network) error {
+	if !domain.OnSwitch(n.Bridge) || !call.MayFail(c) {
+		return nil
+	}
+	s, found, err := h.switchAt(ctx, n.Bridge)
+	if err != nil || !found {
+		return err
+	}
+	return &vswitch.Error{
+		Kind: vswitch.Invalid, Object: "network " + n.Name, Err: fmt.Errorf("bridge %s is a switch's, and the network's metadata does not name switch %s", n.Bridge, s.Name),
+		Hint: fmt.Sprintf("define it with `patchbay libvirt network %s --name %s --define`", s.Name, n.Name),
+	}
 }
 
 // reserve asks for a port with what its profile says.
