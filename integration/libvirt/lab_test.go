@@ -15,6 +15,7 @@ func TestLab(t *testing.T) {
 		t.Run(string(v), func(t *testing.T) {
 			all := newMachines(t, v, "a")
 			a := all[0]
+			ok(t, a.Start())
 			_, err := a.Run("ip", "link", "add", "br0", "type", "bridge")
 			ok(t, err)
 			_, err = a.Run("ip", "link", "set", "br0", "up")

@@ -49,7 +49,6 @@ func newMachines(t *testing.T, v machine.Version, names ...string) (all []*machi
 			}
 			ok(t, m.Close())
 		})
-		ok(t, m.Start())
 		all = append(all, m)
 	}
 	return all
