@@ -19,7 +19,7 @@ import (
 
 // How long to wait for what must come, and for what must not.
 const (
-	patience = 60 * time.Second
+	patience = 2 * time.Minute // a busy machine emulates slowly
 	silence  = 700 * time.Millisecond
 )
 

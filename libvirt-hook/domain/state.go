@@ -14,9 +14,11 @@ const StateNamespace = "https://patchbay.net/xmlns/libvirt/state/1.0"
 
 func stateName() xml.Name { return xml.Name{Space: StateNamespace, Local: "state"} }
 
-// WriteState writes the element: its text is the state as JSON.
+// WriteState writes the element for libvirt to set (virDomainSetMetadata), which declares the
+// namespace by itself: its text is the state as JSON.
 func WriteState(state []byte) string {
-	return "<patchbay:state xmlns:patchbay='" + StateNamespace + "'>" + metadata.Escape(string(state)) + "</patchbay:state>"
+	name := stateName().Local
+	return "<" + name + ">" + metadata.Escape(string(state)) + "</" + name + ">"
 }
 
 // readState is the element's text; nil where there is none.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 
@@ -102,7 +103,6 @@ unix_sock_rw_perms = "0700"
 auth_unix_ro = "none"
 auth_unix_rw = "none"
 host_uuid = "11111111-2222-4333-8444-%012x"
-log_filters = "1:util.hook 3:util.object 3:util.netlink"
 log_outputs = "1:file:%s"
 `
 	const qemu = `user = "root"
@@ -187,10 +187,16 @@ func (m *Machine) URI() string {
 	return "qemu+unix:///system?socket=" + filepath.Join(m.Dir, "root/run/libvirt/libvirt-sock")
 }
 
-// Log is what libvirtd has logged.
-func (m *Machine) Log() string {
+// Log is what libvirtd has logged, without what it misses of a system on every start.
+func (m *Machine) Log() (said string) {
 	text, _ := os.ReadFile(m.log) // for messages alone
-	return string(text)
+	missed := regexp.MustCompile(`dnsmasq|DBus|udevGetDMIData|dmidecode|virSecurityManagerNew| info : |^$`)
+	for line := range strings.Lines(string(text)) {
+		if !missed.MatchString(strings.TrimSpace(line)) {
+			said += line
+		}
+	}
+	return said
 }
 
 // Close ends virtual machines and libvirtd, and lets the machine go.
