@@ -38,6 +38,7 @@ func kindMeanings() []kindMeaning {
 		{vswitch.TeamStandby, exitUsage, "a standby member where there can be none"},
 		{vswitch.TeamOption, exitUsage, "an option that the team's mode does not have"},
 		{vswitch.Ambiguous, exitUsage, "two rules for the same packets that no order decides between"},
+		{vswitch.Widens, exitUsage, "who may only take away from a port asks for more"},
 		{vswitch.NotFound, exitFailure, "no such switch or port"},
 		{vswitch.AlreadyExists, exitFailure, "the name is taken"},
 		{vswitch.Conflict, exitFailure, "what exists disagrees with what is asked"},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -72,7 +73,7 @@ func portGrid(ports []vswitch.Port, sw string, t terminal) string {
 		for _, a := range p.Addresses {
 			addresses = append(addresses, a.Prefix.String())
 		}
-		g.add(p.ID, p.Switch, whiteboard.OwnerName(p.Owner), p.Owner.Endpoint, p.MAC.String(), vlanColumn(p), strings.Join(addresses, ","))
+		g.add(p.ID, p.Switch, whiteboard.OwnerName(p.Owner), whiteboard.EndpointName(p), p.MAC.String(), vlanColumn(p), strings.Join(addresses, ","))
 	}
 	return g.render(t)
 }
@@ -101,6 +102,27 @@ Hyper-V twin: Get-VMNetworkAdapter -Name PORT.`,
 	}
 }
 
+// vmLines are what there is to say of a VM's port alone.
+func vmLines(s *sheet, p vswitch.Port) {
+	s.add("Domain", p.Owner.ID)
+	s.add("Port id", p.Owner.Endpoint)
+	if p.VM.Alias != "" {
+		s.add("Alias", p.VM.Alias)
+	}
+	s.add("Tap", cmp.Or(p.Netdev, "none"))
+	switch p.VM.Stage {
+	case vswitch.VMReserved:
+		s.add("Stage", "reserved: libvirt makes the tap when the VM starts")
+	case vswitch.VMIncoming:
+		s.add("Stage", "incoming: the VM still runs on another host, and nothing draws its traffic here")
+	case vswitch.VMReleased:
+		s.add("Stage", "released: libvirt has let go of it, and it works until its tap goes")
+	}
+	if p.VM.Narrowed != "" {
+		s.add("Taken away", p.VM.Narrowed+", by the domain's definition")
+	}
+}
+
 func portSheet(p engine.PortStatus) *sheet {
 	var s sheet
 	s.add("Port", p.ID)
@@ -109,7 +131,11 @@ func portSheet(p engine.PortStatus) *sheet {
 	if p.Owner.Network != "" {
 		s.add("Network", p.Owner.Network)
 	}
-	s.add("Endpoint", p.Owner.Endpoint)
+	if p.Owner.Kind == vswitch.OwnerVM {
+		vmLines(&s, p.Port)
+	} else {
+		s.add("Endpoint", p.Owner.Endpoint)
+	}
 	if p.Owner.Netns != "" {
 		s.add("Network namespace", p.Owner.Netns)
 	}

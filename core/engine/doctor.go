@@ -63,6 +63,7 @@ type examination struct {
 	netdevs []kernel.Netdev
 	records []store.SwitchRecord
 	ports   map[string]int // guests by switch
+	vms     bool           // some of them are VMs
 	teams   []store.TeamRecord
 	// resident tells that this is patchbayd.
 	resident bool
@@ -92,7 +93,8 @@ func (e *Engine) examine(ctx context.Context) (x examination, err error) {
 				return err
 			}
 		}
-		return nil
+		x.vms, err = tx.HasDomains()
+		return err
 	})
 	return x, err
 }
@@ -104,7 +106,7 @@ func (x examination) findings() []Finding {
 		x.kernelVersion, x.capabilities, x.ipv6,
 		x.forwardedFrames, x.forwardedPackets, x.legacyTables, x.firewalld,
 		x.forwarding, x.routerAdvertisements, x.reversePath,
-		x.bonding, x.announcements, x.standbys, x.managers, x.neighbours, x.backlog, x.connections,
+		x.bonding, x.strangers, x.taps, x.announcements, x.standbys, x.managers, x.neighbours, x.backlog, x.connections,
 	} {
 		all = append(all, check()...)
 	}

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/patchbay-net/patchbay/core/kernel"
 	"github.com/patchbay-net/patchbay/core/store"
@@ -35,7 +36,7 @@ func (e *Engine) GC(ctx context.Context, req GCRequest) (GCReport, error) {
 	stale := make(map[string]vswitch.Port)
 	for _, p := range ports {
 		// One list of netdevs spares a look at each of those that are there.
-		if !valid[p.ID] && (req.Network != "" || !there[p.Netdev]) && e.stale(ctx, p, req.Network) {
+		if !valid[p.ID] && (req.Network != "" || !there[p.Netdev] || p.Owner.Kind == vswitch.OwnerVM) && e.stale(ctx, p, req.Network, req.Domains) {
 			stale[p.ID] = p
 		}
 	}
@@ -46,7 +47,7 @@ func (e *Engine) GC(ctx context.Context, req GCRequest) (GCReport, error) {
 		}
 	}
 	gone, err := e.remove(ctx, slices.Sorted(maps.Keys(stale)), removal{
-		goes: func(now vswitch.Port) bool { return e.stale(ctx, now, req.Network) },
+		goes: func(now vswitch.Port) bool { return e.stale(ctx, now, req.Network, req.Domains) },
 	})
 	for _, id := range gone {
 		report.Removed = append(report.Removed, stale[id])
@@ -82,7 +83,10 @@ func beyond(err, known error) error {
 // Nobody knows all networks': there it takes two proofs, a namespace that is gone
 // and a netdev that went with it. Where the path of the namespace leads to another one
 // by now, as that of a process whose number was given out again, it is gone too.
-func (e *Engine) stale(ctx context.Context, p vswitch.Port, network string) bool {
+func (e *Engine) stale(ctx context.Context, p vswitch.Port, network string, domains *[]string) bool {
+	if p.Owner.Kind == vswitch.OwnerVM && network == "" {
+		return e.staleVM(ctx, p, domains)
+	}
 	if p.Owner.Kind != vswitch.OwnerContainer || network != "" && p.Owner.Network != network {
 		return false
 	}
@@ -97,6 +101,19 @@ func (e *Engine) stale(ctx context.Context, p vswitch.Port, network string) bool
 		return errors.Is(err, vswitch.NetnsNotFound)
 	}
 	return p.NetnsID != 0 && kernel.NetnsID(p.NetnsID) != now
+}
+
+// reservedFor is how long a VM's port may wait for its tap before GC takes it for one of a
+// start that has failed.
+const reservedFor = 5 * time.Minute
+
+// staleVM decides on a VM's port: its tap is gone, and libvirt, where it was asked, does not
+// have the VM running.
+func (e *Engine) staleVM(ctx context.Context, p vswitch.Port, domains *[]string) bool {
+	if !p.Plugged() && e.now().Sub(p.Created).Abs() < reservedFor || domains != nil && slices.Contains(*domains, p.Owner.ID) {
+		return false
+	}
+	return e.goneFrom(ctx, p)
 }
 
 // orphan reports whether a netdev looks like a container's port on the network.

@@ -96,12 +96,7 @@ func (h *herald) guestArrived(switchName string, announced []plan.AnnounceMACs) 
 	h.rouse()
 }
 
-func (h *herald) rouse() {
-	select {
-	case h.wake <- struct{}{}:
-	default: // it is awake
-	}
-}
+func (h *herald) rouse() { rouse(h.wake) }
 
 func (h *herald) take() (stirred, moved map[string]bool, arrived map[string][]plan.AnnounceMACs) {
 	h.mu.Lock()

@@ -85,13 +85,45 @@ func (e *Engine) MACs(context.Context) ([]MACLease, error) {
 		if err != nil {
 			return err
 		}
-		for _, h := range held {
-			p := ports[h.Port]
-			leases = append(leases, MACLease{MAC: h.MAC, Static: h.Static, Port: h.Port, Switch: p.Switch, Owner: p.Owner.String()})
+		holds, err := tx.MACHolds()
+		if err != nil {
+			return err
 		}
+		leases = macLeases(held, holds, ports)
 		return nil
 	})
 	return leases, fault("mac list", "", err)
+}
+
+// macLeases are addresses with who has them. Those of VMs are not a port's but the VM's, which
+// may have several ports with one address, or none.
+func macLeases(held []store.MACLease, holds []vswitch.MACHold, ports map[string]vswitch.Port) []MACLease {
+	running := make(map[vswitch.MAC]vswitch.Port)
+	for _, p := range ports {
+		if was, other := running[p.MAC]; p.Owner.Kind == vswitch.OwnerVM && (!other || was.ID > p.ID) {
+			running[p.MAC] = p
+		}
+	}
+	kept := make(map[vswitch.MAC]vswitch.MACHold)
+	for _, h := range holds {
+		kept[h.MAC] = h
+	}
+	all := make([]MACLease, 0, len(held))
+	for _, h := range held {
+		p, isPort := ports[h.Port]
+		if !isPort {
+			p = running[h.MAC]
+		}
+		l := MACLease{MAC: h.MAC, Static: h.Static, Port: h.Port, Switch: p.Switch, Owner: p.Owner.String()}
+		if !isPort {
+			l.Port = p.ID
+		}
+		if hold, is := kept[h.MAC]; is {
+			l.Held, l.NIC, l.Owner = true, hold.NIC, hold.Domain.String()
+		}
+		all = append(all, l)
+	}
+	return all
 }
 
 // allPorts is every port, the host's too, by ID.

@@ -54,8 +54,8 @@ func portsOf(tx *store.Tx, r store.SwitchRecord) ([]vswitch.Port, error) {
 	return append(ports, guests...), err
 }
 
-// Port returns one port with its drift. It is named by its ID, by its owner's id,
-// or by the beginning of either that fits no other.
+// Port returns one port with its drift. It is named by its ID, by its owner's id
+// or a VM's name, or by the beginning of one that fits no other.
 func (e *Engine) Port(ctx context.Context, name string) (PortStatus, error) {
 	p, err := e.findPort(name)
 	if err != nil {
@@ -89,13 +89,13 @@ func (e *Engine) findPort(name string) (vswitch.Port, error) {
 	}
 	var matches []vswitch.Port
 	for _, p := range ports {
-		if p.ID == name || p.Owner.ID == name && p.Owner.Kind != vswitch.OwnerHost {
+		if p.ID == name || (p.Owner.ID == name || p.Owner.Name == name && name != "") && p.Owner.Kind != vswitch.OwnerHost {
 			matches = append(matches, p)
 		}
 	}
 	if len(matches) == 0 && len(name) >= 2 {
 		for _, p := range ports {
-			if strings.HasPrefix(p.ID, name) || strings.HasPrefix(p.Owner.ID, name) && p.Owner.Kind != vswitch.OwnerHost {
+			if strings.HasPrefix(p.ID, name) || (strings.HasPrefix(p.Owner.ID, name) || strings.HasPrefix(p.Owner.Name, name)) && p.Owner.Kind != vswitch.OwnerHost {
 				matches = append(matches, p)
 			}
 		}

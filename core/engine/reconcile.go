@@ -22,9 +22,9 @@ import (
 // alive. What an owner does to its own end of a port is the owner's affair.
 func (e *Engine) Keep(ctx context.Context, log *slog.Logger, ready func()) error {
 	r := &reconciler{
-		Engine: e, log: log, ledger: newLedger(e.now), wake: make(chan struct{}, 1),
+		Engine: e, log: log, ledger: newLedger(e.now), wake: make(chan struct{}, 1), urgent: make(chan struct{}, 1),
 		settled: make(map[string]uint64), met: make(map[string]acquaintance), macs: make(map[vswitch.MAC]string),
-		strays: make(map[string]string),
+		strays: make(map[string]string), strangers: make(map[string]bool),
 	}
 	r.herald = newHerald(e, log, r.ledger)
 	r.ledger.herald = r.herald
@@ -54,13 +54,16 @@ type reconciler struct {
 	log    *slog.Logger
 	ledger *ledger
 	wake   chan struct{}
+	urgent chan struct{} // a netdev waits to become a port
 	herald *herald
 
 	mu      sync.Mutex // of all below, which note changes
 	pending pending
-	settled map[string]uint64      // a netdev's print when it was found as it should be
-	macs    map[vswitch.MAC]string // the netdev that an address belongs to
-	foreign map[string]string      // names without a mark of ours that matter: uplinks (""), adopted netdevs (their port)
+	// strangers are netdevs in our bridges that are nobody's port, as far as is known.
+	strangers map[string]bool
+	settled   map[string]uint64      // a netdev's print when it was found as it should be
+	macs      map[vswitch.MAC]string // the netdev that an address belongs to
+	foreign   map[string]string      // names without a mark of ours that matter: uplinks (""), adopted netdevs (their port)
 
 	met    map[string]acquaintance // by port
 	strays map[string]string       // what has been told of uplinks, by switch
@@ -90,6 +93,10 @@ func (r *reconciler) note(e kernel.Event) {
 	r.herald.note(e)
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if e.Stranger {
+		r.strangers[e.Netdev] = true
+		rouse(r.urgent)
+	}
 	switch e.Change {
 	case kernel.Lost:
 		r.pending.all = true
@@ -115,8 +122,13 @@ func (r *reconciler) note(e kernel.Event) {
 		}
 		r.pending.add(e.Netdev, e)
 	}
+	rouse(r.wake)
+}
+
+// rouse wakes who sleeps on a channel with room for one.
+func rouse(c chan<- struct{}) {
 	select {
-	case r.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default: // it is awake
 	}
 }
@@ -150,6 +162,10 @@ func (r *reconciler) loop(ctx context.Context, ended <-chan error) error {
 			stop()
 			return err
 		case <-retry:
+		case <-r.urgent:
+			stop()
+			r.admitStrangers(ctx, false)
+			continue
 		case <-r.wake:
 			gather(ctx)
 		}
@@ -203,6 +219,7 @@ func (r *reconciler) round(ctx context.Context) {
 		r.switchChanged(ctx, s, p)
 	}
 	r.portsChanged(ctx, t.ports, p)
+	r.admitStrangers(ctx, true)
 }
 
 // storeObject is what trouble with the store is filed under: then everything is
@@ -243,6 +260,7 @@ func (r *reconciler) everything(ctx context.Context) {
 		r.switchChanged(ctx, s.Name, pending{})
 	}
 	r.portsChanged(ctx, idsOf(ports), pending{})
+	r.findStrangers(ctx)
 }
 
 // mayTry reports whether an object may be repaired now, and logs if somebody

@@ -37,6 +37,9 @@ func (r *reconciler) portsChanged(ctx context.Context, ids []string, p pending) 
 
 // portChanged is portsChanged of one port, whose record may be another one by now.
 func (r *reconciler) portChanged(ctx context.Context, id string, record portRecord, p pending) {
+	if record.err == nil && r.followTap(ctx, record.port) {
+		return
+	}
 	d, err := r.compare(ctx, record)
 	if err != nil && ctx.Err() != nil {
 		return // the process ends: nothing is wrong with the port

@@ -68,7 +68,6 @@ func (r *reconciler) targets(ctx context.Context, p pending) (t targets, err err
 	names := maps.Clone(p.netdevs)
 	var records []store.SwitchRecord
 	var teams []store.TeamRecord
-	var ports []vswitch.Port
 	for _, object := range r.ledger.due() {
 		switch kind, name, _ := strings.Cut(object, " "); kind {
 		case "team":
@@ -107,15 +106,12 @@ func (r *reconciler) targets(ctx context.Context, p pending) (t targets, err err
 			id := name
 			if shaped, is := vswitch.ShapedPort(name); is {
 				id = shaped
-			} else if adopted := r.foreignPort(name); adopted != "" {
-				id = adopted
-			} else if !strings.HasPrefix(name, "pb") && ports == nil { // a tap that was adopted since
-				if ports, err = tx.Ports(); err != nil {
+			} else if !strings.HasPrefix(name, "pb") { // somebody's tap
+				p, found, err := tx.PortOfNetdev(name)
+				if err != nil {
 					return err
 				}
-			}
-			for _, p := range ports {
-				if p.Adopted && p.Netdev == name {
+				if found {
 					id = p.ID
 				}
 			}
@@ -127,7 +123,7 @@ func (r *reconciler) targets(ctx context.Context, p pending) (t targets, err err
 		return t, err
 	}
 	r.ledger.fine(storeObject)
-	r.remember(records, teams, ports)
+	r.remember(records, teams, nil)
 	slices.Sort(t.teams)
 	slices.Sort(t.switches)
 	slices.Sort(t.ports)
@@ -150,10 +146,4 @@ func netdevsOf(s plan.State) []string {
 		}
 	}
 	return names
-}
-
-func (r *reconciler) foreignPort(netdev string) string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.foreign[netdev]
 }

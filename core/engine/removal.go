@@ -210,6 +210,7 @@ func (e *Engine) withdraw(ctx context.Context, ports []reservation) (out []reser
 // else's it looks first, since the owner may have moved it elsewhere meanwhile.
 func (e *Engine) withdrawTogether(ctx context.Context, ports []reservation) error {
 	had, adopted, stays := plan.State{}, plan.State{}, plan.State{}
+	away := make(map[string]bool) // netdevs of others in others' bridges
 	var unlimited []plan.Step
 	for _, r := range ports {
 		unlimited = append(unlimited, unlimit(r.port)...)
@@ -231,13 +232,14 @@ func (e *Engine) withdrawTogether(ctx context.Context, ports []reservation) erro
 			return err
 		}
 		for _, r := range ports { // the tap of another VM may have the name by now
-			if r.port.Plugged() && r.port.VM.Index != 0 && !e.tapThere(ctx, r.port) {
+			if place, _ := e.placeOf(ctx, r.port); place == tapGone && r.port.VM.Index != 0 {
 				delete(seen.Ports, r.port.Netdev)
 			}
 		}
 		for netdev, p := range seen.Ports {
 			if p.Bridge != "" && p.Bridge != adopted.Ports[netdev].Bridge {
-				delete(seen.Ports, netdev)
+				p.FDB, away[netdev] = nil, true
+				seen.Ports[netdev] = p
 			}
 		}
 		had = plan.Union(had, seen)
@@ -249,5 +251,12 @@ func (e *Engine) withdrawTogether(ctx context.Context, ports []reservation) erro
 			delete(stays.Ports, name)
 		}
 	}
-	return e.kernel.Apply(ctx, append(plan.Diff(stays, had), unlimited...))
+	steps := plan.Diff(stays, had)
+	for i, s := range steps {
+		if out, is := s.(plan.ReleasePort); is && away[out.Name] {
+			out.Stays = true
+			steps[i] = out
+		}
+	}
+	return e.kernel.Apply(ctx, append(steps, unlimited...))
 }

@@ -137,6 +137,10 @@ type MACLease struct {
 	Port   string      `json:"port"`
 	Switch string      `json:"switch"`
 	Owner  string      `json:"owner"`
+	// Held says that it is held for a VM, running or not, until it is released. Port and
+	// Switch are then those of the VM that runs with it.
+	Held bool   `json:"held,omitempty"`
+	NIC  string `json:"nic,omitempty"`
 }
 
 // GCRequest says whose attachments are still valid: those of Network that are not
@@ -145,6 +149,9 @@ type MACLease struct {
 type GCRequest struct {
 	Network string          `json:"network,omitempty"`
 	Valid   []vswitch.Owner `json:"valid,omitempty"` // ID and Endpoint matter
+	// Domains are the UUIDs of the VMs that libvirt has running: their ports stay. Nil says that
+	// nobody could ask, and a tap that is gone has to do.
+	Domains *[]string `json:"domains,omitempty"`
 }
 
 // GCReport tells what was removed.

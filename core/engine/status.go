@@ -44,7 +44,24 @@ func (e *Engine) Status(ctx context.Context) (Status, error) {
 	if err := e.judgeTeams(ctx, &s); err != nil {
 		return s, err
 	}
-	return s, e.judgeSwitches(ctx, &s, records)
+	if err := e.judgeSwitches(ctx, &s, records); err != nil {
+		return s, err
+	}
+	return s, e.judgeStrangers(ctx, &s)
+}
+
+// judgeStrangers tells of netdevs in switches that are nobody's ports.
+func (e *Engine) judgeStrangers(ctx context.Context, s *Status) error {
+	netdevs, err := e.kernel.Netdevs(ctx)
+	if err != nil {
+		return fault("status", "", err)
+	}
+	for _, n := range strangersAmong(netdevs) {
+		s.Problems = append(s.Problems, Problem{
+			Kind: vswitch.Drifted, Message: fmt.Sprintf("netdev %s is in bridge %s and no port of its switch: its frames are dropped", n.Name, n.Master), Hint: strangerHint(n),
+		})
+	}
+	return nil
 }
 
 // judgeTeams tells how the teams are, and compares those without a switch with the

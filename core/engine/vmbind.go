@@ -31,7 +31,10 @@ func (e *Engine) BindPort(ctx context.Context, req BindPortRequest) (vswitch.Por
 }
 
 func (req BindPortRequest) validate() error {
-	errs := []error{validateVMOwner(req.Owner), vswitch.ValidateNetdevName(req.Netdev), vswitch.ValidateVMAlias(req.Alias)}
+	errs := []error{validateVMOwner(req.Owner), vswitch.ValidateVMAlias(req.Alias)}
+	if err := vswitch.ValidateNetdevName(req.Netdev); err != nil {
+		errs = append(errs, &vswitch.Error{Kind: vswitch.Invalid, Object: "netdev", Err: err, Hint: "name the VM's tap"})
+	}
 	if req.Override.VLAN != nil {
 		errs = append(errs, req.Override.VLAN.Validate())
 	}
@@ -261,7 +264,7 @@ func (e *Engine) bound(tx *store.Tx, was store.Realised, req BindPortRequest, ta
 	if req.Owner.Name != "" {
 		p.Owner.Name = req.Owner.Name
 	}
-	if override := req.Override.String(); override != p.VM.Narrowed {
+	if override := req.Override.String(); override != "" && override != p.VM.Narrowed {
 		narrowed, err := req.Override.Apply(p)
 		if err != nil {
 			return err

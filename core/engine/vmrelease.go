@@ -5,7 +5,6 @@ import (
 	"errors"
 	"slices"
 
-	"github.com/patchbay-net/patchbay/core/kernel"
 	"github.com/patchbay-net/patchbay/core/store"
 	"github.com/patchbay-net/patchbay/core/vswitch"
 )
@@ -23,59 +22,16 @@ func (e *Engine) ReleasePort(ctx context.Context, owner vswitch.Owner) error {
 }
 
 func (e *Engine) releasePort(ctx context.Context, owner vswitch.Owner) error {
-	p, successor, err := e.atRelease(ctx, owner.PortID())
-	if errors.Is(err, vswitch.NotFound) {
-		return nil
-	}
-	if err != nil {
+	p, found, err := e.Attached(ctx, owner)
+	if err != nil || !found {
 		return err
 	}
-	if successor.ID != "" {
-		if _, err := e.bindPort(ctx, BindPortRequest{Owner: successor.Owner, Netdev: p.Netdev, Alias: p.VM.Alias}); err != nil {
+	if place, tap := e.placeOf(ctx, p); place != tapGone {
+		if _, err := e.handOn(ctx, p, tap); err != nil {
 			return err
 		}
 	}
-	return e.dismissVM(ctx, []string{p.ID}, func(now vswitch.Port) bool { return !e.tapThere(ctx, now) }, markReleased)
-}
-
-// atRelease reads a port that is released, and the one that waits for its tap.
-func (e *Engine) atRelease(ctx context.Context, id string) (p, successor vswitch.Port, err error) {
-	var others []vswitch.Port
-	err = e.store.View(func(tx *store.Tx) error {
-		if p, err = tx.Port(id); err != nil {
-			return err
-		}
-		others, err = tx.PortsOfDomain(p.Owner.ID)
-		return err
-	})
-	if err != nil || !p.Plugged() {
-		return p, successor, err
-	}
-	tap, err := e.kernel.Netdev(ctx, p.Netdev)
-	if errors.Is(err, vswitch.NotFound) || err == nil && tap.Index != p.VM.Index {
-		return p, successor, nil
-	}
-	for _, o := range others {
-		if o.ID != p.ID && !o.Plugged() && o.MAC == p.MAC && tap.Master == vswitch.BridgeName(o.Switch) {
-			successor = o
-		}
-	}
-	return p, successor, err
-}
-
-// tapThere reports whether a port has a tap and that is on the host.
-func (e *Engine) tapThere(ctx context.Context, p vswitch.Port) bool {
-	if !p.Plugged() {
-		return false
-	}
-	tap, err := e.kernel.Netdev(ctx, p.Netdev)
-	return !gone(tap, err, p)
-}
-
-// gone tells from a look at its netdev that a port's tap is no more: there is none of the
-// name, or another one.
-func gone(tap kernel.Netdev, err error, p vswitch.Port) bool {
-	return errors.Is(err, vswitch.NotFound) || err == nil && p.VM.Index != 0 && tap.Index != p.VM.Index
+	return e.dismissVM(ctx, []string{p.ID}, func(now vswitch.Port) bool { return e.goneFrom(ctx, now) }, markReleased)
 }
 
 // markReleased is what becomes of ports that stay.

@@ -198,6 +198,9 @@ func (a *applier) step(i int, s plan.Step) error {
 		return a.setPort(i, s)
 	case plan.ReleasePort:
 		m := setMaster(s.Name, 0)
+		if s.Stays {
+			m = byName(unix.RTM_NEWLINK, 0, s.Name, noHeader())
+		}
 		if s.Ungroup {
 			m.AddData(uint32Attribute(unix.IFLA_GROUP, 0))
 		}

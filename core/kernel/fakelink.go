@@ -209,7 +209,7 @@ func (l *fakeLink) hasCarrier() bool {
 // netdev is l as Kernel shows it.
 func (l *fakeLink) netdev() Netdev {
 	n := l.Netdev
-	n.Carrier = l.hasCarrier()
+	n.Carrier, n.Group = l.hasCarrier(), l.group
 	n.VFs = slices.Clone(n.VFs)
 	if l.master != nil {
 		n.Master = l.master.Name

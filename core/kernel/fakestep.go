@@ -24,7 +24,9 @@ func (f *Fake) carryOut(step plan.Step) error {
 		return f.setPort(s)
 	case plan.ReleasePort:
 		if link := f.host.links[s.Name]; link != nil {
-			link.release()
+			if !s.Stays {
+				link.release()
+			}
 			if s.Ungroup {
 				link.group = 0
 			}

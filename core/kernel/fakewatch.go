@@ -17,7 +17,7 @@ import (
 type fakeNotice struct {
 	link, queue, fdb, addresses, routes string
 	team                                string // that it is a member of
-	ours                                bool
+	ours, stranger                      bool
 }
 
 // fakeScene is all that can be told of the host's namespace.
@@ -101,6 +101,7 @@ func (l *fakeLink) notice() fakeNotice {
 		link: fmt.Sprintf("%p %v %v %v %v %v %v", l, l.words(), l.learning, l.flood, l.locked, l.options, l.vlans),
 		ours: strings.HasPrefix(l.Alias, vswitch.AliasPrefix) || l.group&vswitch.GroupMask == vswitch.GroupMark,
 	}
+	n.stranger = !n.ours && !l.isMember() && l.master != nil && strings.HasPrefix(l.master.Alias, vswitch.AliasPrefix)
 	n.queue = fmt.Sprintf("%v %p", l.queue, l.steer)
 	if l.isMember() {
 		n.link += fmt.Sprint(l.hasCarrier(), l.master.bond.active == l)
@@ -157,7 +158,7 @@ func (f *Fake) tellSince(before fakeScene) {
 			}
 		}
 		if was.link != now.link {
-			f.tellAll(Event{Change: NetdevChanged, Netdev: name, Ours: ours, Print: fakePrint(now.link), Team: cmp.Or(now.team, was.team)})
+			f.tellAll(Event{Change: NetdevChanged, Netdev: name, Ours: ours, Stranger: now.stranger, Print: fakePrint(now.link), Team: cmp.Or(now.team, was.team)})
 		}
 	}
 	if before.rules != after.rules {

@@ -76,6 +76,7 @@ type Netdev struct {
 	Master   string        `json:"master,omitempty"`
 	Lower    string        `json:"lower,omitempty"` // the netdev that a VLAN, macvlan or ipvlan lies on
 	Alias    string        `json:"alias,omitempty"`
+	Group    uint32        `json:"group,omitempty"` // the netdev group
 	Up       bool          `json:"up"`
 	Carrier  bool          `json:"carrier"`
 	Loopback bool          `json:"loopback,omitempty"`

@@ -172,7 +172,7 @@ func portFlags(data *nl.RtAttr, p plan.Port, fresh bool) {
 	data.AddRtAttr(nl.IFLA_BRPORT_LEARNING, switched(p.Learning))
 	data.AddRtAttr(nl.IFLA_BRPORT_UNICAST_FLOOD, switched(p.Flood))
 	data.AddRtAttr(nl.IFLA_BRPORT_LOCKED, switched(p.Locked)) // ignored before Linux 5.18
-	if !fresh && !p.Learning { // what the bridge has learnt of it before must not stand beside what we say
+	if !fresh && !p.Learning {                                // what the bridge has learnt of it before must not stand beside what we say
 		data.AddRtAttr(nl.IFLA_BRPORT_FLUSH, nil)
 	}
 	if !fresh || p.Isolated || p.NoBroadcast || p.NoMulticast {

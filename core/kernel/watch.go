@@ -11,6 +11,9 @@ type Event struct {
 	Netdev string
 	// Ours says that the netdev bears, or bore, a mark of ours: alias or group.
 	Ours bool
+	// Stranger says that the netdev is in a bridge of ours and bears no mark: it is shut until
+	// somebody makes it a port.
+	Stranger bool
 	// Print is the same for two changes of a netdev after which it is the same in
 	// all that a plan compares; 0 where the message does not tell.
 	Print uint64

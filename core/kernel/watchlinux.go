@@ -215,6 +215,7 @@ func (w *watcher) changed(data []byte) {
 	}
 	w.netdevs[l.index] = now
 	e := Event{Change: NetdevChanged, Netdev: l.name, Ours: was.ours || now.ours, Print: w.print(l)}
+	e.Stranger = !now.ours && !l.member.member && w.netdevs[l.master].ours
 	if team := cmp.Or(now.team, was.team); team != 0 {
 		e.Team = w.netdevs[team].name
 	}

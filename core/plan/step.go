@@ -42,9 +42,11 @@ type (
 	}
 	// ReleasePort takes somebody else's netdev out of its bridge, and out of our
 	// netdev group if Ungroup says that it is in one.
+	// One that Stays is in a bridge of somebody else by now.
 	ReleasePort struct {
 		Name    string
 		Ungroup bool
+		Stays   bool
 	}
 	// DeleteNetdev removes a netdev of ours, and with it the pair's other end, and the one
 	// by which a guest's port is limited. One that is not there is fine, and one of the
@@ -235,6 +237,9 @@ func inVLAN(id int) string {
 }
 
 func (s ReleasePort) String() string {
+	if s.Stays {
+		return "ip link set " + s.Name + " group 0"
+	}
 	if s.Ungroup {
 		return "ip link set " + s.Name + " nomaster group 0"
 	}

@@ -37,6 +37,16 @@ func (tx *Tx) PortsOfDomain(domain string) ([]vswitch.Port, error) {
 	return ports, nil
 }
 
+// HasDomains reports whether any VM has a port.
+func (tx *Tx) HasDomains() (any bool, err error) {
+	prefix := domainKey("", "")[:len("domain\x00")]
+	err = tx.run.table(factTable).walk(prefix, prefix, func(row) error {
+		any = true
+		return errStop
+	})
+	return any, err
+}
+
 // joinDomain lists a new port of a VM.
 func (tx *Tx) joinDomain(p vswitch.Port) error {
 	if p.Owner.Kind != vswitch.OwnerVM {

@@ -86,7 +86,7 @@ const longestName = 24
 
 // guestLines describe a guest's port on a switch of that MTU.
 func guestLines(p vswitch.Port, mtu int) []line {
-	lines := []line{{left: cut(OwnerName(p.Owner), longestName), leftTone: strong, right: p.Owner.Endpoint}}
+	lines := []line{{left: cut(OwnerName(p.Owner), longestName), leftTone: strong, right: EndpointName(p)}}
 	for _, a := range p.Addresses {
 		lines = append(lines, line{left: a.Prefix.String()})
 	}
@@ -130,10 +130,24 @@ func OwnerName(o vswitch.Owner) string {
 	switch {
 	case o.Kind == vswitch.OwnerHost:
 		return "host"
+	case o.Name != "":
+		return o.Name
 	case len(o.ID) >= hash && isHex(o.ID):
 		return o.ID[:shown]
 	}
 	return o.ID
+}
+
+// EndpointName is the owner's end as lists name it: a VM's by its tap, or by what keeps it
+// from having one.
+func EndpointName(p vswitch.Port) string {
+	switch {
+	case p.Owner.Kind != vswitch.OwnerVM:
+		return p.Owner.Endpoint
+	case p.VM.Stage == vswitch.VMActive:
+		return p.Netdev
+	}
+	return strings.TrimSpace(p.Netdev + " (" + string(p.VM.Stage) + ")")
 }
 
 func isHex(s string) bool {

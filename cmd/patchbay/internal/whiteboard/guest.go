@@ -100,7 +100,7 @@ func (d *drawing) list(sw engine.TopologySwitch, ports []vswitch.Port, area rect
 		x := d.branch(area.x, area.y+i, i == len(ports)-1)
 		d.write(x, area.y+i, cut(OwnerName(port.Owner), columns.name), strong)
 		x += columns.name + 2
-		d.write(x, area.y+i, port.Owner.Endpoint, plain)
+		d.write(x, area.y+i, EndpointName(port), plain)
 		x += columns.endpoint + 2
 		if columns.mac {
 			d.write(x, area.y+i, port.MAC.String(), faint)
@@ -142,7 +142,7 @@ func columnsOf(ports []vswitch.Port, width int) listColumns {
 	address := 0
 	for _, port := range ports {
 		c.name = max(c.name, length(OwnerName(port.Owner)))
-		c.endpoint = max(c.endpoint, length(port.Owner.Endpoint))
+		c.endpoint = max(c.endpoint, length(EndpointName(port)))
 		c.vlan = max(c.vlan, length(settingWords(port)))
 		for _, a := range port.Addresses {
 			n := length(a.Prefix.String())
