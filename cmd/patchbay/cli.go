@@ -61,7 +61,7 @@ host itself. Everything works as root, with no service running.`,
 	complete(root, "output", formats()...)
 	root.SetHelpCommand(helpCommand())
 	root.AddCommand(c.applyCommand(), c.diffCommand(), c.exportCommand(), c.restoreCommand(), c.doctorCommand(), c.explainCommand())
-	root.AddCommand(c.switchCommand(), c.teamCommand(), c.portCommand(), c.captureCommand(), c.macCommand(), c.gcCommand(), c.statusCommand(),
+	root.AddCommand(c.switchCommand(), c.teamCommand(), c.portCommand(), c.captureCommand(), c.macCommand(), c.libvirtCommand(), c.gcCommand(), c.statusCommand(),
 		c.topologyCommand(), c.versionCommand(), c.docsCommand(), exitCodesTopic())
 	group(root)
 	root.InitDefaultCompletionCmd()

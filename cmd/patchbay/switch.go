@@ -30,7 +30,7 @@ Switches outlive a reboot. Hyper-V twins: New-, Set-, Get- and Remove-VMSwitch.`
   patchbay switch list`,
 		SuggestFor: []string{"network", "bridge", "vswitch", "switches"},
 	}
-	cmd.AddCommand(c.switchAddCommand(), c.switchSetCommand(), c.switchPortsCommand(), c.switchShowCommand(), c.switchListCommand(), c.switchDeleteCommand())
+	cmd.AddCommand(c.switchAddCommand(), c.switchSetCommand(), c.switchPortsCommand(), c.switchProfileCommand(), c.switchShowCommand(), c.switchListCommand(), c.switchDeleteCommand())
 	group(cmd)
 	return cmd
 }
@@ -84,6 +84,13 @@ func switchSheet(s engine.SwitchStatus) *sheet {
 	}
 	if len(s.PortDefaults.ACL) > 0 {
 		t.each("ACL of new ports", aclTexts(s.PortDefaults.ACL))
+	}
+	var profiles []string
+	for _, f := range s.PortProfiles {
+		profiles = append(profiles, f.Name+": "+f.String())
+	}
+	if len(profiles) > 0 {
+		t.each("Port profiles", profiles)
 	}
 	if words := policyWords(s.HostPolicy); len(words) > 0 {
 		t.each("Policy of the host's port", words)

@@ -152,6 +152,26 @@ func (c *cli) setSwitch(cmd *cobra.Command, name string, change engine.SwitchCha
 	})
 }
 
+// compareProfiles compares what two definitions say of each port profile.
+func compareProfiles(before, after vswitch.Switch, compare func(field, old, new string)) {
+	said := func(s vswitch.Switch, name string) string {
+		for _, f := range s.PortProfiles {
+			if f.Name == name {
+				return f.String()
+			}
+		}
+		return ""
+	}
+	for _, f := range before.PortProfiles {
+		compare("port profile "+f.Name, f.String(), said(after, f.Name))
+	}
+	for _, f := range after.PortProfiles {
+		if said(before, f.Name) == "" {
+			compare("port profile "+f.Name, "", f.String())
+		}
+	}
+}
+
 // differences lists what is not as it was, old and new.
 func differences(before, after engine.SwitchStatus) *sheet {
 	var s sheet
@@ -169,6 +189,7 @@ func differences(before, after engine.SwitchStatus) *sheet {
 	compare("masquerade", before.Masquerade.String(), after.Masquerade.String())
 	compare("policy of new ports", before.PortDefaults.String(), after.PortDefaults.String())
 	compare("policy of the host's port", before.HostPolicy.String(), after.HostPolicy.String())
+	compareProfiles(before.Switch, after.Switch, compare)
 	compare("notes", before.Notes, after.Notes)
 	return &s
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 
 	"github.com/patchbay-net/patchbay/core/api"
@@ -73,10 +74,16 @@ func (r *resident) Apply(ctx context.Context, req engine.ApplyRequest) (engine.C
 }
 
 // DefineNetwork has libvirtd define a network.
-func (r *resident) DefineNetwork(_ context.Context, req engine.DefineNetworkRequest) (engine.DefinedNetwork, error) {
+func (r *resident) DefineNetwork(ctx context.Context, req engine.DefineNetworkRequest) (engine.DefinedNetwork, error) {
 	stale, err := r.follower.Define(req.XML)
-	if err != nil {
-		err = &vswitch.Error{Kind: vswitch.CapabilityMissing, Op: "libvirt network define", Err: err, Hint: "look with `patchbay status` whether libvirt is there, and with `virsh net-list --all` what it has"}
+	switch {
+	case errors.Is(err, follow.ErrNotFollowed):
+		return r.Engine.DefineNetwork(ctx, req)
+	case err != nil:
+		err = &vswitch.Error{
+			Kind: vswitch.Conflict, Op: "libvirt network define", Object: req.Name, Err: err,
+			Hint: "look with `virsh net-list --all` and `virsh net-dumpxml " + req.Name + "` what libvirt has",
+		}
 	}
-	return engine.DefinedNetwork{Stale: stale}, err
+	return engine.DefinedNetwork{Name: req.Name, Stale: stale}, err
 }

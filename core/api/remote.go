@@ -268,14 +268,14 @@ func (c *remote) MACs(ctx context.Context) ([]engine.MACLease, error) {
 	return ask(ctx, c, nameMACs, args{}, func(v Verbs) ([]engine.MACLease, error) { return v.MACs(ctx) })
 }
 
-// DefineNetwork is engine.Engine's.
-func (c *remote) DefineNetwork(ctx context.Context, req engine.DefineNetworkRequest) (engine.DefinedNetwork, error) {
-	return ask(ctx, c, nameDefineNetwork, args{req}, func(v Verbs) (engine.DefinedNetwork, error) { return v.DefineNetwork(ctx, req) })
-}
-
 // HoldMAC is engine.Engine's.
 func (c *remote) HoldMAC(ctx context.Context, req engine.HoldMACRequest) (vswitch.MACHold, error) {
 	return ask(ctx, c, nameHoldMAC, args{req}, func(v Verbs) (vswitch.MACHold, error) { return v.HoldMAC(ctx, req) })
+}
+
+// DefineNetwork is engine.Engine's.
+func (c *remote) DefineNetwork(ctx context.Context, req engine.DefineNetworkRequest) (engine.DefinedNetwork, error) {
+	return ask(ctx, c, nameDefineNet, args{req}, func(v Verbs) (engine.DefinedNetwork, error) { return v.DefineNetwork(ctx, req) })
 }
 
 // ReleaseMAC is engine.Engine's.

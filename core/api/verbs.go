@@ -49,10 +49,9 @@ type Verbs interface {
 	MACs(context.Context) ([]engine.MACLease, error)
 	HoldMAC(context.Context, engine.HoldMACRequest) (vswitch.MACHold, error)
 	ReleaseMAC(context.Context, engine.ReleaseMACRequest) ([]vswitch.MACHold, error)
+	DefineNetwork(context.Context, engine.DefineNetworkRequest) (engine.DefinedNetwork, error)
 	Status(context.Context) (engine.Status, error)
 	Topology(context.Context) (engine.Topology, error)
-
-	DefineNetwork(context.Context, engine.DefineNetworkRequest) (engine.DefinedNetwork, error)
 
 	Apply(context.Context, engine.ApplyRequest) (engine.ConfigDiff, error)
 	DiffConfig(context.Context, engine.ApplyRequest) (engine.ConfigDiff, error)
@@ -67,49 +66,49 @@ var _ Verbs = (*engine.Engine)(nil)
 // Names of verbs on the wire. They are a verb's name for good: clients of other
 // builds do not get as far as to use them, but logs and tests do.
 const (
-	nameAttach        = "attach"
-	nameDetach        = "detach"
-	nameDeletePort    = "port delete"
-	nameCanAttach     = "can attach"
-	nameCheck         = "check"
-	nameAttached      = "attached"
-	nameGC            = "gc"
-	nameReservePort   = "port reserve"
-	nameBindPort      = "port bind"
-	nameReleasePort   = "port release"
-	nameReleaseVM     = "domain release"
-	nameExpectVM      = "domain expect"
-	nameActivateVM    = "domain activate"
-	nameExportVM      = "domain export"
-	nameAddSwitch     = "switch add"
-	nameSetSwitch     = "switch set"
-	nameDeleteSwitch  = "switch delete"
-	nameSwitch        = "switch show"
-	nameSwitches      = "switch list"
-	nameAddTeam       = "team add"
-	nameSetTeam       = "team set"
-	nameDeleteTeam    = "team delete"
-	nameTeam          = "team show"
-	nameTeams         = "team list"
-	namePorts         = "port list"
-	namePort          = "port show"
-	nameSetPort       = "port set"
-	namePortACL       = "port acl list"
-	namePortStats     = "port stats"
-	nameMACPool       = "mac pool show"
-	nameSetMACPool    = "mac pool set"
-	nameMACs          = "mac list"
-	nameHoldMAC       = "mac hold"
-	nameReleaseMAC    = "mac release"
-	nameStatus        = "status"
-	nameTopology      = "topology"
-	nameDefineNetwork = "libvirt network define"
-	nameApply         = "apply"
-	nameDiffConfig    = "diff"
-	nameExport        = "export"
-	nameRestore       = "restore"
-	nameExplain       = "explain"
-	nameDoctor        = "doctor"
+	nameAttach       = "attach"
+	nameDetach       = "detach"
+	nameDeletePort   = "port delete"
+	nameCanAttach    = "can attach"
+	nameCheck        = "check"
+	nameAttached     = "attached"
+	nameGC           = "gc"
+	nameReservePort  = "port reserve"
+	nameBindPort     = "port bind"
+	nameReleasePort  = "port release"
+	nameReleaseVM    = "domain release"
+	nameExpectVM     = "domain expect"
+	nameActivateVM   = "domain activate"
+	nameExportVM     = "domain export"
+	nameAddSwitch    = "switch add"
+	nameSetSwitch    = "switch set"
+	nameDeleteSwitch = "switch delete"
+	nameSwitch       = "switch show"
+	nameSwitches     = "switch list"
+	nameAddTeam      = "team add"
+	nameSetTeam      = "team set"
+	nameDeleteTeam   = "team delete"
+	nameTeam         = "team show"
+	nameTeams        = "team list"
+	namePorts        = "port list"
+	namePort         = "port show"
+	nameSetPort      = "port set"
+	namePortACL      = "port acl list"
+	namePortStats    = "port stats"
+	nameMACPool      = "mac pool show"
+	nameSetMACPool   = "mac pool set"
+	nameMACs         = "mac list"
+	nameHoldMAC      = "mac hold"
+	nameReleaseMAC   = "mac release"
+	nameDefineNet    = "network define"
+	nameStatus       = "status"
+	nameTopology     = "topology"
+	nameApply        = "apply"
+	nameDiffConfig   = "diff"
+	nameExport       = "export"
+	nameRestore      = "restore"
+	nameExplain      = "explain"
+	nameDoctor       = "doctor"
 
 	namePlugin = "plugin" // a call of the CNI plugin, which uses verbs
 	nameHook   = "hook"   // a call of the libvirt hook, likewise
@@ -118,49 +117,49 @@ const (
 // served is what patchbayd carries out: a line for each verb.
 func served() map[string]verb {
 	return map[string]verb{
-		nameAttach:        changes(one(Verbs.Attach)),
-		nameDetach:        changes(oneQuiet(Verbs.Detach)),
-		nameDeletePort:    changes(oneQuiet(Verbs.DeletePort)),
-		nameCanAttach:     changes(twoQuiet(Verbs.CanAttach)), // it tries whether it could write
-		nameCheck:         one(Verbs.Check),
-		nameAttached:      one(attached),
-		nameGC:            changes(one(Verbs.GC)),
-		nameReservePort:   changes(one(Verbs.ReservePort)),
-		nameBindPort:      changes(one(Verbs.BindPort)),
-		nameReleasePort:   changes(oneQuiet(Verbs.ReleasePort)),
-		nameReleaseVM:     changes(oneQuiet(Verbs.ReleaseDomain)),
-		nameExpectVM:      changes(oneQuiet(Verbs.ExpectDomain)),
-		nameActivateVM:    changes(one(Verbs.ActivateDomain)),
-		nameExportVM:      one(Verbs.ExportDomain),
-		nameAddSwitch:     changes(one(Verbs.AddSwitch)),
-		nameSetSwitch:     changes(two(Verbs.SetSwitch)),
-		nameDeleteSwitch:  changes(one(Verbs.DeleteSwitch)),
-		nameSwitch:        one(Verbs.Switch),
-		nameSwitches:      none(Verbs.Switches),
-		nameAddTeam:       changes(one(Verbs.AddTeam)),
-		nameSetTeam:       changes(two(Verbs.SetTeam)),
-		nameDeleteTeam:    changes(twoQuiet(Verbs.DeleteTeam)),
-		nameTeam:          one(Verbs.Team),
-		nameTeams:         none(Verbs.Teams),
-		namePorts:         one(Verbs.Ports),
-		namePort:          one(Verbs.Port),
-		nameSetPort:       changes(two(Verbs.SetPort)),
-		namePortACL:       one(Verbs.PortACL),
-		namePortStats:     one(Verbs.PortStats),
-		nameMACPool:       none(Verbs.MACPool),
-		nameSetMACPool:    changes(one(Verbs.SetMACPool)),
-		nameMACs:          none(Verbs.MACs),
-		nameHoldMAC:       changes(one(Verbs.HoldMAC)),
-		nameReleaseMAC:    changes(one(Verbs.ReleaseMAC)),
-		nameStatus:        none(Verbs.Status),
-		nameTopology:      none(Verbs.Topology),
-		nameDefineNetwork: changes(one(Verbs.DefineNetwork)),
-		nameApply:         changes(one(Verbs.Apply)),
-		nameDiffConfig:    changes(one(Verbs.DiffConfig)), // it tries what it could write
-		nameExport:        one(Verbs.Export),
-		nameRestore:       changes(one(Verbs.Restore)),
-		nameExplain:       one(Verbs.Explain),
-		nameDoctor:        one(Verbs.Doctor),
+		nameAttach:       changes(one(Verbs.Attach)),
+		nameDetach:       changes(oneQuiet(Verbs.Detach)),
+		nameDeletePort:   changes(oneQuiet(Verbs.DeletePort)),
+		nameCanAttach:    changes(twoQuiet(Verbs.CanAttach)), // it tries whether it could write
+		nameCheck:        one(Verbs.Check),
+		nameAttached:     one(attached),
+		nameGC:           changes(one(Verbs.GC)),
+		nameReservePort:  changes(one(Verbs.ReservePort)),
+		nameBindPort:     changes(one(Verbs.BindPort)),
+		nameReleasePort:  changes(oneQuiet(Verbs.ReleasePort)),
+		nameReleaseVM:    changes(oneQuiet(Verbs.ReleaseDomain)),
+		nameExpectVM:     changes(oneQuiet(Verbs.ExpectDomain)),
+		nameActivateVM:   changes(one(Verbs.ActivateDomain)),
+		nameExportVM:     one(Verbs.ExportDomain),
+		nameAddSwitch:    changes(one(Verbs.AddSwitch)),
+		nameSetSwitch:    changes(two(Verbs.SetSwitch)),
+		nameDeleteSwitch: changes(one(Verbs.DeleteSwitch)),
+		nameSwitch:       one(Verbs.Switch),
+		nameSwitches:     none(Verbs.Switches),
+		nameAddTeam:      changes(one(Verbs.AddTeam)),
+		nameSetTeam:      changes(two(Verbs.SetTeam)),
+		nameDeleteTeam:   changes(twoQuiet(Verbs.DeleteTeam)),
+		nameTeam:         one(Verbs.Team),
+		nameTeams:        none(Verbs.Teams),
+		namePorts:        one(Verbs.Ports),
+		namePort:         one(Verbs.Port),
+		nameSetPort:      changes(two(Verbs.SetPort)),
+		namePortACL:      one(Verbs.PortACL),
+		namePortStats:    one(Verbs.PortStats),
+		nameMACPool:      none(Verbs.MACPool),
+		nameSetMACPool:   changes(one(Verbs.SetMACPool)),
+		nameMACs:         none(Verbs.MACs),
+		nameHoldMAC:      changes(one(Verbs.HoldMAC)),
+		nameReleaseMAC:   changes(one(Verbs.ReleaseMAC)),
+		nameDefineNet:    changes(one(Verbs.DefineNetwork)),
+		nameStatus:       none(Verbs.Status),
+		nameTopology:     none(Verbs.Topology),
+		nameApply:        changes(one(Verbs.Apply)),
+		nameDiffConfig:   changes(one(Verbs.DiffConfig)), // it tries what it could write
+		nameExport:       one(Verbs.Export),
+		nameRestore:      changes(one(Verbs.Restore)),
+		nameExplain:      one(Verbs.Explain),
+		nameDoctor:       one(Verbs.Doctor),
 	}
 }
 

@@ -3,6 +3,7 @@ package vswitch
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 )
 
@@ -125,6 +126,24 @@ func (c PolicyChange) Apply(p Policy) Policy {
 	change(&p.Mirror, c.Mirror)
 	p.Mirror = p.Mirror.plain()
 	return p
+}
+
+// With is what both changes ask for; where they differ, what the second one does.
+func (c PolicyChange) With(second PolicyChange) PolicyChange {
+	mergeGiven(reflect.ValueOf(&c).Elem(), reflect.ValueOf(second))
+	return c
+}
+
+// mergeGiven sets what is given in from, a struct of pointers and of such structs.
+func mergeGiven(into, from reflect.Value) {
+	for i := range from.NumField() {
+		switch field := from.Field(i); {
+		case field.Kind() == reflect.Struct:
+			mergeGiven(into.Field(i), field)
+		case !field.IsZero():
+			into.Field(i).Set(field)
+		}
+	}
 }
 
 func change[T any](field *T, to *T) {

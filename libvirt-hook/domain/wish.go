@@ -10,8 +10,8 @@ import (
 	"github.com/patchbay-net/patchbay/libvirt-hook/metadata"
 )
 
-// userAlias begins the aliases that libvirt keeps as users write them.
-const userAlias = "ua-"
+// UserAlias begins the aliases that libvirt keeps as users write them.
+const UserAlias = "ua-"
 
 // portsElement is our element.
 type portsElement struct {
@@ -71,9 +71,9 @@ func (d *Domain) meant(p portElement) (*NIC, error) {
 	switch {
 	case p.Alias == "" && p.MAC.IsZero():
 		return nil, p.problem(vswitch.Invalid, "names no interface", "give it the alias of one, like ua-web")
-	case p.Alias != "" && !strings.HasPrefix(p.Alias, userAlias):
-		return nil, p.problem(vswitch.Invalid, fmt.Sprintf("alias %.64q does not begin with %s, so libvirt replaces it", p.Alias, userAlias),
-			fmt.Sprintf("call the interface %s%s", userAlias, p.Alias))
+	case p.Alias != "" && !strings.HasPrefix(p.Alias, UserAlias):
+		return nil, p.problem(vswitch.Invalid, fmt.Sprintf("alias %.64q does not begin with %s, so libvirt replaces it", p.Alias, UserAlias),
+			fmt.Sprintf("call the interface %s%s", UserAlias, p.Alias))
 	}
 	var found []*NIC
 	for i := range d.NICs {
@@ -94,7 +94,7 @@ func (d *Domain) meant(p portElement) (*NIC, error) {
 func (d *Domain) names() string {
 	var words []string
 	for _, n := range d.NICs {
-		if strings.HasPrefix(n.Alias, userAlias) {
+		if strings.HasPrefix(n.Alias, UserAlias) {
 			words = append(words, n.Alias)
 		} else {
 			words = append(words, n.MAC.String())

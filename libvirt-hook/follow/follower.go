@@ -87,16 +87,12 @@ func (f *Follower) Changed(domain string) {
 
 // Define defines and starts a network, see Libvirt.
 func (f *Follower) Define(xml string) (stale bool, err error) {
-	err = ErrWithout
 	for _, l := range f.links {
-		conn, reason := l.connected()
-		if conn == nil {
-			err = reason
-			continue
+		if conn := l.connected(); conn != nil {
+			return conn.Define(xml)
 		}
-		return conn.Define(xml)
 	}
-	return false, err
+	return false, ErrNotFollowed
 }
 
 // Status tells how the connections are.

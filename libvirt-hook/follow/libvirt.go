@@ -53,6 +53,8 @@ var (
 	ErrWithout = errors.New("patchbayd was built without libvirt")
 	// ErrNoLibrary is of a host that has no libvirt.
 	ErrNoLibrary = errors.New("libvirt is not installed")
+	// ErrNotFollowed is of a moment without a connection.
+	ErrNotFollowed = errors.New("libvirtd is not connected")
 	// ErrNoDriver is of a libvirtd that does not have the driver.
 	ErrNoDriver = errors.New("libvirtd does not have this driver")
 )

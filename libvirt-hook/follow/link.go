@@ -130,12 +130,10 @@ func (l *link) take() (w work, lost bool) {
 	}
 	l.all, l.dirty = false, map[string]bool{}
 	if l.gone {
-		l.conn, l.state, l.reason = nil, stateDown, errGone
+		l.conn, l.state, l.reason = nil, stateDown, ErrNotFollowed
 	}
 	return w, l.gone
 }
-
-var errGone = errors.New("libvirtd is gone")
 
 // tell is told of events. A guest that has come from another host shall be found here at
 // once, whatever libvirt is being asked meanwhile.
@@ -186,10 +184,10 @@ func (l *link) rouse() {
 	}
 }
 
-func (l *link) connected() (Libvirt, error) {
+func (l *link) connected() Libvirt {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.conn, l.reason
+	return l.conn
 }
 
 func (l *link) status() engine.LibvirtStatus {

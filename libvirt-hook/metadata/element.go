@@ -87,12 +87,12 @@ func CheckDepth(document []byte) error {
 		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
-			return invalid("", "%w", err)
+			return invalid("XML", "%w", err)
 		}
 		switch t.(type) {
 		case xml.StartElement:
 			if depth++; depth > maxDepth {
-				return invalid("", "elements nest deeper than %d", maxDepth)
+				return invalid("XML", "elements nest deeper than %d", maxDepth)
 			}
 		case xml.EndElement:
 			depth--

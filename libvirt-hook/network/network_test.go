@@ -2,6 +2,7 @@ package network_test
 
 import (
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -160,5 +161,53 @@ func TestForeign(t *testing.T) {
 	n, err := network.Parse([]byte(`<network><name>default</name><metadata><x:y xmlns:x='urn:x'>text</x:y></metadata><bridge name='virbr0'/><vlan><tag id='7'/></vlan></network>`))
 	if err != nil || n.Ours() {
 		t.Errorf("%+v, %v", n, err)
+	}
+}
+
+// Every policy that a profile can have is written and read: what policies learn to say,
+// networks do.
+func TestProfileOfEveryPolicy(t *testing.T) {
+	rule, err := vswitch.ParseACLRule("deny out tcp to any port 25 weight 10")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := vswitch.PortProfile{Name: "all"}
+	fill(t, reflect.ValueOf(&f.Policy).Elem(), rule)
+	text := definition(t, vswitch.Switch{Name: "prod", PortProfiles: []vswitch.PortProfile{f}}, "prod")
+	n, err := network.Parse([]byte(text))
+	if err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	got, err := n.Profile("all")
+	if diff := cmp.Diff(f, got); diff != "" || err != nil {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
+}
+
+// fill gives every field of a policy's change a value that says something.
+func fill(t *testing.T, v reflect.Value, rule vswitch.ACLRule) {
+	t.Helper()
+	for i := range v.NumField() {
+		field := v.Field(i)
+		if field.Kind() == reflect.Struct {
+			fill(t, field, rule)
+			continue
+		}
+		value := reflect.New(field.Type().Elem())
+		switch to := value.Interface().(type) {
+		case *bool:
+			*to = true
+		case *int:
+			*to = 7
+		case *vswitch.Bits:
+			*to = 1e7
+		case *vswitch.MirrorMode:
+			*to = vswitch.MirrorDestination
+		case *[]vswitch.ACLRule:
+			*to = []vswitch.ACLRule{rule}
+		default:
+			t.Fatalf("%s is of a type that this test does not know", v.Type().Field(i).Name)
+		}
+		field.Set(value)
 	}
 }

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/patchbay-net/patchbay/libvirt-hook/domain"
+	"github.com/patchbay-net/patchbay/libvirt-hook/network"
+)
+
+func TestProfileCommands(t *testing.T) {
+	h := newFakeHost(t)
+	h.must("switch add prod --type internal")
+	for _, step := range []struct{ line, want string }{
+		{"switch profile list prod", "Switch prod has no port profile. To add one: patchbay switch profile set prod NAME\n"},
+		{"switch profile set prod web --dhcp-guard --max-in 10M --default", "switch prod changed\n  port profile web  - -> default, dhcpGuard true, maxIn 10M\n"},
+		{"switch profile set prod web --storm-limit 100", "switch prod changed\n  port profile web  default, dhcpGuard true, maxIn 10M -> default, dhcpGuard true, stormLimit 100, maxIn 10M\n"},
+		{"switch profile set prod db --isolated --default", "switch prod changed\n  port profile web  default, dhcpGuard true, stormLimit 100, maxIn 10M -> dhcpGuard true, stormLimit 100, maxIn 10M\n  port profile db   - -> default, isolated\n"},
+		{"switch profile set prod db --isolated", "switch prod is as asked already\n"},
+		{"switch profile list prod", "PROFILE  SAYS\ndb       default, isolated\nweb      dhcpGuard true, stormLimit 100, maxIn 10M\n"},
+		{"switch profile delete prod web", "switch prod changed\n  port profile web  dhcpGuard true, stormLimit 100, maxIn 10M -> -\n"},
+	} {
+		if diff := cmp.Diff(step.want, h.must(step.line)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", step.line, diff)
+		}
+	}
+	if shown := h.must("switch show prod"); !strings.Contains(shown, "Port profiles  db: default, isolated") {
+		t.Errorf("shown as\n%s", shown)
+	}
+	if exported := h.must("export"); !strings.Contains(exported, "- {name: db, default: true, isolated: true}") {
+		t.Errorf("exported as\n%s", exported)
+	}
+	for line, says := range map[string]string{
+		"switch profile delete prod web": `there is no port profile "web"`,
+		"switch profile set prod -x":     "there is no flag -x",
+		"switch profile set no web":      "no such switch",
+	} {
+		if _, stderr, code := h.run(strings.Fields(line)...); code == exitOK || !strings.Contains(stderr, says) {
+			t.Errorf("%s: exit code %d, %s", line, code, stderr)
+		}
+	}
+}
+
+// The network that is printed is the switch's, with its profiles.
+func TestLibvirtNetwork(t *testing.T) {
+	h := newFakeHost(t)
+	h.must("switch add prod --type private")
+	h.must("switch profile set prod web --dhcp-guard --default")
+	n, err := network.Parse([]byte(h.must("libvirt network prod --name tenants")))
+	if err != nil || n.Validate() != nil {
+		t.Fatal(err, n.Validate())
+	}
+	f, err := n.Profile("")
+	if err != nil || n.Name != "tenants" || n.Switch != "prod" || f.Name != "web" || f.Policy.DHCPGuard == nil {
+		t.Errorf("%+v, %v, %v", n, f, err)
+	}
+	_, stderr, code := h.run("libvirt", "network", "prod", "--define")
+	if code == exitOK || !strings.Contains(stderr, "no patchbayd is connected to libvirt") || !strings.Contains(stderr, "virsh net-define /dev/stdin") {
+		t.Errorf("exit code %d, %s", code, stderr)
+	}
+}
+
+func TestLibvirtInterface(t *testing.T) {
+	h := newFakeHost(t)
+	h.must("switch add prod --type private")
+	h.must("switch profile set prod web --storm-limit 1000")
+	first := h.must("libvirt interface prod --domain web01 --portgroup web --alias ua-web --queues 2")
+	want := `<interface type="network">
+  <mac address="0a:50:42:fc:f5:00"></mac>
+  <source network="prod" portgroup="web"></source>
+  <model type="virtio"></model>
+  <driver queues="2"></driver>
+  <alias name="ua-web"></alias>
+</interface>
+`
+	if diff := cmp.Diff(want, first); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if again := h.must("libvirt interface prod --domain web01 --portgroup web --alias ua-web --queues 2"); again != first {
+		t.Errorf("asked again:\n%s", again)
+	}
+	if mac := h.must("libvirt mac prod --domain web02"); mac != "0a:50:42:fc:f5:01\n" {
+		t.Errorf("the next one is %q", mac)
+	}
+	if out := h.must("libvirt interface prod --domain web01 --bridge --alias ua-raw"); !strings.Contains(out, `<source bridge="pb-prod">`) {
+		t.Errorf("on the bridge: %s", out)
+	}
+	out, stderr, code := h.run("libvirt", "interface", "prod", "--domain", "web01", "--portgroup", "web", "--alias", "ua-web", "--dhcp-guard", "--storm-limit", "10")
+	if code != exitOK || !strings.Contains(stderr, "virsh metadata web01 "+domain.Namespace+" --config --key patchbay --set") {
+		t.Errorf("exit code %d, %s", code, stderr)
+	}
+	_, element, _ := strings.Cut(stderr, `--set "`)
+	d, err := domain.Parse([]byte(`<domain><uuid>bbbbbbbb-0000-4000-8000-000000000001</uuid><metadata>` + strings.TrimSpace(strings.Split(element, `"`)[0]) + `</metadata><devices>` + out + `</devices></domain>`))
+	if err != nil || len(d.NICs) != 1 || d.NICs[0].Wish == nil || *d.NICs[0].Wish.Policy.StormLimit != 10 || !*d.NICs[0].Wish.Policy.DHCPGuard {
+		t.Errorf("read as %+v, %v", d, err)
+	}
+	for line, says := range map[string]string{
+		"libvirt interface prod":                                               "--domain is missing",
+		"libvirt mac prod":                                                     "--domain is missing",
+		"libvirt mac nope --domain x":                                          "no such switch",
+		"libvirt interface prod --domain x --portgroup webb":                   `did you mean "web"?`,
+		"libvirt interface prod --domain x --alias web":                        "begin it with ua-: --alias ua-web",
+		"libvirt interface prod --domain x --dhcp-guard":                       "give --alias ua-web",
+		"libvirt interface prod --domain x --bridge --network prod":            "exclude each other",
+		"libvirt interface prod --domain x --queues 1000":                      "1000 queues are not 0-256",
+		"libvirt interface prod --domain x --portgroup web --storm-limit 2000": "stormLimit",
+		"libvirt interface prod --domain x --mac 0a:50:42:fc:f5:00":            "0a:50:42:fc:f5:00",
+		"libvirt mac release":                                                  "give --domain, --mac or both",
+	} {
+		if _, stderr, code := h.run(strings.Fields(line)...); code == exitOK || !strings.Contains(stderr, says) {
+			t.Errorf("%s: exit code %d, %s", line, code, stderr)
+		}
+	}
+	if released := h.must("libvirt mac release --domain web02"); released != "0a:50:42:fc:f5:01 of vm web02 released\n" {
+		t.Errorf("released: %q", released)
+	}
+	if released := h.must("libvirt mac release --domain web02"); released != "nothing was held\n" {
+		t.Errorf("released again: %q", released)
+	}
+}

@@ -1,0 +1,191 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/patchbay-net/patchbay/core/api"
+	"github.com/patchbay-net/patchbay/core/engine"
+	"github.com/patchbay-net/patchbay/core/vswitch"
+	"github.com/patchbay-net/patchbay/libvirt-hook/domain"
+)
+
+// nicFlags say what a VM's interface is to be like.
+type nicFlags struct {
+	domain, network, portgroup, alias, model string
+
+	queues   int
+	mac      macFlag
+	direct   bool
+	vlan     string
+	isolated bool
+	policy   func() vswitch.PolicyChange
+}
+
+func (c *cli) libvirtInterfaceCommand() *cobra.Command {
+	var n nicFlags
+	cmd := &cobra.Command{
+		Use:     "interface SWITCH --domain VM",
+		Aliases: []string{"nic"},
+		Short:   "Hold a MAC address for a VM and print its interface",
+		Long: `Print the <interface> of a VM on a switch, with a MAC address that is held for the VM from
+then on: the next one of the pool, or --mac. The VM need not be defined yet, and may be
+off: nobody else gets the address until "libvirt mac release". Asked again for the same
+--alias it has the same address.
+
+The interface is of the libvirt network of the switch, and --portgroup names one of the
+switch's port profiles. With --bridge it is on the switch's bridge and needs no libvirt
+network; what such an interface gets, the switch's own profile says.
+
+--vlan, --isolated and the flags of policy make this interface stricter than its profile,
+and never less strict. What they say goes into the <metadata> of the domain, and the
+command that sets it is printed beside.
+
+` + policyHelp,
+		Example: `  patchbay libvirt interface prod --domain web01 --portgroup web >nic.xml
+  virsh attach-device web01 nic.xml --config
+  patchbay libvirt interface prod --domain r1 --alias ua-lan --portgroup trunk --vlan "access 10"`,
+		SuggestFor:        []string{"attach", "network-interface", "vnic"},
+		Args:              operands("SWITCH"),
+		ValidArgsFunction: c.completeSwitches,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if n.domain == "" {
+				return usageError(cmd, "--domain is missing")
+			}
+			result, err := n.result(cmd, c.open(), args[0])
+			if err != nil {
+				return err
+			}
+			if result.Metadata != "" && c.output == table {
+				warn(cmd, []string{n.metadataCommand(result)})
+			}
+			return c.print(result, func() string { return result.XML })
+		},
+	}
+	f := cmd.Flags()
+	n.domainFlags(cmd)
+	f.StringVar(&n.portgroup, "portgroup", "", "port `profile` of the switch")
+	f.StringVar(&n.network, "network", "", "`name` of the libvirt network; that of the switch if it is left out")
+	f.BoolVar(&n.direct, "bridge", false, "put it on the switch's bridge, without a libvirt network")
+	f.StringVar(&n.model, "model", "virtio", "`model` of the NIC that the guest sees")
+	f.IntVar(&n.queues, "queues", 0, "`number` of queues of the NIC; 0 for libvirt's default")
+	f.StringVar(&n.vlan, "vlan", "", "a part of the profile's VLANs, as `text` like \"access 10\"")
+	f.BoolVar(&n.isolated, "isolated", false, "keep it and other isolated ports apart")
+	n.policy = policyFlags(cmd)
+	for _, flag := range []string{"portgroup", "network", "queues", "vlan"} {
+		completeBy(cmd, flag, noCompletion)
+	}
+	complete(cmd, "model", "virtio", "e1000e", "igb", "rtl8139")
+	return cmd
+}
+
+// domainFlags are those that say whose the address is.
+func (n *nicFlags) domainFlags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&n.domain, "domain", "", "`name` of the VM, which need not be there yet")
+	f.StringVar(&n.alias, "alias", "", "the interface's `name` in the VM, ua-...; asked for again it has the same address")
+	f.Var(&n.mac, "mac", "`address` to hold instead of one of the pool")
+	for _, flag := range []string{"domain", "alias", "mac"} {
+		completeBy(cmd, flag, noCompletion)
+	}
+}
+
+func (n *nicFlags) validate() error {
+	var problems []error
+	found := func(cause, hint string) {
+		problems = append(problems, &vswitch.Error{Kind: vswitch.Invalid, Op: "libvirt interface", Err: errors.New(cause), Hint: hint})
+	}
+	if n.alias != "" && !strings.HasPrefix(n.alias, domain.UserAlias) {
+		found(fmt.Sprintf("libvirt replaces the alias %.64q", n.alias), fmt.Sprintf("begin it with %s: --alias %s%s", domain.UserAlias, domain.UserAlias, n.alias))
+	}
+	if n.direct && n.network != "" {
+		found("--bridge and --network exclude each other", "leave one of them out")
+	}
+	const mostQueues = 256
+	if n.queues < 0 || n.queues > mostQueues {
+		found(fmt.Sprintf("%d queues are not 0-%d", n.queues, mostQueues), "give it as many as the VM has processors")
+	}
+	return errors.Join(problems...)
+}
+
+// hold holds the address for the VM.
+func (n *nicFlags) hold(ctx context.Context, client *api.Client) (vswitch.MACHold, error) {
+	return client.HoldMAC(ctx, engine.HoldMACRequest{Domain: vswitch.DomainRef{Name: n.domain}, MAC: n.mac.MAC, NIC: n.alias})
+}
+
+func (n *nicFlags) result(cmd *cobra.Command, client *api.Client, switchName string) (xmlResult, error) {
+	wish, err := n.wish(cmd)
+	if err = errors.Join(n.validate(), err); err != nil {
+		return xmlResult{}, err
+	}
+	s, err := client.Switch(cmd.Context(), switchName)
+	if err != nil {
+		return xmlResult{}, asked(cmd, err)
+	}
+	profile, err := s.Profile(n.portgroup)
+	if err != nil {
+		return xmlResult{}, err
+	}
+	if err := narrows(s.Switch, profile, wish.Narrowing); err != nil {
+		return xmlResult{}, err
+	}
+	wishes := wish != (domain.Wish{})
+	if wishes && n.alias == "" {
+		return xmlResult{}, usageError(cmd, "the domain's metadata names the interface by its alias, and there is none; give --alias ua-web")
+	}
+	hold, err := n.hold(cmd.Context(), client)
+	if err != nil {
+		return xmlResult{}, err
+	}
+	out := xmlResult{Name: n.alias, MAC: hold.MAC.String()}
+	if wishes {
+		out.Metadata = domain.WriteWish(n.alias, wish)
+	}
+	spec := domain.Interface{MAC: hold.MAC, Alias: n.alias, Model: n.model, Queues: n.queues}
+	if n.direct {
+		spec.Bridge = s.Bridge
+	} else {
+		spec.Network, spec.Portgroup = cmp.Or(n.network, s.Name), n.portgroup
+	}
+	out.XML, err = spec.Write()
+	return out, err
+}
+
+// wish is what the interface is to be besides its profile.
+func (n *nicFlags) wish(cmd *cobra.Command) (w domain.Wish, err error) {
+	w.Policy = n.policy()
+	given(cmd, "isolated", &w.Isolated, &n.isolated)
+	if cmd.Flags().Changed("vlan") {
+		var v vswitch.PortVLAN
+		if v, err = vswitch.ParsePortVLAN(n.vlan); err == nil {
+			w.VLAN = &v
+		}
+	}
+	if n.direct {
+		w.Profile = n.portgroup
+	}
+	return w, err
+}
+
+// narrows refuses now what would keep the VM from starting.
+func narrows(s vswitch.Switch, f vswitch.PortProfile, wish vswitch.Narrowing) error {
+	p := vswitch.Port{Switch: s.Name, Isolated: f.Isolated, MACSpoofing: f.MACSpoofing, Policy: f.Policy.Apply(s.PortDefaults)}
+	if f.VLAN != nil {
+		p.VLAN = *f.VLAN
+	} else if s.VLAN != 0 {
+		p.VLAN = vswitch.AccessVLAN(s.VLAN)
+	}
+	_, err := wish.Apply(p)
+	return err
+}
+
+// metadataCommand is how the metadata comes to the domain.
+func (n *nicFlags) metadataCommand(r xmlResult) string {
+	return fmt.Sprintf("before it starts, give the VM what its interface wants (one element for all of them):\n  virsh metadata %s %s --config --key patchbay --set \"%s\"",
+		n.domain, domain.Namespace, strings.TrimSpace(strings.ReplaceAll(r.Metadata, "\n", "")))
+}
