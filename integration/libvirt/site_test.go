@@ -67,7 +67,7 @@ func (s *site) installHooks() {
 
 func (s *site) startDaemon() {
 	s.t.Helper()
-	d, err := s.Patchbayd("libvirt/patchbayd", "PATH=/usr/sbin:/usr/bin")
+	d, err := s.Patchbayd("libvirt/patchbayd")
 	ok(s.t, err)
 	s.daemon = d
 }

@@ -87,12 +87,13 @@ func (f *Follower) Changed(domain string) {
 
 // Define defines and starts a network, see Libvirt.
 func (f *Follower) Define(xml string) (stale bool, err error) {
+	err = ErrNotFollowed
 	for _, l := range f.links {
-		if conn := l.connected(); conn != nil {
-			return conn.Define(xml)
+		if stale, err = l.define(xml); !errors.Is(err, ErrNotFollowed) {
+			break
 		}
 	}
-	return false, ErrNotFollowed
+	return stale, err
 }
 
 // Status tells how the connections are.

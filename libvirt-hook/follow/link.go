@@ -24,6 +24,8 @@ type link struct {
 	uri      string
 	wake     chan struct{} // there is something to do
 
+	use sync.RWMutex // held over calls from elsewhere, so that they end before a connection does
+
 	mu     sync.Mutex
 	state  state
 	conn   Libvirt
@@ -52,7 +54,9 @@ func (l *link) keep(ctx context.Context) {
 		case err == nil:
 			l.follower.Log.Info("libvirt connected", "uri", l.uri, "version", conn.Version())
 			l.follow(ctx, conn)
+			l.use.Lock()
 			conn.Close()
+			l.use.Unlock()
 			wait = firstRetry
 		case errors.Is(err, ErrWithout), errors.Is(err, ErrNoLibrary):
 			return
@@ -184,10 +188,17 @@ func (l *link) rouse() {
 	}
 }
 
-func (l *link) connected() Libvirt {
+// define defines a network; it may be called at any time.
+func (l *link) define(xml string) (stale bool, err error) {
+	l.use.RLock()
+	defer l.use.RUnlock()
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.conn
+	conn := l.conn
+	l.mu.Unlock()
+	if conn == nil {
+		return false, ErrNotFollowed
+	}
+	return conn.Define(xml)
 }
 
 func (l *link) status() engine.LibvirtStatus {

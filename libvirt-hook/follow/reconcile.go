@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -240,6 +241,11 @@ func (l *link) carry(ctx context.Context, conn Libvirt, d seen, counts bool) err
 	if err := conn.SetState(d.UUID, domain.WriteState(text)); err != nil {
 		return fmt.Errorf("metadata of domain %s: %w", d.Name, err)
 	}
+	level := slog.LevelInfo
+	if counts {
+		level = slog.LevelDebug
+	}
+	l.follower.Log.Log(ctx, level, "a domain carries what its ports are like", "domain", d.Name)
 	return nil
 }
 
