@@ -12,7 +12,7 @@ import (
 
 // Patience is how long a virtual machine may take for anything: it is emulated, on a
 // machine with other work.
-const Patience = 90 * time.Second
+const Patience = 4 * time.Minute
 
 // Domain is a virtual machine and the console it is spoken to by.
 type Domain struct {
@@ -34,7 +34,7 @@ const domainXML = `<domain type='qemu'>
   <memory unit='MiB'>128</memory><vcpu>1</vcpu>
   <os><type arch='x86_64' machine='q35'>hvm</type><kernel>%[3]s</kernel><initrd>%[4]s</initrd><cmdline>console=ttyS0 quiet panic=-1</cmdline></os>
   <features><acpi/></features>
-  <on_poweroff>destroy</on_poweroff><on_reboot>restart</on_reboot><on_crash>destroy</on_crash>
+  <on_poweroff>destroy</on_poweroff><on_reboot>destroy</on_reboot><on_crash>destroy</on_crash>
   <devices>
     <emulator>/usr/bin/qemu-system-x86_64</emulator>
     <controller type='usb' model='none'/>
