@@ -87,6 +87,10 @@ func TestLibvirtInterface(t *testing.T) {
 	if out := h.must("libvirt interface prod --domain web01 --bridge --alias ua-raw"); !strings.Contains(out, `<source bridge="pb-prod">`) {
 		t.Errorf("on the bridge: %s", out)
 	}
+	tapped, stderr, code := h.run("libvirt", "interface", "prod", "--domain", "web01", "--tap", "--alias", "ua-tap", "--portgroup", "web")
+	if code != exitOK || !strings.Contains(tapped, `<interface type="ethernet">`) || !strings.Contains(tapped, `managed="no"`) || !strings.Contains(stderr, "switch='prod' profile='web'") {
+		t.Errorf("with a tap: exit code %d, %s, %s", code, tapped, stderr)
+	}
 	out, stderr, code := h.run("libvirt", "interface", "prod", "--domain", "web01", "--portgroup", "web", "--alias", "ua-web", "--dhcp-guard", "--storm-limit", "10")
 	if code != exitOK || !strings.Contains(stderr, "virsh metadata web01 "+domain.Namespace+" --config --key patchbay --set") {
 		t.Errorf("exit code %d, %s", code, stderr)
@@ -104,6 +108,7 @@ func TestLibvirtInterface(t *testing.T) {
 		"libvirt interface prod --domain x --alias web":                        "begin it with ua-: --alias ua-web",
 		"libvirt interface prod --domain x --dhcp-guard":                       "give --alias ua-web",
 		"libvirt interface prod --domain x --bridge --network prod":            "exclude each other",
+		"libvirt interface prod --domain x --tap":                              "give --alias ua-web",
 		"libvirt interface prod --domain x --queues 1000":                      "1000 queues are not 0-256",
 		"libvirt interface prod --domain x --portgroup web --storm-limit 2000": "stormLimit",
 		"libvirt interface prod --domain x --mac 0a:50:42:fc:f5:00":            "0a:50:42:fc:f5:00",

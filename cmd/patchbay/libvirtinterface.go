@@ -22,6 +22,7 @@ type nicFlags struct {
 	queues   int
 	mac      macFlag
 	direct   bool
+	tap      bool
 	vlan     string
 	isolated bool
 	policy   func() vswitch.PolicyChange
@@ -40,7 +41,8 @@ off: nobody else gets the address until "libvirt mac release". Asked again for t
 
 The interface is of the libvirt network of the switch, and --portgroup names one of the
 switch's port profiles. With --bridge it is on the switch's bridge and needs no libvirt
-network; what such an interface gets, the switch's own profile says.
+network; with --tap, Patchbay makes its tap before libvirt looks for it. What such an
+interface gets, the switch's own profile says.
 
 --vlan, --isolated and the flags of policy make this interface stricter than its profile,
 and never less strict. What they say goes into the <metadata> of the domain, and the
@@ -72,6 +74,7 @@ command that sets it is printed beside.
 	f.StringVar(&n.portgroup, "portgroup", "", "port `profile` of the switch")
 	f.StringVar(&n.network, "network", "", "`name` of the libvirt network; that of the switch if it is left out")
 	f.BoolVar(&n.direct, "bridge", false, "put it on the switch's bridge, without a libvirt network")
+	f.BoolVar(&n.tap, "tap", false, "give it a tap that Patchbay makes, without a libvirt network")
 	f.StringVar(&n.model, "model", "virtio", "`model` of the NIC that the guest sees")
 	f.IntVar(&n.queues, "queues", 0, "`number` of queues of the NIC; 0 for libvirt's default")
 	f.StringVar(&n.vlan, "vlan", "", "a part of the profile's VLANs, as `text` like \"access 10\"")
@@ -103,8 +106,8 @@ func (n *nicFlags) validate() error {
 	if n.alias != "" && !strings.HasPrefix(n.alias, domain.UserAlias) {
 		found(fmt.Sprintf("libvirt replaces the alias %.64q", n.alias), fmt.Sprintf("begin it with %s: --alias %s%s", domain.UserAlias, domain.UserAlias, n.alias))
 	}
-	if n.direct && n.network != "" {
-		found("--bridge and --network exclude each other", "leave one of them out")
+	if n.direct && n.network != "" || n.tap && (n.network != "" || n.direct) {
+		found("--network, --bridge and --tap exclude each other", "give one of them")
 	}
 	const mostQueues = 256
 	if n.queues < 0 || n.queues > mostQueues {
@@ -119,7 +122,7 @@ func (n *nicFlags) hold(ctx context.Context, client *api.Client) (vswitch.MACHol
 }
 
 func (n *nicFlags) result(cmd *cobra.Command, client *api.Client, switchName string) (xmlResult, error) {
-	wish, err := n.wish(cmd)
+	wish, err := n.wish(cmd, switchName)
 	if err = errors.Join(n.validate(), err); err != nil {
 		return xmlResult{}, err
 	}
@@ -147,9 +150,12 @@ func (n *nicFlags) result(cmd *cobra.Command, client *api.Client, switchName str
 		out.Metadata = domain.WriteWish(n.alias, wish)
 	}
 	spec := domain.Interface{MAC: hold.MAC, Alias: n.alias, Model: n.model, Queues: n.queues}
-	if n.direct {
+	switch {
+	case n.tap:
+		spec.Tap = vswitch.TapName(n.domain, n.alias)
+	case n.direct:
 		spec.Bridge = s.Bridge
-	} else {
+	default:
 		spec.Network, spec.Portgroup = cmp.Or(n.network, s.Name), n.portgroup
 	}
 	out.XML, err = spec.Write()
@@ -157,7 +163,7 @@ func (n *nicFlags) result(cmd *cobra.Command, client *api.Client, switchName str
 }
 
 // wish is what the interface is to be besides its profile.
-func (n *nicFlags) wish(cmd *cobra.Command) (w domain.Wish, err error) {
+func (n *nicFlags) wish(cmd *cobra.Command, switchName string) (w domain.Wish, err error) {
 	w.Policy = n.policy()
 	given(cmd, "isolated", &w.Isolated, &n.isolated)
 	if cmd.Flags().Changed("vlan") {
@@ -166,8 +172,11 @@ func (n *nicFlags) wish(cmd *cobra.Command) (w domain.Wish, err error) {
 			w.VLAN = &v
 		}
 	}
-	if n.direct {
+	if n.direct || n.tap {
 		w.Profile = n.portgroup
+	}
+	if n.tap {
+		w.Switch = switchName
 	}
 	return w, err
 }

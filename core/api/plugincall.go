@@ -97,6 +97,18 @@ func (t telling) ReleasePort(ctx context.Context, owner vswitch.Owner) (err erro
 	return t.Verbs.ReleasePort(ctx, owner)
 }
 
+// MakeTap is Verbs'.
+func (t telling) MakeTap(ctx context.Context, req engine.TapRequest) (err error) {
+	defer t.tell(nameMakeTap, req, time.Now(), &err)
+	return t.Verbs.MakeTap(ctx, req)
+}
+
+// DeleteTap is Verbs'.
+func (t telling) DeleteTap(ctx context.Context, req engine.TapRequest) (err error) {
+	defer t.tell(nameDeleteTap, req, time.Now(), &err)
+	return t.Verbs.DeleteTap(ctx, req)
+}
+
 // ReleaseDomain is Verbs'.
 func (t telling) ReleaseDomain(ctx context.Context, id string) (err error) {
 	defer t.tell(nameReleaseVM, id, time.Now(), &err)

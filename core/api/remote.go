@@ -273,6 +273,16 @@ func (c *remote) HoldMAC(ctx context.Context, req engine.HoldMACRequest) (vswitc
 	return ask(ctx, c, nameHoldMAC, args{req}, func(v Verbs) (vswitch.MACHold, error) { return v.HoldMAC(ctx, req) })
 }
 
+// MakeTap is engine.Engine's.
+func (c *remote) MakeTap(ctx context.Context, req engine.TapRequest) error {
+	return askQuiet(ctx, c, nameMakeTap, args{req}, func(v Verbs) error { return v.MakeTap(ctx, req) })
+}
+
+// DeleteTap is engine.Engine's.
+func (c *remote) DeleteTap(ctx context.Context, req engine.TapRequest) error {
+	return askQuiet(ctx, c, nameDeleteTap, args{req}, func(v Verbs) error { return v.DeleteTap(ctx, req) })
+}
+
 // DefineNetwork is engine.Engine's.
 func (c *remote) DefineNetwork(ctx context.Context, req engine.DefineNetworkRequest) (engine.DefinedNetwork, error) {
 	return ask(ctx, c, nameDefineNet, args{req}, func(v Verbs) (engine.DefinedNetwork, error) { return v.DefineNetwork(ctx, req) })

@@ -21,6 +21,8 @@ func subject(arg any) []any {
 		return []any{"domain", a.Domain.String()}
 	case engine.HoldMACRequest:
 		return []any{"domain", a.Domain.String(), "mac", a.MAC.String()}
+	case engine.TapRequest:
+		return []any{"domain", a.Domain.String(), "netdev", a.Name}
 	case engine.DefineNetworkRequest:
 		return []any{"network", a.Name}
 	case engine.ReleaseMACRequest:

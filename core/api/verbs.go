@@ -24,6 +24,8 @@ type Verbs interface {
 	ReleasePort(context.Context, vswitch.Owner) error
 	ReleaseDomain(ctx context.Context, id string) error
 	ExpectDomain(context.Context, engine.ExpectDomainRequest) error
+	MakeTap(context.Context, engine.TapRequest) error
+	DeleteTap(context.Context, engine.TapRequest) error
 	ActivateDomain(ctx context.Context, id string) ([]vswitch.Port, error)
 	ExportDomain(ctx context.Context, id string) (engine.DomainState, error)
 
@@ -100,6 +102,8 @@ const (
 	nameMACs         = "mac list"
 	nameHoldMAC      = "mac hold"
 	nameReleaseMAC   = "mac release"
+	nameMakeTap      = "tap make"
+	nameDeleteTap    = "tap delete"
 	nameDefineNet    = "network define"
 	nameStatus       = "status"
 	nameTopology     = "topology"
@@ -151,6 +155,8 @@ func served() map[string]verb {
 		nameMACs:         none(Verbs.MACs),
 		nameHoldMAC:      changes(one(Verbs.HoldMAC)),
 		nameReleaseMAC:   changes(one(Verbs.ReleaseMAC)),
+		nameMakeTap:      changes(oneQuiet(Verbs.MakeTap)),
+		nameDeleteTap:    changes(oneQuiet(Verbs.DeleteTap)),
 		nameDefineNet:    changes(one(Verbs.DefineNetwork)),
 		nameStatus:       none(Verbs.Status),
 		nameTopology:     none(Verbs.Topology),

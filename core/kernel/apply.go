@@ -221,6 +221,10 @@ func (a *applier) step(i int, s plan.Step) error {
 		return a.outside(func() error { return applyRules(s) })
 	case plan.SetForwarding:
 		return a.outside(func() error { return setForwarding(s.Families) })
+	case plan.MakeTap:
+		return a.outside(func() error { return makeTap(a.host, s) })
+	case plan.DeleteTap:
+		return a.outside(func() error { return deleteTap(a.host, i, s) })
 	default:
 		return a.teamStep(i, s)
 	}

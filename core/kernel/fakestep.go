@@ -57,6 +57,11 @@ func (f *Fake) carryOut(step plan.Step) error {
 		return nil
 	case plan.SetRules:
 		return f.setRules(s)
+	case plan.MakeTap:
+		return f.makeTap(s)
+	case plan.DeleteTap:
+		f.deleteTap(s)
+		return nil
 	case plan.SetForwarding:
 		f.onward.IPv4 = f.onward.IPv4 || s.Families.IPv4
 		f.onward.IPv6 = f.onward.IPv6 || s.Families.IPv6

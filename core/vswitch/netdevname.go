@@ -24,6 +24,8 @@ import (
 //	pqXXXXXXXXXXXXX   by which a port goes whose owner may send so much and no more: its ID
 //	                  with another beginning
 //
+//	ptXXXXXXXXXXXXX  a tap that is made for a VM, by the VM's name and the interface's
+//
 // A NAME that does not fit 15 bytes, or looks like one that did not, is cut and
 // ended with "-" and five characters of its hash.
 
@@ -85,6 +87,9 @@ func ShapedPort(netdev string) (id string, is bool) {
 }
 
 const shaperPrefix = "pq"
+
+// TapName names the tap that is made for an interface of a VM.
+func TapName(vm, nic string) string { return "pt" + shortHash(maxNetdevName-len("pt"), vm, nic) }
 
 func netdevName(prefix, name string) string {
 	const hashed = 5

@@ -4,6 +4,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"libvirt.org/go/libvirtxml"
@@ -40,6 +41,7 @@ type NIC struct {
 	// find it, and neither makes nor removes it.
 	Netdev  string
 	Premade bool
+	Queues  int
 	// Guest is the name of a container's end.
 	Guest    string
 	Isolated bool
@@ -76,12 +78,18 @@ type nic struct {
 	Source              source                                `xml:"source"`
 	Target              libvirtxml.DomainInterfaceTarget      `xml:"target"`
 	Guest               libvirtxml.DomainInterfaceGuest       `xml:"guest"`
+	Driver              driver                                `xml:"driver"`
 	Alias               libvirtxml.DomainAlias                `xml:"alias"`
 	PortOptions         libvirtxml.DomainInterfacePortOptions `xml:"port"`
 	FilterRef           *struct{}                             `xml:"filterref"`
 	VLAN                *struct{}                             `xml:"vlan"`
 	Bandwidth           *struct{}                             `xml:"bandwidth"`
 	VirtualPort         *struct{}                             `xml:"virtualport"`
+}
+
+// driver is what matters of libvirtxml's DomainInterfaceDriver.
+type driver struct {
+	Queues string `xml:"queues,attr"`
 }
 
 // source is libvirtxml's DomainInterfaceSourceNetwork, for every type of interface.
@@ -161,6 +169,7 @@ func (n nic) nic() (NIC, error) {
 			out.native = append(out.native, native.key)
 		}
 	}
+	out.Queues, _ = strconv.Atoi(n.Driver.Queues) // libvirt has looked at it
 	var err error
 	if n.MAC.Address != "" {
 		out.MAC, err = vswitch.ParseMAC(n.MAC.Address)

@@ -11,6 +11,11 @@ import (
 // OnSwitch reports whether a bridge is one of a switch, by its name.
 func OnSwitch(bridge string) bool { return strings.HasPrefix(bridge, vswitch.BridgeName("")) }
 
+// NeedsTap reports whether Patchbay makes the tap that the interface is to have.
+func (n NIC) NeedsTap() bool {
+	return n.Type == TypeEthernet && n.Premade && n.Netdev != "" && n.Wish != nil && n.Wish.Switch != ""
+}
+
 // Profile is the port profile that our metadata names, "" for none.
 func (n NIC) Profile() string {
 	if n.Wish == nil {

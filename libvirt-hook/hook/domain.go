@@ -14,7 +14,8 @@ import (
 )
 
 // prepare looks at what the domain wants of interfaces of no network, before anything of the
-// domain is made. What it wants of the others is looked at with the port.
+// domain is made, and makes the taps that libvirt is to find. What it wants of the others is
+// looked at with the port.
 func (h hook) prepare(ctx context.Context, d domain.Domain) error {
 	var problems []error
 	for _, n := range d.NICs {
@@ -22,9 +23,17 @@ func (h hook) prepare(ctx context.Context, d domain.Domain) error {
 			continue
 		}
 		_, err := h.profile(ctx, n.Wish.Switch, n.Wish.Profile)
+		if err == nil && n.NeedsTap() {
+			err = h.verbs.MakeTap(ctx, tapOf(d, n))
+		}
 		problems = append(problems, about(n, err))
 	}
 	return errors.Join(problems...)
+}
+
+// tapOf is the tap of an interface that needs one of ours.
+func tapOf(d domain.Domain, n domain.NIC) engine.TapRequest {
+	return engine.TapRequest{Domain: vswitch.DomainRef{ID: d.UUID, Name: d.Name}, Name: n.Netdev, MAC: n.MAC, Queues: n.Queues}
 }
 
 // expect announces a domain that comes from another host.

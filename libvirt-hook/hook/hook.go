@@ -117,5 +117,12 @@ func (h hook) release(ctx context.Context, c wire.HookCall) error {
 	if err != nil {
 		return err
 	}
-	return h.verbs.ReleaseDomain(ctx, id)
+	err = h.verbs.ReleaseDomain(ctx, id)
+	d, _ := domain.Parse(c.Stdin) // as far as it can be read
+	for _, n := range d.NICs {
+		if n.NeedsTap() {
+			err = errors.Join(err, h.verbs.DeleteTap(ctx, tapOf(d, n)))
+		}
+	}
+	return err
 }
