@@ -119,8 +119,9 @@ func TestHostileGuest(t *testing.T) {
 
 // Frames behind the addresses, in hex.
 const (
-	// IPv4, UDP 67 to 68, a DHCP offer as far as guards look.
-	dhcpOffer = "0800" + "4500001c00010000401165c30a0700010a0700ff" + "0043004400080000" + "000000000000000000000000000000000000"
+	// IPv4, UDP 67 to 68, a DHCP offer as far as guards look. It is as long as it says: a bridge
+	// that tracks connections cuts off what is not.
+	dhcpOffer = "0800" + "4500002e00010000401165b10a0700010a0700ff" + "00430044001a0000" + "000000000000000000000000000000000000"
 	// IPv6, ICMPv6 134.
 	routerAdvertisement = "86dd" + "6000000000103aff" + "fe800000000000005054000000000001" + "ff020000000000000000000000000001" + "8600000040000708" + "0000000000000000"
 )

@@ -137,22 +137,17 @@ func TestMigrationRefused(t *testing.T) {
 		}
 		st.stays(t, why)
 	}
-	// Somebody has the address there.
-	n, err := st.b.Network(`{"cniVersion":"1.0.0","name":"n","plugins":[{"type":"patchbay","switch":"lan","mac":"` + mac1 + `","ipam":{"type":"static","addresses":[{"address":"10.1.0.77/24"}]}}]}`)
-	ok(t, err)
-	c, err := st.b.Host.Container("c1")
-	ok(t, err)
-	if _, err = n.Add(c); err == nil {
-		refused("its address is taken", mac1)
-		ok(t, n.Del(c))
-	} else {
-		t.Errorf("container with a static address: %v", err)
-	}
+	// Another machine is defined with the address there.
+	other := st.b.define("vm2", nic("lan", "ua-one", mac1))
+	st.b.holds(mac1)
+	refused("its address is another's", mac1)
+	st.b.virsh("undefine", other.Name)
+	st.b.holds("")
 	// The guest is on its way, and somebody thinks better of it.
 	slow := make(chan error, 1)
 	lines := st.b.daemon.Lines()
 	go func() { slow <- st.migrate(st.a, st.b, "--bandwidth", "1") }()
-	_, err = st.b.daemon.Await(lines, patience, "port bind")
+	_, err := st.b.daemon.Await(lines, patience, "port bind")
 	ok(t, err)
 	if p := st.b.portOf(mac1); p.VM.Stage != vswitch.VMIncoming {
 		t.Errorf("on the way: %+v", p)
@@ -178,6 +173,15 @@ func TestMigrationRefused(t *testing.T) {
 	if after := st.a.portOf(mac1); fmt.Sprint(after) != fmt.Sprint(before) {
 		t.Errorf("the port was %+v and is %+v", before, after)
 	}
+}
+
+// holds waits until the address alone is held for domains, or none is.
+func (s *site) holds(mac string) {
+	s.t.Helper()
+	s.settled("held: "+mac, func([]vswitch.Port) bool {
+		out := s.patchbay("mac", "list", "-o", "json")
+		return mac != "" && strings.Contains(out, mac) || mac == "" && !strings.Contains(out, "52:54:")
+	})
 }
 
 // abort ends a migration that has begun, as soon as libvirt knows of it.

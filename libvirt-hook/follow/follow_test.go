@@ -280,3 +280,28 @@ func TestHeldMACs(t *testing.T) {
 		}
 	})
 }
+
+// TestUndefinedUnseen: what was held for a domain that was undefined while nobody looked is
+// let go of, and what waits for a domain to be defined is not.
+func TestUndefinedUnseen(t *testing.T) {
+	mac, later := vswitch.MAC{0x52, 0x54, 0, 0xaa, 0, 9}, vswitch.MAC{0x52, 0x54, 0, 0xaa, 0, 10}
+	hold := func(l *lab) {
+		for _, req := range []engine.HoldMACRequest{
+			{Domain: vswitch.DomainRef{ID: "4a2f0f0e-7f3a-4f6b-9d1c-0c5c8f0f2b99", Name: "old"}, MAC: mac},
+			{Domain: vswitch.DomainRef{Name: "new"}, MAC: later},
+		} {
+			if _, err := l.HoldMAC(t.Context(), req); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	tried(t, hold, func(l *lab) {
+		other := vswitch.DomainRef{Name: "other"}
+		if _, err := l.HoldMAC(t.Context(), engine.HoldMACRequest{Domain: other, MAC: mac}); err != nil {
+			t.Errorf("of a domain that is gone: %v", err)
+		}
+		if _, err := l.HoldMAC(t.Context(), engine.HoldMACRequest{Domain: other, MAC: later}); !errors.Is(err, vswitch.MACDuplicate) {
+			t.Errorf("of a domain to be: %v", err)
+		}
+	})
+}

@@ -20,6 +20,7 @@ type Verbs interface {
 	ActivateDomain(ctx context.Context, uuid string) ([]vswitch.Port, error)
 	ExportDomain(ctx context.Context, uuid string) (engine.DomainState, error)
 	HoldMAC(context.Context, engine.HoldMACRequest) (vswitch.MACHold, error)
+	MACs(context.Context) ([]engine.MACLease, error)
 	ReleaseMAC(context.Context, engine.ReleaseMACRequest) ([]vswitch.MACHold, error)
 }
 

@@ -52,11 +52,29 @@ func (l *link) ours(n domain.NIC) bool {
 	return domain.OnSwitch(n.Bridge) || n.Wish != nil && n.Wish.Switch != "" || n.Network != "" && l.networks[n.Network]
 }
 
-// unhold lets go of the addresses of domains that are defined no more.
-func (l *link) unhold(ctx context.Context) error {
-	var problems []error
+// unhold lets go of the addresses of domains that are defined no more: of one that was undefined
+// now, and when all is looked at of those whose end nobody has seen. What is held for a domain
+// that has no UUID yet waits for being defined.
+func (l *link) unhold(ctx context.Context, all bool) error {
+	gone := map[string]bool{}
 	for id := range l.held {
-		if l.knows(id) {
+		gone[id] = !l.knows(id)
+	}
+	known, sure := l.follower.domains()
+	if all && sure {
+		leases, err := l.follower.Verbs.MACs(ctx)
+		if err != nil {
+			return err
+		}
+		for _, m := range leases {
+			if id := m.Domain.ID; m.Held && id != "" && m.Port == "" {
+				gone[id] = !known[id]
+			}
+		}
+	}
+	var problems []error
+	for id, is := range gone {
+		if !is {
 			continue
 		}
 		_, err := l.follower.Verbs.ReleaseMAC(ctx, engine.ReleaseMACRequest{Domain: vswitch.DomainRef{ID: id}})

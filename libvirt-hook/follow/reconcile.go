@@ -44,7 +44,7 @@ func (l *link) reconcile(ctx context.Context, conn Libvirt, w work) (next time.D
 		problems = append(problems, l.domain(ctx, conn, d, ports[d.UUID], w.all))
 	}
 	next, err = l.leftOver(ctx, domains, ports, w)
-	return next, errors.Join(append(problems, err, l.unhold(ctx))...)
+	return next, errors.Join(append(problems, err, l.unhold(ctx, w.all))...)
 }
 
 // seen is a domain and what its running definition says.
