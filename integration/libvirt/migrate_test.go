@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -139,10 +140,10 @@ func TestMigrationRefused(t *testing.T) {
 	}
 	// Another machine is defined with the address there.
 	other := st.b.define("vm2", nic("lan", "ua-one", mac1))
-	st.b.holds(mac1)
+	st.b.holds(other.Name, true)
 	refused("its address is another's", mac1)
 	st.b.virsh("undefine", other.Name)
-	st.b.holds("")
+	st.b.holds(other.Name, false)
 	// The guest is on its way, and somebody thinks better of it.
 	slow := make(chan error, 1)
 	lines := st.b.daemon.Lines()
@@ -175,12 +176,13 @@ func TestMigrationRefused(t *testing.T) {
 	}
 }
 
-// holds waits until the address alone is held for domains, or none is.
-func (s *site) holds(mac string) {
+// holds waits until an address is held for a domain, or none is.
+func (s *site) holds(domain string, want bool) {
 	s.t.Helper()
-	s.settled("held: "+mac, func([]vswitch.Port) bool {
-		out := s.patchbay("mac", "list", "-o", "json")
-		return mac != "" && strings.Contains(out, mac) || mac == "" && !strings.Contains(out, "52:54:")
+	s.settled("held for "+domain, func([]vswitch.Port) bool {
+		var all []engine.MACLease
+		ok(s.t, s.PatchbayJSON(&all, "mac", "list"))
+		return want == slices.ContainsFunc(all, func(m engine.MACLease) bool { return m.Held && m.Domain.Name == domain })
 	})
 }
 

@@ -22,6 +22,8 @@ func TestRefused(t *testing.T) {
 			t.Errorf("%s: %v, want %q", name, err, says)
 		}
 		s.empty(name)
+		s.virsh("undefine", d.Name) // its addresses are held for it until then
+		s.holds(d.Name, false)
 	}
 	inner := fmt.Sprintf("%v", s.macOf("c1"))
 	refused("address-of-a-container", inner, nic("lan", "ua-one", inner))

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"libvirt.org/go/libvirt"
 	"libvirt.org/go/libvirtxml"
@@ -20,31 +21,35 @@ const (
 	keepAliveMissed  = 3
 )
 
-// eventLoop runs libvirt's one event loop of a process.
-var eventLoop = sync.OnceValue(func() error { //nolint:gochecknoglobals // libvirt has one for each process
+// eventLoop runs libvirt's one event loop of a process, and returns why it does not.
+var eventLoop = sync.OnceValue(func() *atomic.Pointer[error] { //nolint:gochecknoglobals // libvirt has one for each process
+	var failed atomic.Pointer[error]
 	if err := libvirt.EventRegisterDefaultImpl(); err != nil {
-		return err
+		failed.Store(&err)
+		return &failed
 	}
 	go func() {
 		for {
 			if err := libvirt.EventRunDefaultImpl(); err != nil {
-				return // what was connected is lost, and each new connection fails
+				failed.Store(&err)
+				return
 			}
 		}
 	}()
-	return nil
+	return &failed
 })
 
 // connection is a Libvirt by way of libvirt's library.
 type connection struct {
 	*libvirt.Connect
 	version string
+	events  []func() error // which end what was asked to be told
 }
 
 // Connect is a Dial. The library is loaded when it is first called.
 func Connect(uri string, tell func(Event), lost func()) (Libvirt, error) {
-	if err := eventLoop(); err != nil {
-		return nil, dialed(err)
+	if err := eventLoop().Load(); err != nil {
+		return nil, dialed(*err)
 	}
 	c, err := libvirt.NewConnect(uri)
 	if err != nil {
@@ -81,13 +86,21 @@ func (c *connection) listen(tell func(Event), lost func()) error {
 			tell(Event{Domain: uuid, Speaks: speaks})
 		}
 	}
-	_, life := c.DomainEventLifecycleRegister(nil, func(_ *libvirt.Connect, d *libvirt.Domain, e *libvirt.DomainEventLifecycle) {
+	ask := func(id int, err error, end func(int) error) error {
+		if err == nil {
+			c.events = append(c.events, func() error { return end(id) })
+		}
+		return err
+	}
+	life, lifeErr := c.DomainEventLifecycleRegister(nil, func(_ *libvirt.Connect, d *libvirt.Domain, e *libvirt.DomainEventLifecycle) {
 		about(d, e.Event == libvirt.DOMAIN_EVENT_RESUMED)
 	})
-	_, added := c.DomainEventDeviceAddedRegister(nil, func(_ *libvirt.Connect, d *libvirt.Domain, _ *libvirt.DomainEventDeviceAdded) { about(d, false) })
-	_, removed := c.DomainEventDeviceRemovedRegister(nil, func(_ *libvirt.Connect, d *libvirt.Domain, _ *libvirt.DomainEventDeviceRemoved) { about(d, false) })
-	_, networks := c.NetworkEventLifecycleRegister(nil, func(*libvirt.Connect, *libvirt.Network, *libvirt.NetworkEventLifecycle) { tell(Event{}) })
-	return errors.Join(life, added, removed, networks,
+	added, addedErr := c.DomainEventDeviceAddedRegister(nil, func(_ *libvirt.Connect, d *libvirt.Domain, _ *libvirt.DomainEventDeviceAdded) { about(d, false) })
+	removed, removedErr := c.DomainEventDeviceRemovedRegister(nil, func(_ *libvirt.Connect, d *libvirt.Domain, _ *libvirt.DomainEventDeviceRemoved) { about(d, false) })
+	networks, networksErr := c.NetworkEventLifecycleRegister(nil, func(*libvirt.Connect, *libvirt.Network, *libvirt.NetworkEventLifecycle) { tell(Event{}) })
+	return errors.Join(
+		ask(life, lifeErr, c.DomainEventDeregister), ask(added, addedErr, c.DomainEventDeregister), ask(removed, removedErr, c.DomainEventDeregister),
+		ask(networks, networksErr, c.NetworkEventDeregister),
 		c.RegisterCloseCallback(func(*libvirt.Connect, libvirt.ConnectCloseReason) { lost() }),
 		c.SetKeepAlive(keepAliveSeconds, keepAliveMissed))
 }
@@ -95,7 +108,10 @@ func (c *connection) listen(tell func(Event), lost func()) error {
 func (c *connection) Version() string { return c.version }
 
 func (c *connection) Close() {
-	_ = c.UnregisterCloseCallback() // it refers to the connection, which would not be closed
+	for _, end := range c.events { // they refer to the connection, which would not be closed
+		_ = end()
+	}
+	_ = c.UnregisterCloseCallback() // as they do
 	_, _ = c.Connect.Close()        // the other side may be gone
 }
 

@@ -18,6 +18,7 @@ import (
 type fakeLibvirt struct {
 	mu      sync.Mutex
 	refuses error // of each attempt to connect
+	fails   error // of each look at all
 	dials   int
 	domains []*fakeDomain
 	defined []string
@@ -80,6 +81,9 @@ func (f *fakeLibvirt) Networks() ([]follow.Network, error) {
 func (f *fakeLibvirt) Domains() (all []follow.Domain, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.fails != nil {
+		return nil, f.fails
+	}
 	for _, d := range f.domains {
 		if !d.gone {
 			all = append(all, d.export())

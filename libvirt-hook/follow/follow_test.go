@@ -210,6 +210,19 @@ func TestLibvirtdGone(t *testing.T) {
 	})
 }
 
+// TestLookFails: a libvirtd that cannot list is asked again, and an event meanwhile is no
+// harm.
+func TestLookFails(t *testing.T) {
+	tried(t, func(l *lab) { l.libvirt.fails = errors.New("a hook is waited for") }, func(l *lab) {
+		l.told(follow.Event{Domain: webUUID}, func() {})
+		l.wantNone()
+		l.told(follow.Event{Domain: webUUID}, func() { l.run(); l.libvirt.fails = nil })
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		l.wantBound()
+	})
+}
+
 // TestNoLibvirt: a host without libvirt is not asked again.
 func TestNoLibvirt(t *testing.T) {
 	for _, reason := range []error{follow.ErrWithout, follow.ErrNoLibrary} {

@@ -27,6 +27,7 @@ func (l *link) hold(ctx context.Context, d seen) error {
 		return nil //nolint:nilerr // starting it says so
 	}
 	var problems []error
+	held := 0
 	for _, n := range is.NICs {
 		if n.MAC.IsZero() || !l.ours(n) {
 			continue
@@ -39,9 +40,13 @@ func (l *link) hold(ctx context.Context, d seen) error {
 		if err != nil {
 			problems = append(problems, fmt.Errorf("domain %s: %w", d.Name, err))
 		}
+		held++
 	}
 	if len(problems) == 0 {
 		l.held[d.UUID] = text
+		if held > 0 {
+			l.follower.Log.Info("addresses are held for a domain", "domain", d.Name, "addresses", held)
+		}
 	}
 	return errors.Join(problems...)
 }
@@ -77,9 +82,12 @@ func (l *link) unhold(ctx context.Context, all bool) error {
 		if !is {
 			continue
 		}
-		_, err := l.follower.Verbs.ReleaseMAC(ctx, engine.ReleaseMACRequest{Domain: vswitch.DomainRef{ID: id}})
+		released, err := l.follower.Verbs.ReleaseMAC(ctx, engine.ReleaseMACRequest{Domain: vswitch.DomainRef{ID: id}})
 		if err == nil {
 			delete(l.held, id)
+		}
+		if len(released) > 0 {
+			l.follower.Log.Info("addresses of a domain are let go of", "domain", released[0].Domain.Name, "addresses", len(released))
 		}
 		problems = append(problems, err)
 	}

@@ -139,6 +139,16 @@ func (l *link) take() (w work, lost bool) {
 	return w, l.gone
 }
 
+// again puts back what could not be looked at. Nobody is roused: it is tried again in a while.
+func (l *link) again(w work) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all = l.all || w.all
+	for _, id := range w.domains {
+		l.dirty[id] = true
+	}
+}
+
 // tell is told of events. A guest that has come from another host shall be found here at
 // once, whatever libvirt is being asked meanwhile.
 func (l *link) tell(ctx context.Context, e Event) {

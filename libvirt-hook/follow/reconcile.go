@@ -24,6 +24,7 @@ func (l *link) reconcile(ctx context.Context, conn Libvirt, w work) (next time.D
 	}
 	domains, err := l.look(conn, w)
 	if err != nil {
+		l.again(w)
 		return firstRetry, err
 	}
 	ports, err := l.vmPorts(ctx)
