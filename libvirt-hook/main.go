@@ -34,7 +34,6 @@ func main() {
 }
 
 func usage() {
-	//nolint:errcheck // there is nowhere left to say so
 	fmt.Fprintf(os.Stderr, `patchbay-libvirt-hook %s: libvirt runs it for its networks and domains, as
 /etc/libvirt/hooks/network.d/50-patchbay, and in qemu.d and lxc.d; see docs/libvirt.md.
 

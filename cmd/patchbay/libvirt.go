@@ -35,6 +35,8 @@ type xmlResult struct {
 	XML  string `json:"xml"`
 	// Metadata is an element for the <metadata> of the domain.
 	Metadata string `json:"metadata,omitempty"`
+
+	bare string // Metadata as `virsh metadata` takes it
 }
 
 func (c *cli) libvirtNetworkCommand() *cobra.Command {

@@ -95,8 +95,9 @@ func TestLibvirtInterface(t *testing.T) {
 	if code != exitOK || !strings.Contains(stderr, "virsh metadata web01 "+domain.Namespace+" --config --key patchbay --set") {
 		t.Errorf("exit code %d, %s", code, stderr)
 	}
-	_, element, _ := strings.Cut(stderr, `--set "`)
-	d, err := domain.Parse([]byte(`<domain><uuid>bbbbbbbb-0000-4000-8000-000000000001</uuid><metadata>` + strings.TrimSpace(strings.Split(element, `"`)[0]) + `</metadata><devices>` + out + `</devices></domain>`))
+	_, element, _ := strings.Cut(stderr, `--set "<ports>`) // libvirt declares the namespace
+	element = `<ports xmlns='` + domain.Namespace + `'>` + element
+	d, err := domain.Parse([]byte(`<domain><uuid>bbbbbbbb-0000-4000-8000-000000000001</uuid><metadata>` + strings.Split(element, `"`)[0] + `</metadata><devices>` + out + `</devices></domain>`))
 	if err != nil || len(d.NICs) != 1 || d.NICs[0].Wish == nil || *d.NICs[0].Wish.Policy.StormLimit != 10 || !*d.NICs[0].Wish.Policy.DHCPGuard {
 		t.Errorf("read as %+v, %v", d, err)
 	}

@@ -64,7 +64,7 @@ command that sets it is printed beside.
 				return err
 			}
 			if result.Metadata != "" && c.output == table {
-				warn(cmd, []string{n.metadataCommand(result)})
+				warn(cmd, []string{n.metadataCommand(result.bare)})
 			}
 			return c.print(result, func() string { return result.XML })
 		},
@@ -147,7 +147,7 @@ func (n *nicFlags) result(cmd *cobra.Command, client *api.Client, switchName str
 	}
 	out := xmlResult{Name: n.alias, MAC: hold.MAC.String()}
 	if wishes {
-		out.Metadata = domain.WriteWish(n.alias, wish)
+		out.Metadata, out.bare = domain.WriteWish(n.alias, wish), domain.BareWish(n.alias, wish)
 	}
 	spec := domain.Interface{MAC: hold.MAC, Alias: n.alias, Model: n.model, Queues: n.queues}
 	switch {
@@ -194,7 +194,7 @@ func narrows(s vswitch.Switch, f vswitch.PortProfile, wish vswitch.Narrowing) er
 }
 
 // metadataCommand is how the metadata comes to the domain.
-func (n *nicFlags) metadataCommand(r xmlResult) string {
+func (n *nicFlags) metadataCommand(element string) string {
 	return fmt.Sprintf("before it starts, give the VM what its interface wants (one element for all of them):\n  virsh metadata %s %s --config --key patchbay --set \"%s\"",
-		n.domain, domain.Namespace, strings.TrimSpace(strings.ReplaceAll(r.Metadata, "\n", "")))
+		n.domain, domain.Namespace, strings.TrimSpace(strings.ReplaceAll(element, "\n", "")))
 }

@@ -110,6 +110,9 @@ type reservation struct {
 	segments int
 	carried  vswitch.VLANSet // the VLANs that its switch carries
 	netns    kernel.NetnsID  // the owner's namespace as it is now; 0 if nobody can tell
+	// stays says that somebody else's netdev is left in the bridge when the port is withdrawn,
+	// where it is shut.
+	stays bool
 }
 
 func (r reservation) attachment() Attachment {

@@ -135,9 +135,9 @@ type portRecord struct {
 }
 
 // lookUp reads the records of ports, in their order.
-func (r *reconciler) lookUp(ids ...string) []portRecord {
+func (e *Engine) lookUp(ids ...string) []portRecord {
 	all := make([]portRecord, len(ids))
-	err := r.store.View(func(tx *store.Tx) error {
+	err := e.store.View(func(tx *store.Tx) error {
 		for i, id := range ids {
 			all[i].err = all[i].lookUp(tx, id)
 		}

@@ -236,6 +236,9 @@ func (e *Engine) withdrawTogether(ctx context.Context, ports []reservation) erro
 				delete(seen.Ports, r.port.Netdev)
 			}
 		}
+		for _, r := range ports {
+			away[r.port.Netdev] = r.stays && r.caps.BridgeRules
+		}
 		for netdev, p := range seen.Ports {
 			if p.Bridge != "" && p.Bridge != adopted.Ports[netdev].Bridge {
 				p.FDB, away[netdev] = nil, true

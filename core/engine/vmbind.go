@@ -26,7 +26,14 @@ func (e *Engine) BindPort(ctx context.Context, req BindPortRequest) (vswitch.Por
 	if err := req.validate(); err != nil {
 		return vswitch.Port{}, fault("port bind", object, err)
 	}
-	p, err := e.bindPort(ctx, req)
+	var err error
+	if req.Pair {
+		req.Netdev, err = e.otherEnd(ctx, req.Netdev)
+	}
+	var p vswitch.Port
+	if err == nil {
+		p, err = e.bindPort(ctx, req)
+	}
 	return p, fault("port bind", object, err)
 }
 
@@ -273,6 +280,9 @@ func (e *Engine) bound(tx *store.Tx, was store.Realised, req BindPortRequest, ta
 		narrowed.PolicyChanged = p.PolicyChanged || !narrowed.Policy.Equal(p.Policy)
 		p = narrowed
 	}
+	if b.former.known || b.now.port.Plugged() && b.now.port.Netdev != tap.Name {
+		p.PolicyChanged = true // the tap may have rules of another port
+	}
 	b.next.port = p
 	bare := p // it does not stand in its own way
 	bare.VLAN, bare.Isolated = vswitch.PortVLAN{}, false
@@ -376,6 +386,7 @@ func (e *Engine) unbind(ctx context.Context, b binding) error {
 	if b.now.port.Netdev == b.next.port.Netdev {
 		return nil // it was there before, and whoever asks again finds it
 	}
+	b.next.stays = true // whoever asks again finds it there
 	_, err := e.withdraw(ctx, []reservation{b.next})
 	return errors.Join(err, e.store.Update(func(tx *store.Tx) error {
 		p := b.now.port

@@ -135,27 +135,24 @@ func (e *Engine) tryActivate(ctx context.Context, id string, want *AttachRequest
 		return vswitch.Port{}, err
 	}
 	defer unlock()
-	var r portRecord
-	err = e.store.Update(func(tx *store.Tx) error {
-		if err := r.lookUp(tx, id); err != nil {
-			return err
-		}
-		if r.port.VM.Stage != vswitch.VMIncoming {
-			return vswitch.NotFound
-		}
-		r.port.VM.Stage = vswitch.VMActive
-		return errors.Join(tx.PutPort(r.port), tx.DropExpected(r.port.Owner.ID))
-	})
-	if errors.Is(err, vswitch.NotFound) {
+	r := e.lookUp(id)[0]
+	if errors.Is(r.err, vswitch.NotFound) || r.err == nil && r.port.VM.Stage != vswitch.VMIncoming {
 		return vswitch.Port{}, nil
 	}
+	if r.err != nil {
+		return vswitch.Port{}, r.err
+	}
+	silent := attachedState(r.port, r.record, r.caps)
+	r.port.VM.Stage = vswitch.VMActive
+	if err := e.reach(ctx, attachedState(r.port, r.record, r.caps), silent); err != nil {
+		return vswitch.Port{}, needsRepair(err)
+	}
+	// Last, so that who comes after a kill finds it to do.
+	err = e.store.Update(func(tx *store.Tx) error {
+		return errors.Join(tx.PutPort(r.port), tx.DropExpected(r.port.Owner.ID))
+	})
 	if err != nil {
 		return vswitch.Port{}, err
-	}
-	silent := r.port
-	silent.VM.Stage = vswitch.VMIncoming
-	if err := e.reach(ctx, attachedState(r.port, r.record, r.caps), attachedState(silent, r.record, r.caps)); err != nil {
-		return vswitch.Port{}, err // it is active, and drift of that
 	}
 	e.announceGuest(ctx, r.port)
 	return r.port, nil

@@ -58,6 +58,39 @@ func (e *Engine) heir(p vswitch.Port, tap kernel.Netdev) (heir vswitch.Port, fou
 	return heir, found, err
 }
 
+// finishMove binds what the tap of a port has gone to, where whoever moved it was killed or
+// failed over it.
+func (e *Engine) finishMove(ctx context.Context, p vswitch.Port) error {
+	var others []vswitch.Port
+	err := e.store.View(func(tx *store.Tx) error {
+		all, err := tx.PortsOfDomain(p.Owner.ID)
+		for _, o := range all {
+			if o.ID != p.ID && o.MAC == p.MAC {
+				others = append(others, o)
+			}
+		}
+		return err
+	})
+	if err != nil || len(others) == 0 {
+		return err
+	}
+	netdevs, err := e.kernel.Netdevs(ctx)
+	if err != nil {
+		return err
+	}
+	for _, o := range others {
+		for _, n := range netdevs {
+			waits := !o.Plugged() && n.MAC == o.MAC.TapMAC() && n.Master == vswitch.BridgeName(o.Switch) && n.Group&vswitch.GroupMask != vswitch.GroupMark
+			if waits || o.Plugged() && n.Name == o.Netdev && n.Index == o.VM.Index {
+				if _, err := e.bindPort(ctx, BindPortRequest{Owner: o.Owner, Netdev: n.Name}); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
 // handOn gives the tap of a port to the one that waits for it, if there is one.
 func (e *Engine) handOn(ctx context.Context, p vswitch.Port, tap kernel.Netdev) (done bool, err error) {
 	heir, found, err := e.heir(p, tap)

@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"errors"
-	"slices"
 
 	"github.com/patchbay-net/patchbay/core/store"
 	"github.com/patchbay-net/patchbay/core/vswitch"
@@ -27,9 +26,12 @@ func (e *Engine) releasePort(ctx context.Context, owner vswitch.Owner) error {
 		return err
 	}
 	if place, tap := e.placeOf(ctx, p); place != tapGone {
-		if _, err := e.handOn(ctx, p, tap); err != nil {
-			return err
-		}
+		_, err = e.handOn(ctx, p, tap)
+	} else if !p.Plugged() {
+		err = e.finishMove(ctx, p)
+	}
+	if err != nil {
+		return err
 	}
 	return e.dismissVM(ctx, []string{p.ID}, func(now vswitch.Port) bool { return e.goneFrom(ctx, now) }, markReleased)
 }
@@ -46,34 +48,38 @@ func (e *Engine) dismissVM(ctx context.Context, ids []string, goes func(vswitch.
 	var outgrown []string
 	out := leaver(&outgrown)
 	out.goes = goes
-	unlock, err := e.store.LockPorts(ids)
-	if err != nil {
-		return err
-	}
-	left, err := e.removeHeld(ctx, ids, out, nil)
-	if stays != nil {
-		err = errors.Join(err, e.store.Update(func(tx *store.Tx) error {
-			for _, id := range ids {
-				p, lookErr := tx.Port(id)
-				if slices.Contains(left, id) || errors.Is(lookErr, vswitch.NotFound) {
-					continue
-				}
-				was := p.VM
-				if stays(&p); lookErr == nil && p.VM != was {
-					lookErr = tx.PutPort(p)
-				}
-				if lookErr != nil {
-					return lookErr
-				}
-			}
-			return nil
-		}))
-	}
-	unlock()
+	err := e.dismissHeld(ctx, ids, out, stays)
 	for _, name := range outgrown {
 		_ = e.shrink(ctx, name) // the ports are gone; GC tries again and tells
 	}
 	return err
+}
+
+func (e *Engine) dismissHeld(ctx context.Context, ids []string, out removal, stays func(*vswitch.Port)) error {
+	unlock, err := e.store.LockPorts(ids)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	left, err := e.removeHeld(ctx, ids, out, nil)
+	if stays == nil || len(left) == len(ids) {
+		return err
+	}
+	return errors.Join(err, e.store.Update(func(tx *store.Tx) error {
+		for _, id := range ids {
+			p, err := tx.Port(id)
+			if err != nil && !errors.Is(err, vswitch.NotFound) {
+				return err
+			}
+			was := p.VM
+			if stays(&p); err == nil && p.VM != was {
+				if err := tx.PutPort(p); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}))
 }
 
 // ReleaseDomain lets go of all ports of a VM that has stopped here, also those that nobody has

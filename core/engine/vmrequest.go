@@ -24,7 +24,10 @@ type ReservePortRequest struct {
 type BindPortRequest struct {
 	Owner  vswitch.Owner `json:"owner"`  // as in ReservePortRequest; the name may be left out
 	Netdev string        `json:"netdev"` // the tap, on the host
-	Alias  string        `json:"alias,omitempty"`
+	// Pair says that Netdev is the end of a pair that a container is about to get: the other
+	// end, which is in the switch's bridge, becomes the port's.
+	Pair  bool   `json:"pair,omitempty"`
+	Alias string `json:"alias,omitempty"`
 	// Override is what the domain's definition takes away from what the port was granted.
 	Override vswitch.Narrowing `json:"override,omitzero"`
 }

@@ -30,6 +30,7 @@ type walker struct {
 	random *rand.Rand
 	struck *struck
 	netns  []string // of the guests
+	taps   taps
 	trail  []string
 	halved bool // the last verb was killed, and may have left a port half made
 }
@@ -37,6 +38,7 @@ type walker struct {
 func newWalker(t *testing.T, k kernel.Kernel, seed uint64, netns []string) *walker {
 	t.Helper()
 	w := &walker{t: t, random: rand.New(rand.NewPCG(seed, 1)), struck: &struck{Kernel: k}, netns: netns}
+	w.taps = tapsOf(t, k)
 	w.Engine = engine.New(engine.Config{
 		Kernel:   w.struck,
 		Store:    store.New(store.Config{Dirs: store.Dirs{State: t.TempDir(), Run: t.TempDir()}, MachineID: "machine"}),
@@ -106,6 +108,10 @@ func (w *walker) walk(steps int) {
 			return
 		}
 	}
+	for i := range walkVMs {
+		w.taps.unplug(fmt.Sprint("vnet", i))
+		must(w.t, w.ReleaseDomain(context.Background(), w.vm(i, 0).ID))
+	}
 	for _, name := range walkSwitches() {
 		if _, err := w.DeleteSwitch(context.Background(), engine.DeleteSwitchRequest{Name: name, Force: true}); err != nil && !errors.Is(err, vswitch.NotFound) {
 			w.t.Fatal(err)
@@ -135,7 +141,9 @@ func (w *walker) step() {
 func (w *walker) verb() (string, func() error) {
 	ctx := context.Background()
 	name, guest := walkSwitches()[w.random.IntN(3)], w.random.IntN(len(w.netns))
-	switch w.random.IntN(10) {
+	switch w.random.IntN(14) {
+	case 10, 11, 12, 13:
+		return w.vmVerb(name)
 	case 0:
 		force := w.random.IntN(2) == 0
 		return "delete " + name, func() error {
@@ -261,9 +269,13 @@ func (w *walker) settled() {
 			w.t.Errorf("%s cannot be settled: %v", name, err)
 		}
 	}
+	w.vmsSettled()
 	s, err := w.Status(ctx)
 	must(w.t, err)
 	for _, p := range s.Problems {
+		if strings.Contains(p.Message, "netdev vnet") {
+			continue // that of a VM whose port is gone
+		}
 		if p.Kind != vswitch.CapabilityMissing && p.Kind != vswitch.MirrorTarget {
 			w.t.Errorf("status: %+v", p)
 		}

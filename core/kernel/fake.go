@@ -60,8 +60,8 @@ func NewFake(cfg FakeConfig) *Fake {
 	return f
 }
 
-// AddNetdev gives the host a netdev that is not Patchbay's: a NIC, a tap. One of
-// the same name gives way.
+// AddNetdev gives the host a netdev that is not Patchbay's: a NIC, a tap, the second end of a
+// pair whose first one is there. One of the same name gives way.
 func (f *Fake) AddNetdev(n Netdev) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -72,6 +72,11 @@ func (f *Fake) AddNetdev(n Netdev) {
 	link := f.host.add(n)
 	for _, a := range n.Addresses {
 		link.items = append(link.items, AddressItem(a))
+	}
+	for _, other := range f.host.links {
+		if n.Peer != 0 && other.Index == n.Peer && other.Peer == n.Index {
+			link.peer, other.peer = other, link
+		}
 	}
 	if master := f.host.links[n.Master]; n.Master != "" && master != nil {
 		link.enslave(master)

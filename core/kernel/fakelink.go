@@ -199,7 +199,7 @@ func checkMAC(mac vswitch.MAC) error {
 func (l *fakeLink) hasCarrier() bool {
 	switch l.Kind {
 	case "veth":
-		return l.Up && l.peer.Up
+		return l.Up && l.peer != nil && l.peer.Up // one that is not there is in another namespace
 	case "bridge", "bond":
 		return l.Up && slices.ContainsFunc(l.ports(), func(p *fakeLink) bool { return p.Up && p.hasCarrier() })
 	}

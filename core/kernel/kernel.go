@@ -74,6 +74,7 @@ type Netdev struct {
 	MTU      int           `json:"mtu"`
 	MaxMTU   int           `json:"maxMTU,omitempty"` // 0: unknown
 	Master   string        `json:"master,omitempty"`
+	Peer     int           `json:"peer,omitempty"`  // of a veth: the index of the other end, in whatever namespace
 	Lower    string        `json:"lower,omitempty"` // the netdev that a VLAN, macvlan or ipvlan lies on
 	Alias    string        `json:"alias,omitempty"`
 	Group    uint32        `json:"group,omitempty"` // the netdev group

@@ -96,7 +96,12 @@ func readNetdev(name string) (Netdev, error) {
 }
 
 func (l netdevLink) netdev(master string, addresses []netip.Prefix) Netdev {
+	peer := 0
+	if l.kind == "veth" {
+		peer = l.peer
+	}
 	return Netdev{
+		Peer: peer,
 		Name: l.name, Index: l.index, Kind: l.kind, MAC: l.mac, MTU: l.mtu, MaxMTU: l.maxMTU, Master: master, Alias: l.alias, Group: l.group,
 		Up: l.up, Carrier: l.flags&unix.IFF_LOWER_UP != 0,
 		Loopback: l.loopback(), Ethernet: l.hardware == unix.ARPHRD_ETHER,

@@ -65,7 +65,9 @@ func TestTap(t *testing.T) {
 		if err := inNetns(ns, func() error { return openAsQEMU("pt-many", unix.IFF_MULTI_QUEUE) }); err != nil {
 			t.Errorf("with many queues: %v", err)
 		}
-		if err := inNetns(ns, func() error { return NewLinux().Apply(context.Background(), []plan.Step{plan.DeleteTap{Name: "pt-many", Mark: mine.Mark}}) }); err != nil {
+		if err := inNetns(ns, func() error {
+			return NewLinux().Apply(context.Background(), []plan.Step{plan.DeleteTap{Name: "pt-many", Mark: mine.Mark}})
+		}); err != nil {
 			t.Error(err)
 		}
 		if left := sh(t, ns, "ip -o link show"); strings.Contains(left, "pt-many") {

@@ -42,9 +42,10 @@ type NIC struct {
 	Netdev  string
 	Premade bool
 	Queues  int
-	// Guest is the name of a container's end.
-	Guest    string
-	Isolated bool
+	// Guest is the name of a container's end, GuestEnd the one that it has before the container
+	// gets it.
+	Guest, GuestEnd string
+	Isolated        bool
 	// TrustsGuest says that the guest may change its address filter, Filtered that libvirt
 	// filters its frames.
 	TrustsGuest, Filtered bool
@@ -158,7 +159,7 @@ func (n nic) nic() (NIC, error) {
 	out := NIC{
 		Type: n.Type, Alias: n.Alias.Name, Network: n.Source.Network, Portgroup: n.Source.PortGroup,
 		PortID: n.Source.PortID, Bridge: n.Source.Bridge, Netdev: n.Target.Dev, Premade: n.Target.Managed == no,
-		Guest: n.Guest.Dev, Isolated: n.PortOptions.Isolated == yes,
+		Guest: n.Guest.Dev, GuestEnd: n.Guest.Actual, Isolated: n.PortOptions.Isolated == yes,
 		TrustsGuest: n.TrustGuestRxFilters == yes, Filtered: n.FilterRef != nil,
 	}
 	for _, native := range []struct {

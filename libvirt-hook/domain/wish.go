@@ -34,8 +34,18 @@ func elementName() xml.Name { return xml.Name{Space: Namespace, Local: "ports"} 
 
 // WriteWish writes the element of a domain's metadata that says that of one interface.
 func WriteWish(alias string, w Wish) string {
+	return writeWish(metadata.Name{Prefix: "patchbay", Local: elementName().Local, Space: Namespace}, alias, w)
+}
+
+// BareWish is WriteWish for libvirt to set (`virsh metadata`), which declares the namespace by
+// itself.
+func BareWish(alias string, w Wish) string {
+	return writeWish(metadata.Name{Local: elementName().Local}, alias, w)
+}
+
+func writeWish(name metadata.Name, alias string, w Wish) string {
 	var b strings.Builder
-	metadata.Encode(&b, "", metadata.Name{Prefix: "patchbay", Local: elementName().Local, Space: Namespace}, portsElement{[]portElement{{
+	metadata.Encode(&b, "", name, portsElement{[]portElement{{
 		Alias: alias, Switch: w.Switch, Profile: w.Profile,
 		VLAN: w.VLAN, Isolated: w.Isolated, MACSpoofing: w.MACSpoofing, Policy: w.Policy,
 	}}})

@@ -66,6 +66,25 @@ func (h hook) bindNIC(ctx context.Context, d domain.Domain, n domain.NIC) error 
 		return h.bindPort(ctx, d, n)
 	case n.Network == "" && (n.Type == domain.TypeBridge && domain.OnSwitch(n.Bridge) || n.Wish != nil && n.Wish.Switch != ""):
 		return h.bindDirectly(ctx, d, n)
+	case n.Network != "" && n.GuestEnd != "":
+		return h.bindPair(ctx, d, n)
+	}
+	return nil
+}
+
+// bindPair binds the port of a container, of which libvirt tells neither the port's id nor the
+// host's end of the pair. One that is bound stays: the container has its end by now.
+func (h hook) bindPair(ctx context.Context, d domain.Domain, n domain.NIC) error {
+	ports, err := h.verbs.Ports(ctx, "")
+	if err != nil {
+		return err
+	}
+	for _, p := range ports {
+		if p.Owner.Kind == vswitch.OwnerVM && p.Owner.ID == d.UUID && p.MAC == n.MAC && !p.Plugged() {
+			req := bindRequest(d, n, p.Owner.Endpoint)
+			req.Netdev, req.Pair = n.GuestEnd, true
+			return h.bound(ctx, n, req)
+		}
 	}
 	return nil
 }

@@ -11,7 +11,10 @@ import (
 // to be declared for, each line behind indent. The namespace is declared here where space
 // is not empty.
 func Encode(b *strings.Builder, indent string, name Name, v any) {
-	w := writer{b, name.Prefix}
+	w := writer{b: b}
+	if name.Prefix != "" {
+		w.prefix = name.Prefix + ":"
+	}
 	declared := ""
 	if name.Space != "" {
 		declared = fmt.Sprintf(" xmlns:%s=%s", name.Prefix, quoted(name.Space))
@@ -19,7 +22,8 @@ func Encode(b *strings.Builder, indent string, name Name, v any) {
 	w.object(indent, name.Local, declared, reflect.Indirect(reflect.ValueOf(v)))
 }
 
-// Name is how an element is called: <prefix:local xmlns:prefix="space">.
+// Name is how an element is called: <prefix:local xmlns:prefix="space">. Without a prefix it is
+// for libvirt to declare the namespace.
 type Name struct{ Prefix, Local, Space string }
 
 type writer struct {
@@ -28,7 +32,7 @@ type writer struct {
 }
 
 func (w writer) object(indent, name, declared string, v reflect.Value) {
-	fmt.Fprintf(w.b, "%s<%s:%s%s", indent, w.prefix, name, declared)
+	fmt.Fprintf(w.b, "%s<%s%s%s", indent, w.prefix, name, declared)
 	var children []int
 	for i := range v.NumField() {
 		field, key := v.Field(i), keyOf(v.Type().Field(i))
@@ -48,7 +52,7 @@ func (w writer) object(indent, name, declared string, v reflect.Value) {
 	for _, i := range children {
 		w.child(indent+"  ", keyOf(v.Type().Field(i)), reflect.Indirect(v.Field(i)))
 	}
-	fmt.Fprintf(w.b, "%s</%s:%s>\n", indent, w.prefix, name)
+	fmt.Fprintf(w.b, "%s</%s%s>\n", indent, w.prefix, name)
 }
 
 func (w writer) child(indent, key string, v reflect.Value) {
@@ -61,10 +65,10 @@ func (w writer) child(indent, key string, v reflect.Value) {
 		}
 	case many:
 		for i := range v.Len() {
-			fmt.Fprintf(w.b, "%s<%s:%s>%s</%s:%s>\n", indent, w.prefix, key, Escape(word(v.Index(i))), w.prefix, key)
+			fmt.Fprintf(w.b, "%s<%s%s>%s</%s%s>\n", indent, w.prefix, key, Escape(word(v.Index(i))), w.prefix, key)
 		}
 		if v.Len() == 0 {
-			fmt.Fprintf(w.b, "%s<%s:%s/>\n", indent, w.prefix, key)
+			fmt.Fprintf(w.b, "%s<%s%s/>\n", indent, w.prefix, key)
 		}
 	}
 }

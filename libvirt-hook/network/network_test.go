@@ -2,6 +2,7 @@ package network_test
 
 import (
 	"errors"
+	"math/rand/v2"
 	"reflect"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/patchbay-net/patchbay/core/vswitch"
 	"github.com/patchbay-net/patchbay/libvirt-hook/network"
+	"github.com/patchbay-net/patchbay/libvirt-hook/recorded"
 )
 
 func definition(t *testing.T, s vswitch.Switch, name string) string {
@@ -209,5 +211,151 @@ func fill(t *testing.T, v reflect.Value, rule vswitch.ACLRule) {
 			t.Fatalf("%s is of a type that this test does not know", v.Type().Field(i).Name)
 		}
 		field.Set(value)
+	}
+}
+
+// Every recorded network and port is read, and is somebody else's.
+func TestRecorded(t *testing.T) {
+	ports := 0
+	for _, version := range recorded.Versions() {
+		for _, r := range recorded.Calls(t, version) {
+			if r.Hook != "network" {
+				continue
+			}
+			n, p, err := network.ParseHook(r.Stdin)
+			if err != nil || n.Ours() || n.Name != r.Args[0] || len(n.UUID) != 36 {
+				t.Errorf("%s: %+v, %v", r.Name(), n, err)
+			}
+			if about := strings.HasPrefix(r.Args[1], "port-"); about != (p != nil) {
+				t.Errorf("%s: port %+v", r.Name(), p)
+			} else if about {
+				ports++
+				if len(p.UUID) != 36 || len(p.OwnerUUID) != 36 || p.OwnerName == "" || p.MAC.IsZero() {
+					t.Errorf("%s: %+v", r.Name(), p)
+				}
+			}
+		}
+	}
+	if ports < 80 {
+		t.Errorf("%d ports", ports)
+	}
+}
+
+func TestPort(t *testing.T) {
+	const start, end = `<networkport><uuid>72f87c96-1cef-45d4-997f-00552898ed44</uuid><owner><name>vm</name><uuid>x</uuid></owner><mac address='52:54:00:00:00:01'/>`, `</networkport>`
+	const bridge = `<plug type='bridge' bridge='pb-prod'/>`
+	p, err := network.ParsePort([]byte(start + `<group>web</group><port isolated='yes'/>` + bridge + end))
+	if err != nil || p.Validate(false) != nil || !p.Isolated || p.Group != "web" || p.Bridge != "pb-prod" {
+		t.Errorf("%+v, %v", p, err)
+	}
+	for inside, says := range map[string]string{
+		bridge + `<vlan><tag id='7'/></vlan>`:                                  "libvirt's own <vlan>",
+		bridge + `<bandwidth><inbound average='1'/></bandwidth>`:               "libvirt's own <bandwidth>",
+		bridge + `<virtualport type='openvswitch'><parameters/></virtualport>`: "libvirt's own <virtualport>",
+		bridge + `<rxfilters trustGuest='yes'/>`:                               "trustGuestRxFilters",
+		`<plug type='hostdev-pci'/>`:                                           "not plugged into a bridge",
+		``:                                                                     "not plugged into a bridge",
+	} {
+		p, err := network.ParsePort([]byte(start + inside + end))
+		if err == nil {
+			err = p.Validate(false)
+		}
+		if err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v does not say %q", inside, err, says)
+		}
+	}
+	if p, err := network.ParsePort([]byte(start + bridge + `<rxfilters trustGuest='yes'/>` + end)); err != nil || p.Validate(true) != nil {
+		t.Errorf("a port that may spoof: %v, %v", err, p.Validate(true))
+	}
+}
+
+// Whatever stands in a network, reading ends; and what is read of ours is written as the same.
+func FuzzParse(f *testing.F) {
+	f.Add(`<network><name>n</name><metadata><p:switch xmlns:p='` + network.Namespace + `' name='prod'><p:portProfile name='web' vlan='trunk 1-9 native 1'><p:policy stormLimit='7'><p:acl>deny in from any</p:acl></p:policy></p:portProfile></p:switch></metadata><portgroup name='web'/></network>`)
+	f.Add("<network><metadata>")
+	f.Fuzz(func(t *testing.T, text string) {
+		n, err := network.Parse([]byte(text))
+		if err != nil || !n.Ours() {
+			return
+		}
+		written, err := network.Definition(vswitch.Switch{Name: n.Switch, PortProfiles: n.Profiles}, "n")
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := network.Parse([]byte(written))
+		if err != nil || again.Validate() != nil {
+			t.Fatalf("what is written is refused: %v, %v\n%s", err, again.Validate(), written)
+		}
+		if diff := cmp.Diff(n.Profiles, again.Profiles); diff != "" {
+			t.Errorf("(-read +written):\n%s", diff)
+		}
+	})
+}
+
+// Any profile that is valid is read as it was written.
+func TestAnyProfileIsRead(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	tried := 0
+	for range 2000 {
+		f := anyProfile(t, r)
+		s := vswitch.Switch{Name: "prod", Type: vswitch.Internal, PortProfiles: []vswitch.PortProfile{f}}
+		if s.Validate() != nil {
+			continue
+		}
+		tried++
+		text := definition(t, s, "prod")
+		n, err := network.Parse([]byte(text))
+		if err != nil {
+			t.Fatalf("%v\n%s", err, text)
+		}
+		got, err := n.Profile(f.Name)
+		f.Default = false
+		if diff := cmp.Diff(f, got); diff != "" || err != nil {
+			t.Fatalf("%v (-want +got):\n%s\n%s", err, diff, text)
+		}
+	}
+	if tried < 500 {
+		t.Errorf("%d profiles only", tried)
+	}
+}
+
+// anyProfile is one of chance; not each is valid.
+func anyProfile(t *testing.T, r *rand.Rand) vswitch.PortProfile {
+	t.Helper()
+	pick := func(words ...string) string { return words[r.IntN(len(words))] }
+	f := vswitch.PortProfile{
+		Name: pick("web", "a.b-c_d", "7"), Default: r.IntN(2) == 0, Isolated: r.IntN(2) == 0, MACSpoofing: r.IntN(2) == 0,
+		Offload: vswitch.OffloadWishes{VMQ: vswitch.OffloadWish(pick("", "off", "prefer")), IPsec: vswitch.OffloadWish(pick("", "prefer"))},
+	}
+	if text := pick("", "untagged", "access 7", "trunk 1-9,4094 native 5", "isolated 100 101", "community 100 102", "promiscuous 100 101-103"); text != "" {
+		v, err := vswitch.ParsePortVLAN(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.VLAN = &v
+	}
+	rule, err := vswitch.ParseACLRule(pick("deny in from any", "allow out tcp to 10.0.0.0/8 port 80-90 weight 7 stateful idle 60", "meter both remote fd00::/8", "deny out to any-mac", "allow in from 52:54:00:00:00:01"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill(t, reflect.ValueOf(&f.Policy).Elem(), rule)
+	forget(r, reflect.ValueOf(&f.Policy).Elem())
+	return f
+}
+
+// forget takes back, by chance, what fill has given.
+func forget(r *rand.Rand, v reflect.Value) {
+	for i := range v.NumField() {
+		switch field := v.Field(i); {
+		case field.Kind() == reflect.Struct:
+			forget(r, field)
+		case r.IntN(2) == 0:
+			field.SetZero()
+		case r.IntN(3) == 0: // given, and nothing
+			field.Set(reflect.New(field.Type().Elem()))
+			if list := field.Elem(); list.Kind() == reflect.Slice {
+				list.Set(reflect.MakeSlice(list.Type(), 0, 0))
+			}
+		}
 	}
 }
