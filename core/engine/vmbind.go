@@ -64,8 +64,8 @@ type binding struct {
 	former reservation
 }
 
-// tryBind fails with errNotRealised, having changed nothing, if the switch has to be made or
-// repaired first.
+// tryBind fails with errNotRealised, having changed nothing in the kernel, if the switch has to
+// be made or repaired first.
 func (e *Engine) tryBind(ctx context.Context, req BindPortRequest) (vswitch.Port, error) {
 	id := req.Owner.PortID()
 	p, former, err := e.whoIsAt(id, req.Netdev)
@@ -319,6 +319,11 @@ func (e *Engine) plugTap(ctx context.Context, b binding) error {
 	observed, err := e.kernel.Observe(ctx, plan.Union(desired, had))
 	if err != nil {
 		return err
+	}
+	if past := b.now.port; past.Plugged() && past.Netdev != b.next.port.Netdev {
+		if place, _ := e.placeOf(ctx, past); place == tapGone { // another VM's tap may have the name
+			delete(observed.Ports, past.Netdev)
+		}
 	}
 	steps := append(plan.Diff(withTrunks(desired, observed), observed), left...)
 	err = e.kernel.Apply(ctx, steps)

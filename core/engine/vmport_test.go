@@ -586,3 +586,26 @@ func TestManyVMsAtATime(t *testing.T) {
 	}
 	l.wantNoGuests()
 }
+
+// TestRebindPastAnother: a port that gets another tap leaves alone the tap of another VM that
+// has the name of its first one by now.
+func TestRebindPastAnother(t *testing.T) {
+	l := newLab(t)
+	ctx := context.Background()
+	prodAndLab(l)
+	l.kernel.RemoveNetdev("vnet0")
+	l.kernel.AddNetdev(dbVnet("vnet0", 41))
+	l.kernel.AddNetdev(vnet("vnet1", 42))
+	l.mustBind(engine.BindPortRequest{Owner: vm("p1"), Netdev: "vnet1"})
+	l.wantBound(vm("p1"), "vnet1")
+	if n, err := l.kernel.Netdev(ctx, "vnet0"); err != nil || n.Master != "pb-prod" {
+		t.Errorf("the other VM's tap is %+v, %v", n, err)
+	}
+	l.mustReserve(reserveDB("p1"))
+	l.mustBind(engine.BindPortRequest{Owner: db("p1"), Netdev: "vnet0"})
+	l.wantBound(db("p1"), "vnet0")
+	l.wantBound(vm("p1"), "vnet1")
+	if c := strings.Count(l.kernel.String(), "deny out"); c != 1 {
+		t.Errorf("the list of web01 is there %d times:\n%s", c, l.kernel)
+	}
+}
