@@ -79,6 +79,7 @@ func (s *estate) settle(h *Host, e Estate) error {
 		{"overlay", "", "overlay", 0, fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s", e.Template, upper, work)},
 		{"/proc", "/proc", "", unix.MS_BIND | unix.MS_REC, ""},
 		{"sysfs", "/sys", "sysfs", 0, ""},
+		{"/sys/fs/cgroup", "/sys/fs/cgroup", "", unix.MS_BIND | unix.MS_REC, ""},
 		{"/dev", "/dev", "", unix.MS_BIND | unix.MS_REC, ""},
 		{run, "/run", "", unix.MS_BIND, ""},
 		{"tmpfs", "/tmp", "tmpfs", 0, ""},

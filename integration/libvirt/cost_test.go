@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 )
@@ -55,32 +54,4 @@ func TestStartCost(t *testing.T) {
 	if ratio > 1.1 {
 		t.Errorf("%.2f times, the bar is 1.1", ratio)
 	}
-}
-
-// TestLXC: a container of libvirt's on a switch.
-func TestLXC(t *testing.T) {
-	s := newSite(t)
-	s.patchbay("switch", "add", "lan", "--type", "private")
-	s.network("lan")
-	c := s.container("lan", "c1", "10.7.0.9")
-	_ = c
-	xml := `<domain type='lxc'><name>ct1</name><memory unit='MiB'>64</memory><vcpu>1</vcpu><os><type>exe</type><init>/usr/bin/busybox</init><initarg>sleep</initarg><initarg>1000</initarg></os>
-	<devices><emulator>/usr/lib/libvirt/libvirt_lxc</emulator><filesystem type='mount'><source dir='/'/><target dir='/'/></filesystem>` + nic("lan", "ua-one", mac1) + `<console type='pty'/></devices></domain>`
-	f := "/etc/ct1.xml"
-	ok(t, s.WriteFile(f, xml, 0o644))
-	lxc := func(args ...string) (string, error) {
-		return s.Run(append([]string{"/usr/bin/virsh", "-q", "-c", "lxc:///system"}, args...)...)
-	}
-	_, err := lxc("define", f)
-	ok(t, err)
-	if out, err := lxc("start", "ct1"); err != nil {
-		t.Fatal(err, out)
-	}
-	p := s.portOf(mac1)
-	if !strings.HasPrefix(p.Netdev, "vnet") && !strings.HasPrefix(p.Netdev, "veth") {
-		t.Errorf("port: %+v", p)
-	}
-	_, err = lxc("destroy", "ct1")
-	ok(t, err)
-	s.empty("destroyed")
 }

@@ -126,7 +126,7 @@ func TestKilled(t *testing.T) {
 		ok(t, s.Do(func() error { return os.Rename("/etc/"+step[0]+"-program", path) }))
 		started("hook killed at "+name, err)
 
-		remove := s.otherHook(step[0], step[1], "kill -9 $PPID; sleep 9")
+		remove := s.otherHook(step[0], step[1], "kill -9 $PPID")
 		_, err = s.Virsh("start", "vm1")
 		if err == nil {
 			t.Errorf("libvirtd lives on at %s", name)
