@@ -24,7 +24,12 @@ CNITOOL_VERSION  := v1.3.0
 export GOLANGCI_VERSION PLUGINS_VERSION CNITOOL_VERSION
 
 TOOLS   := bin/tools
-GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION) -X main.buildVersion=$(VERSION) -X github.com/patchbay-net/patchbay/core/wire.Build=$(VERSION)'
+LDFLAGS := '-s -w -X main.version=$(VERSION) -X main.buildVersion=$(VERSION) -X github.com/patchbay-net/patchbay/core/wire.Build=$(VERSION)'
+GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags $(LDFLAGS)
+# patchbayd with libvirt: a C compiler builds it, and it loads libvirt's library when it
+# runs where there is one. See docs/adr/0015-two-patchbayds.md.
+LIBVIRT  ?= $(if $(shell command -v "$$(go env CC)"),yes,no)
+DAEMON    = $(if $(filter yes,$(LIBVIRT)),bin/libvirt/patchbayd,bin/patchbayd)
 UNIT    := ./core/... ./cni/... ./cmd/... ./libvirt-hook/... ./sdk/... ./plugins/...
 REPORT  := go run ./integration/testreport -skips bin/skipped -counts bin/counts
 FUZZRUNS ?= 20000
@@ -51,19 +56,21 @@ help: ## Print this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
-build: ## Build bin/patchbay, bin/patchbayd, bin/cni/patchbay, bin/patchbay-libvirt-hook and bin/plugins, static
-	@mkdir -p bin/cni
+build: ## Build bin/patchbay, bin/patchbayd, bin/cni/patchbay, bin/patchbay-libvirt-hook and bin/plugins, static; bin/libvirt/patchbayd
+	@mkdir -p bin/cni bin/plugins bin/libvirt
 	$(GOBUILD) -o bin/patchbay ./cmd/patchbay
 	$(GOBUILD) -o bin/patchbayd ./cmd/patchbayd
 	$(GOBUILD) -o bin/cni/patchbay ./cni
-	@mkdir -p bin/plugins
 	$(GOBUILD) -o bin/plugins/patchbay-plugin-example ./plugins/example
 	$(GOBUILD) -o bin/patchbay-libvirt-hook ./libvirt-hook
+ifeq ($(LIBVIRT),yes)
+	CGO_ENABLED=1 go build -tags libvirt_dlopen -trimpath -ldflags $(LDFLAGS) -o bin/libvirt/patchbayd ./cmd/patchbayd
+endif
 
 .PHONY: install
 install: build ## Install under DESTDIR: PREFIX (/usr/local), CNIBINDIR (/opt/cni/bin), HOOKDIR (/etc/libvirt/hooks), UNITDIR
 	install -D -m 0755 bin/patchbay '$(DESTDIR)$(PREFIX)/bin/patchbay'
-	install -D -m 0755 bin/patchbayd '$(DESTDIR)$(PREFIX)/bin/patchbayd'
+	install -D -m 0755 $(DAEMON) '$(DESTDIR)$(PREFIX)/bin/patchbayd'
 	install -D -m 0644 packaging/systemd/patchbayd.socket '$(DESTDIR)$(UNITDIR)/patchbayd.socket'
 	sed 's|@BINDIR@|$(PREFIX)/bin|' packaging/systemd/patchbayd.service >bin/patchbayd.service
 	install -D -m 0644 bin/patchbayd.service '$(DESTDIR)$(UNITDIR)/patchbayd.service'
@@ -90,7 +97,7 @@ deps: ## Install what the tests need: Debian packages and the reference plugins
 
 .PHONY: test
 test: ## All tests; as root, or the integration tests are skipped
-	@$(call all,deps test-unit test-integration test-integration-daemon test-guest)
+	@$(call all,deps test-unit test-integration test-integration-daemon test-libvirt test-guest)
 
 .PHONY: test-unit
 test-unit: ## Unit tests with the race detector, shuffled
@@ -108,7 +115,7 @@ build-faults:
 
 .PHONY: test-integration
 test-integration: build build-faults deps ## Real kernel, real plugins, real runtimes, in private namespaces
-	$(call stage,test-integration,go test -json -count=1 -timeout 25m $$(go list ./integration/... | grep -v /integration/guest) | $(REPORT))
+	$(call stage,test-integration,go test -json -count=1 -timeout 25m $$(go list ./integration/... | grep -v -e /integration/guest -e /integration/libvirt) | $(REPORT))
 
 # What runtimes and users see is the same where patchbayd runs: these tests are run
 # once more, with one on every host. Left out are those that harm a switch and look at
@@ -118,6 +125,15 @@ WITHDAEMON := Versions|Result|MTU|Portmap|Tuning|AdoptedNetdev|Concurrent|Del|De
 .PHONY: test-integration-daemon
 test-integration-daemon: build build-faults deps ## The integration tests that matter, on hosts with patchbayd
 	$(call stage,test-with-daemon,PATCHBAY_TEST_DAEMON=1 go test -json -count=1 -timeout 10m -run '^Test($(WITHDAEMON))$$' ./integration | $(REPORT))
+
+# Process 1 of the virtual machines that test-libvirt runs.
+.PHONY: build-libvirt
+build-libvirt:
+	@CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/vminit ./integration/libvirt/vminit
+
+.PHONY: test-libvirt
+test-libvirt: build build-faults build-libvirt deps ## Real libvirtd, of two versions, with virtual machines, in namespaces of their own
+	$(call stage,test-libvirt,go test -json -count=1 -timeout 20m ./integration/libvirt/... | $(REPORT))
 
 # Programs with static linking, which run in guests as they are.
 .PHONY: build-guest
@@ -215,7 +231,7 @@ check-demo: build build-guest
 
 .PHONY: check
 check: ## What CI runs: lint, generate-diff, test, fuzz, demo
-	@$(call all,deps lint generate-diff test-unit test-integration test-integration-daemon test-guest fuzz check-demo)
+	@$(call all,deps lint generate-diff test-unit test-integration test-integration-daemon test-libvirt test-guest fuzz check-demo)
 
 .PHONY: clean
 clean: ## Remove what was built, tools included

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -127,6 +128,16 @@ func daemonText(d *engine.DaemonStatus, t terminal) string {
 		return ""
 	}
 	var b strings.Builder
+	if len(d.Libvirt) > 0 {
+		b.WriteString("\n" + t.bold("Libvirt") + "\n")
+	}
+	for _, l := range d.Libvirt {
+		how := "followed, version " + l.Version
+		if !l.Connected {
+			how = "not followed: " + cmp.Or(l.Reason, "not tried yet")
+		}
+		fmt.Fprintf(&b, "  %s: %s\n", l.URI, printable(how))
+	}
 	if len(d.Unrepaired) > 0 {
 		b.WriteString("\n" + t.bold("Not repaired") + "\n")
 	}

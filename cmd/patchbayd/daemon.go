@@ -10,7 +10,6 @@ import (
 	"github.com/patchbay-net/patchbay/cni/plugin"
 	"github.com/patchbay-net/patchbay/core/api"
 	"github.com/patchbay-net/patchbay/core/wire"
-	"github.com/patchbay-net/patchbay/libvirt-hook/hook"
 )
 
 // daemon is patchbayd's life.
@@ -39,7 +38,8 @@ func (d daemon) run(ctx context.Context) (err error) {
 	}
 	verbs, behind := api.OpenResident(d.dirs)
 	defer func() { err = errors.Join(err, behind.Close()) }()
-	server, err := api.NewServer(api.ServerConfig{Verbs: verbs, Plugin: plugin.ServeResident, Hook: hook.Serve, Dirs: d.dirs, Log: d.log})
+	resident := newResident(verbs, d.log)
+	server, err := api.NewServer(api.ServerConfig{Verbs: resident, Plugin: plugin.ServeResident, Hook: resident.hook, Dirs: d.dirs, Log: d.log})
 	if err != nil {
 		return err
 	}
@@ -56,6 +56,7 @@ func (d daemon) run(ctx context.Context) (err error) {
 		defer cancel()
 		errs[1] = verbs.Keep(ctx, d.log, func() { d.ready(n) })
 	})
+	group.Go(func() { resident.follower.Run(ctx) })
 	stopWatchdog := d.watchdog(n)
 	<-ctx.Done()
 	n.tell("STOPPING=1", d.log)

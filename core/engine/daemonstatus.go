@@ -10,6 +10,16 @@ type DaemonStatus struct {
 	Repairs []Repair `json:"repairs,omitempty"`
 	// Unrepaired is drift that is tried again.
 	Unrepaired []Unrepaired `json:"unrepaired,omitempty"`
+	// Libvirt is how it is connected to the drivers of libvirt that it follows.
+	Libvirt []LibvirtStatus `json:"libvirt,omitempty"`
+}
+
+// LibvirtStatus is a connection to a driver of libvirt.
+type LibvirtStatus struct {
+	URI       string `json:"uri"`
+	Connected bool   `json:"connected"`
+	Version   string `json:"version,omitempty"`
+	Reason    string `json:"reason,omitempty"` // why there is no connection
 }
 
 // Repair is drift that was put right.

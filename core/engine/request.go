@@ -147,6 +147,8 @@ type MACLease struct {
 	// Switch are then those of the VM that runs with it.
 	Held bool   `json:"held,omitempty"`
 	NIC  string `json:"nic,omitempty"`
+	// Domain is the VM that it is held for.
+	Domain vswitch.DomainRef `json:"domain,omitzero"`
 }
 
 // GCRequest says whose attachments are still valid: those of Network that are not

@@ -15,7 +15,7 @@ import (
 // StartNotifying starts a daemon in the namespace and returns when it says that
 // it is ready, in the way of sd_notify(3).
 func StartNotifying(n *Netns, c *exec.Cmd) error {
-	dir, err := os.MkdirTemp("", "notify")
+	dir, err := os.MkdirTemp(n.shared(), "notify")
 	if err != nil {
 		return err
 	}

@@ -19,6 +19,8 @@ type Host struct {
 	Dir  string // everything of this host: namespaces, state, caches
 	Root string // the source tree, whose bin holds what is tried
 
+	ownFiles bool // it has an estate, and Patchbay's directories where users have them
+
 	mu         sync.Mutex
 	containers []*Container
 	others     []*Netns
@@ -44,13 +46,26 @@ func New(dir string) (*Host, error) {
 }
 
 // RunDir is what /run/patchbay is on a real host.
-func (h *Host) RunDir() string { return filepath.Join(h.Dir, "run") }
+func (h *Host) RunDir() string {
+	if h.ownFiles {
+		return "/run/patchbay"
+	}
+	return filepath.Join(h.Dir, "run")
+}
 
 // StateDir is what /var/lib/patchbay is on a real host.
-func (h *Host) StateDir() string { return filepath.Join(h.Dir, "state") }
+func (h *Host) StateDir() string {
+	if h.ownFiles {
+		return "/var/lib/patchbay"
+	}
+	return filepath.Join(h.Dir, "state")
+}
 
 // Env moves Patchbay's directories below Dir.
 func (h *Host) Env() []string {
+	if h.ownFiles {
+		return nil
+	}
 	return []string{"PATCHBAY_RUN_DIR=" + h.RunDir(), "PATCHBAY_STATE_DIR=" + h.StateDir()}
 }
 

@@ -19,7 +19,18 @@ import (
 type Netns struct {
 	Path   string
 	file   *os.File
+	estate *estate // nil: files and host name are those of the process
 	closed atomic.Bool
+}
+
+// Here is the namespace of the process. It needs no Close.
+func Here() (*Netns, error) {
+	const path = "/proc/self/ns/net"
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	return &Netns{Path: path, file: f}, nil
 }
 
 // NewNetns makes a namespace with lo up, mounted at path.
@@ -84,16 +95,24 @@ func (n *Netns) Do(f func() error) error {
 // Enter moves the calling thread into the namespace. The goroutine must have
 // locked it, and must never unlock it.
 func (n *Netns) Enter() error {
-	conn, err := n.file.SyscallConn()
+	err := setns(n.file, unix.CLONE_NEWNET)
+	if err == nil && n.estate != nil {
+		err = n.estate.enter()
+	}
+	if err != nil {
+		return fmt.Errorf("enter %s: %w", n.Path, err)
+	}
+	return nil
+}
+
+func setns(f *os.File, kind int) error {
+	conn, err := f.SyscallConn()
 	if err != nil {
 		return err
 	}
 	var serr error
-	err = conn.Control(func(fd uintptr) { serr = unix.Setns(int(fd), unix.CLONE_NEWNET) })
-	if err = errors.Join(err, serr); err != nil {
-		return fmt.Errorf("enter %s: %w", n.Path, err)
-	}
-	return nil
+	err = conn.Control(func(fd uintptr) { serr = unix.Setns(int(fd), kind) })
+	return errors.Join(err, serr)
 }
 
 // Run runs a command in the namespace and returns what it printed.
@@ -157,7 +176,11 @@ func (n *Netns) Close() error {
 	if errors.Is(err, os.ErrClosed) {
 		err = nil // LetGo
 	}
-	return errors.Join(n.Unmount(), err)
+	err = errors.Join(n.Unmount(), err)
+	if n.estate != nil {
+		err = errors.Join(err, n.estate.close())
+	}
+	return err
 }
 
 // Cable joins two namespaces by a veth pair with both ends up: a NIC and the

@@ -48,14 +48,28 @@ func (n *Netns) Pulse(server *Netns, dst netip.Addr, every time.Duration) (*Puls
 	if err != nil {
 		return nil, err
 	}
-	err = n.Do(func() (err error) { p.conn, err = net.Dial("udp", p.echoes.LocalAddr().String()); return err })
-	if err != nil {
+	if err := p.begin(n, p.echoes.LocalAddr().String()); err != nil {
 		return nil, errors.Join(err, p.echoes.Close())
 	}
 	p.running.Go(p.echo)
+	return p, nil
+}
+
+// PulseTo begins a pulse to somebody who sends back by himself.
+func (n *Netns) PulseTo(dst netip.AddrPort, every time.Duration) (*Pulse, error) {
+	p := &Pulse{every: every, stop: make(chan struct{})}
+	p.more = sync.NewCond(&p.mu)
+	return p, p.begin(n, dst.String())
+}
+
+func (p *Pulse) begin(from *Netns, to string) error {
+	err := from.Do(func() (err error) { p.conn, err = net.Dial("udp", to); return err })
+	if err != nil {
+		return err
+	}
 	p.running.Go(p.send)
 	p.running.Go(p.receive)
-	return p, nil
+	return nil
 }
 
 func (p *Pulse) echo() {
@@ -168,7 +182,10 @@ func (p *Pulse) outage(first int, start time.Time) (o Outage) {
 // Close ends the pulse.
 func (p *Pulse) Close() error {
 	close(p.stop)
-	err := errors.Join(p.conn.Close(), p.echoes.Close())
+	err := p.conn.Close()
+	if p.echoes != nil {
+		err = errors.Join(err, p.echoes.Close())
+	}
 	p.running.Wait()
 	return err
 }

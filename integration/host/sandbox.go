@@ -16,8 +16,8 @@ import (
 // marker tells the process inside the sandbox from the one that made it.
 const marker = "PATCHBAY_SANDBOX"
 
-// Main runs the program again as the first process of private network, mount
-// and process namespaces, and there calls run; it returns the exit code. /run is
+// Main runs the program again in private network, mount and process namespaces,
+// and there calls run; it returns the exit code. /run is
 // empty inside, and writes below the overlaid directories stay inside. Without
 // root it calls run as it is: what needs a sandbox finds out with Inside.
 func Main(run func() int, overlaid ...string) int {
@@ -26,6 +26,8 @@ func Main(run func() int, overlaid ...string) int {
 		return run()
 	case !Inside():
 		return again()
+	case os.Getpid() == 1:
+		return bury()
 	}
 	if err := furnish(overlaid); err != nil {
 		fmt.Fprintln(os.Stderr, "sandbox:", err)
@@ -61,6 +63,33 @@ func again() int {
 	}
 	fmt.Fprintln(os.Stderr, "sandbox:", err)
 	return 1
+}
+
+// bury is process 1 of the sandbox: it runs the program once more and takes note of
+// the ends of all whose parents have ended. One that waits for such a process to be
+// gone, as libvirtd does for its virtual machines, would wait for ever.
+func bury() int {
+	self, err := os.StartProcess("/proc/self/exe", os.Args, &os.ProcAttr{Files: []*os.File{os.Stdin, os.Stdout, os.Stderr}})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "sandbox:", err)
+		return 1
+	}
+	for {
+		var status syscall.WaitStatus
+		dead, err := syscall.Wait4(-1, &status, 0, nil)
+		switch {
+		case errors.Is(err, syscall.EINTR):
+		case err != nil:
+			fmt.Fprintln(os.Stderr, "sandbox: wait:", err)
+			return 1
+		case dead != self.Pid:
+		case status.Signaled():
+			fmt.Fprintln(os.Stderr, "sandbox:", status.Signal())
+			return 1
+		case status.Exited():
+			return status.ExitStatus()
+		}
+	}
 }
 
 // furnish gives the new namespaces their own /proc, an empty /run and overlays.

@@ -126,7 +126,7 @@ func (g *guest) prepare() error {
 	if err != nil {
 		return err
 	}
-	rd, err := newInitrd(g.Init, filepath.Join(g.kernel, "early"))
+	rd, err := Initrd(g.Init, filepath.Join(g.kernel, "early"))
 	if err != nil {
 		return err
 	}

@@ -91,13 +91,19 @@ func mountAll(all []mount) error {
 	return nil
 }
 
-// makeRoot turns the guest from its first file system to the root it works in.
-func makeRoot() error {
+// Early is the first thing to do in an Initrd: it mounts /proc, /sys and /dev, and loads
+// the modules.
+func Early() error {
 	err := mountAll([]mount{{"proc", "/proc", "proc", 0, ""}, {"sys", "/sys", "sysfs", 0, ""}, {"dev", "/dev", "devtmpfs", 0, ""}})
 	if err != nil && !errors.Is(err, unix.EBUSY) { // the kernel may have mounted /dev itself
 		return err
 	}
-	if err := loadEarly(); err != nil {
+	return loadEarly()
+}
+
+// makeRoot turns the guest from its first file system to the root it works in.
+func makeRoot() error {
+	if err := Early(); err != nil {
 		return err
 	}
 	args, err := arguments()

@@ -7,14 +7,15 @@ import (
 	"path/filepath"
 )
 
-// initrd is the first file system of a guest, in cpio's "newc" format: the program
-// that becomes its process 1, and the modules that it loads before it has its root.
+// initrd is a file system in cpio's "newc" format.
 type initrd struct {
 	bytes.Buffer
 	inode int
 }
 
-func newInitrd(program, modules string) ([]byte, error) {
+// Initrd is the first file system of a guest: the program that becomes its process 1,
+// and the modules that it loads with Early before it has its root.
+func Initrd(program, modules string) ([]byte, error) {
 	var r initrd
 	for _, dir := range []string{"dev", "early", "proc", "sys"} {
 		r.add(dir, 0o40755, nil)

@@ -35,24 +35,24 @@ func Dir() (string, error) {
 // called by several processes at once, and be killed: a piece gets its name when it
 // is complete. It says on progress what it does, if anything.
 func Setup(ctx context.Context, k Kernel, progress io.Writer) (root, kernel string, err error) {
-	dir, err := Dir()
-	if err != nil {
+	if root, err = Piece(ctx, "root", progress); err != nil {
 		return "", "", err
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", "", err
-	}
-	if root, err = piece(ctx, dir, "root", progress); err != nil {
-		return "", "", err
-	}
-	if kernel, err = piece(ctx, dir, string(k), progress); err != nil {
+	if kernel, err = Piece(ctx, string(k), progress); err != nil {
 		return "", "", err
 	}
 	return root, kernel, nil
 }
 
-// piece returns the directory of a piece and makes it first if need be.
-func piece(ctx context.Context, dir, name string, progress io.Writer) (string, error) {
+// Piece is Setup for one piece by its name in setup.sh; it returns the directory.
+func Piece(ctx context.Context, name string, progress io.Writer) (string, error) {
+	dir, err := Dir()
+	if err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
 	sum := sha256.Sum256(recipe)
 	at := filepath.Join(dir, name+"-"+hex.EncodeToString(sum[:6]))
 	if _, err := os.Stat(at); err == nil {

@@ -4,6 +4,8 @@
 #   root   the files of a small Debian 12, without any configuration
 #   uml    Debian's user-mode-linux with its modules
 #   qemu   Debian's qemu and its newest 6.12 kernel with its modules (backports)
+# or of what integration/libvirt runs:
+#   libvirt9, libvirt11   libvirtd and qemu of Debian 12, and of its backports
 # Packages are downloaded by an apt with lists and a state of its own and unpacked
 # below DIR. Nothing is installed, and root is not needed; apt-get, dpkg-deb, tar,
 # gpgv and Debian's archive keyring must be there.
@@ -63,16 +65,17 @@ modules() {
 	rm -rf "$dir/kmod"
 }
 
-# early NAME...: modules that the guest needs before it has its root, in this order.
-early() {
-	local name n=10 file
-	mkdir -p "$dir/early"
+# pick TO NAME...: modules that a guest needs before it has its root, in this order.
+pick() {
+	local to=$dir/$1 name n=10 file
+	mkdir -p "$to"
+	shift
 	for name; do
 		file=$(find "$dir/root/usr/lib/modules" \( -name "$name.ko" -o -name "$name.ko.xz" \) | head -1)
 		[ -n "$file" ] || { echo "the kernel has no module $name" >&2; exit 1; }
 		case $file in
-		*.xz) xz -dc "$file" >"$dir/early/$n-$name.ko" ;;
-		*) cp "$file" "$dir/early/$n-$name.ko" ;;
+		*.xz) xz -dc "$file" >"$to/$n-$name.ko" ;;
+		*) cp "$file" "$to/$n-$name.ko" ;;
 		esac
 		n=$((n + 1))
 	done
@@ -100,7 +103,7 @@ uml)
 	unpack "$dir/unpacked" ./usr/bin/linux.uml ./usr/lib/uml/modules
 	mv "$dir/unpacked/usr/bin/linux.uml" "$dir/linux"
 	for tree in "$dir"/unpacked/usr/lib/uml/modules/*; do modules "$tree" "$(basename "$tree")"; done
-	early overlay
+	pick early overlay
 	;;
 qemu)
 	kernel=$(apt-cache "${own[@]}" depends linux-image-amd64/bookworm-backports | sed -n 's/.*Depends: \(linux-image-6\.12\.[^ ]*\)$/\1/p' | sort -V | tail -1)
@@ -110,10 +113,25 @@ qemu)
 	unpack "$dir/unpacked" "./boot/vmlinuz-$release" ./lib/modules
 	mv "$dir/unpacked/boot/vmlinuz-$release" "$dir/linux"
 	modules "$dir/unpacked/lib/modules/$release" "$release"
-	early netfs 9pnet 9p 9pnet_virtio overlay
+	pick early netfs 9pnet 9p 9pnet_virtio overlay
+	pick vm failover net_failover virtio_net # of a libvirt domain
 	merged "$dir/qemu"
 	closure -t bookworm-backports qemu-system-x86
 	unpack "$dir/qemu" --exclude './usr/share/doc' --exclude './usr/share/man' --exclude './usr/share/locale'
+	;;
+libvirt9 | libvirt11)
+	from=()
+	[ $piece = libvirt9 ] || from=(-t bookworm-backports)
+	merged "$dir/root"
+	closure "${from[@]}" libvirt-daemon libvirt-daemon-driver-qemu libvirt-daemon-driver-lxc libvirt-clients qemu-system-x86 nftables iproute2 busybox-static
+	unpack "$dir/root" --exclude './usr/share/doc' --exclude './usr/share/man' --exclude './usr/share/locale' --exclude './usr/share/perl' --exclude './usr/lib/x86_64-linux-gnu/perl'
+	cd "$dir/root"
+	mkdir -p proc sys dev run tmp etc var/tmp
+	ln -sf busybox usr/bin/sh
+	rm -rf var/run && ln -s /run var/run
+	# libvirtd 9 wants the users that libvirt-daemon-system would make.
+	printf '%s\n' root:x:0:0:root:/root:/bin/sh libvirt-qemu:x:64055:107::/var/lib/libvirt:/usr/sbin/nologin >etc/passwd
+	printf '%s\n' root:x:0: kvm:x:107: libvirt:x:108: libvirt-qemu:x:64055: >etc/group
 	;;
 *)
 	echo "no such piece: $piece" >&2

@@ -1,0 +1,39 @@
+package libvirt_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/patchbay-net/patchbay/core/vswitch"
+)
+
+// TestLife is a virtual machine's life on a switch with a container: started, unplugged,
+// plugged in again, stopped.
+func TestLife(t *testing.T) {
+	s := newSite(t)
+	s.patchbay("switch", "add", "lan", "--type", "private")
+	s.network("lan")
+	c := s.container("lan", "c1", "10.7.0.9")
+	d := s.boot("vm1", nic("lan", "ua-one", mac1), nic("lan", "ua-two", mac2))
+	ask(t, d, "address", mac1, "10.7.0.1/24")
+	reaches(t, d, "10.7.0.9")
+	pings(t, c.Netns, "10.7.0.1")
+
+	p := s.portOf(mac1)
+	if p.Owner.Name != "vm1" || p.VM.Alias != "ua-one" || p.VM.Stage != vswitch.VMActive || !strings.HasPrefix(p.Netdev, "vnet") {
+		t.Errorf("port: %+v", p)
+	}
+	_, err := s.VirshXML(nic("lan", "ua-two", mac2), "detach-device", "vm1")
+	ok(t, err)
+	s.settled("unplugged", func(all []vswitch.Port) bool { return len(all) == 1 })
+	_, err = s.VirshXML(nic("lan", "ua-hot", mac3), "attach-device", "vm1")
+	ok(t, err)
+	s.settled("plugged", func(all []vswitch.Port) bool { return len(all) == 2 && s.portOf(mac3).VM.Stage == vswitch.VMActive })
+	ask(t, d, "await", mac3, "30s")
+	ask(t, d, "address", mac3, "10.7.0.3/24")
+	pings(t, c.Netns, "10.7.0.3")
+	s.virsh("destroy", "vm1")
+	if left := s.vmPorts(); len(left) > 0 {
+		t.Errorf("left: %+v", left)
+	}
+}

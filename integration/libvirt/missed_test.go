@@ -1,0 +1,211 @@
+package libvirt_test
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/patchbay-net/patchbay/core/vswitch"
+	"github.com/patchbay-net/patchbay/integration/libvirt/machine"
+)
+
+// pair is a site with a virtual machine on switch lan, of the guarded profile, a second
+// switch, and a container to talk to.
+func pair(t *testing.T) (s *site, d *machine.Domain) {
+	t.Helper()
+	s = newSite(t)
+	ok(t, s.WriteFile("/etc/host.yaml", profiles, 0o644))
+	s.patchbay("apply", "-f", "/etc/host.yaml")
+	s.patchbay("switch", "add", "dmz", "--type", "private")
+	s.network("lan")
+	s.network("dmz")
+	s.container("lan", "c1", "10.7.0.9")
+	d = s.boot("vm1", nic("lan/guarded", "ua-one", mac1))
+	ask(t, d, "address", mac1, "10.7.0.1/24")
+	reaches(t, d, "10.7.0.9")
+	return s, d
+}
+
+// whole fails the test unless the machine has its one port with all that it was granted and
+// denied, and is reached.
+func (s *site) whole(d *machine.Domain) {
+	s.t.Helper()
+	all := s.vmPorts()
+	if len(all) != 1 {
+		s.t.Fatalf("ports: %+v", all)
+	}
+	p := all[0]
+	if p.Switch != "lan" || p.MAC.String() != mac1 || !p.Policy.DHCPGuard || !p.Plugged() || p.VM.Stage == vswitch.VMReserved {
+		s.t.Errorf("port: %+v", p)
+	}
+	if out, err := s.Patchbay("port", "show", p.ID, "-o", "json"); err != nil || strings.Contains(out, `"drift"`) {
+		s.t.Errorf("port show: %v %s", err, out)
+	}
+	reaches(s.t, d, "10.7.0.9")
+}
+
+// empty waits until there is no port of a virtual machine.
+func (s *site) empty(what string) {
+	s.t.Helper()
+	s.settled(what, func(all []vswitch.Port) bool { return len(all) == 0 })
+}
+
+// restart starts libvirtd anew and waits until patchbayd has looked at it.
+func (s *site) restart(how func() error) {
+	s.t.Helper()
+	n := s.daemon.Lines()
+	ok(s.t, how())
+	ok(s.t, s.Start())
+	s.followed(n)
+}
+
+func (s *site) pidOf(d *machine.Domain) int {
+	s.t.Helper()
+	var text []byte
+	ok(s.t, s.Do(func() (err error) { text, err = os.ReadFile("/run/libvirt/qemu/" + d.Name + ".pid"); return err }))
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	ok(s.t, err)
+	return pid
+}
+
+// TestLibvirtdRestarts: stopped, killed, and started again, with virtual machines that run on.
+func TestLibvirtdRestarts(t *testing.T) {
+	s, d := pair(t)
+	before := s.portOf(mac1).ID
+	for name, how := range map[string]func() error{"stopped": s.Stop, "killed": s.Kill} {
+		s.restart(how)
+		s.whole(d)
+		if after := s.portOf(mac1).ID; after != before {
+			t.Errorf("%s: port %s was %s", name, after, before)
+		}
+	}
+	// The machine dies while libvirtd is away.
+	pid := s.pidOf(d)
+	ok(t, s.Stop())
+	ok(t, syscall.Kill(pid, syscall.SIGKILL))
+	ok(t, d.AwaitEnd(patience))
+	s.empty("its tap is gone")
+	n := s.daemon.Lines()
+	ok(t, s.Start())
+	s.followed(n)
+	s.empty("libvirtd knows it is gone")
+	ok(t, s.Boot(d))
+	ask(t, d, "address", mac1, "10.7.0.1/24")
+	s.whole(d)
+}
+
+// TestNetworkBounces: a network is stopped and started below a machine.
+func TestNetworkBounces(t *testing.T) {
+	s, d := pair(t)
+	s.virsh("net-destroy", "lan")
+	s.whole(d)
+	s.virsh("net-start", "lan")
+	s.whole(d)
+	s.restart(s.Stop)
+	s.whole(d)
+	netdev := s.portOf(mac1).Netdev
+	n := s.daemon.Lines()
+	_, err := s.Run("ip", "link", "set", netdev, "nomaster")
+	ok(t, err)
+	_, err = s.daemon.Await(n, patience, "repaired", s.portOf(mac1).ID)
+	ok(t, err)
+	s.whole(d)
+	s.virsh("net-destroy", "lan")
+	s.virsh("net-start", "lan")
+	s.virsh("destroy", "vm1")
+	s.empty("no port-deleted was called for it")
+}
+
+// TestUpdateDevice: a NIC goes to another network, and to another state.
+func TestUpdateDevice(t *testing.T) {
+	s, d := pair(t)
+	update := func(xml string) {
+		t.Helper()
+		_, err := s.VirshXML(xml, "update-device", "vm1", "--live")
+		ok(t, err)
+	}
+	off := strings.Replace(nic("lan/guarded", "ua-one", mac1), "<model", "<link state='down'/><model", 1)
+	update(off)
+	ask(t, d, "await", mac1, "30s", "down")
+	update(nic("lan/guarded", "ua-one", mac1))
+	ask(t, d, "await", mac1, "30s", "up")
+	s.settled("the same network", func(all []vswitch.Port) bool { return len(all) == 1 })
+	s.whole(d)
+	update(nic("dmz", "ua-one", mac1))
+	s.settled("moved", func(all []vswitch.Port) bool { return len(all) == 1 && all[0].Switch == "dmz" && all[0].Plugged() })
+	if p := s.portOf(mac1); p.Policy.DHCPGuard {
+		t.Errorf("the guard came along: %+v", p)
+	}
+	isDeafTo(t, d, "10.7.0.9")
+	update(nic("lan/guarded", "ua-one", mac1))
+	s.settled("moved back", func(all []vswitch.Port) bool { return len(all) == 1 && all[0].Switch == "lan" && all[0].Plugged() })
+	s.whole(d)
+}
+
+// TestSetLink: libvirt forgets the network of a NIC whose link was set, and the port stays
+// what it was.
+func TestSetLink(t *testing.T) {
+	s, d := pair(t)
+	netdev := s.portOf(mac1).Netdev
+	s.virsh("domif-setlink", "vm1", netdev, "down")
+	ask(t, d, "await", mac1, "30s", "down")
+	s.virsh("domif-setlink", "vm1", netdev, "up")
+	ask(t, d, "await", mac1, "30s", "up")
+	s.whole(d)
+	s.restart(s.Stop)
+	s.whole(d)
+	s.virsh("destroy", "vm1")
+	s.empty("no port-deleted was called for it")
+}
+
+// TestHookIsMissing: nobody tells of a machine that starts, is plugged into, and stops.
+func TestHookIsMissing(t *testing.T) {
+	s, d := pair(t)
+	s.virsh("destroy", "vm1")
+	s.empty("stopped")
+	// Not in the directory, or libvirt runs it there by any name.
+	ok(t, s.Do(func() error { return os.Mkdir("/etc/away", 0o755) }))
+	for _, driver := range hooks() {
+		ok(t, s.Do(func() error { return os.Rename(hookPath(driver), "/etc/away/"+driver) }))
+	}
+	ok(t, s.Boot(d))
+	s.settled("found", func(all []vswitch.Port) bool { return len(all) == 1 && all[0].Plugged() })
+	ask(t, d, "address", mac1, "10.7.0.1/24")
+	s.whole(d)
+	_, err := s.VirshXML(nic("lan", "ua-hot", mac2), "attach-device", "vm1")
+	ok(t, err)
+	s.settled("found", func(all []vswitch.Port) bool { return len(all) == 2 && all[0].Plugged() && all[1].Plugged() })
+	_, err = s.VirshXML(nic("lan", "ua-hot", mac2), "detach-device", "vm1")
+	ok(t, err)
+	s.settled("unplugged", func(all []vswitch.Port) bool { return len(all) == 1 })
+	s.virsh("destroy", "vm1")
+	s.empty("stopped")
+}
+
+// TestEnds: however a machine ends, and comes back, its port does too.
+func TestEnds(t *testing.T) {
+	s, d := pair(t)
+	saved := s.Dir + "/vm1.save"
+	s.virsh("save", "vm1", saved)
+	s.empty("saved")
+	s.virsh("restore", saved)
+	s.whole(d)
+	s.virsh("suspend", "vm1")
+	s.virsh("resume", "vm1")
+	s.whole(d)
+	for name, end := range map[string]func(){
+		"killed":  func() { ok(t, syscall.Kill(s.pidOf(d), syscall.SIGKILL)) },
+		"off":     func() { _, _ = d.Do(silence, "poweroff") }, // nobody is left to answer
+		"crashed": func() { _, _ = d.Do(silence, "crash") },    // nor here
+		"stopped": func() { s.virsh("destroy", "vm1") },
+	} {
+		end()
+		ok(t, d.AwaitEnd(patience))
+		s.empty(name)
+		ok(t, s.Boot(d))
+		ask(t, d, "address", mac1, "10.7.0.1/24")
+		s.whole(d)
+	}
+}

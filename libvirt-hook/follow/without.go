@@ -1,0 +1,6 @@
+//go:build !cgo || !libvirt_dlopen
+
+package follow
+
+// Connect is a Dial that always fails: this build has no libvirt.
+func Connect(string, func(Event), func()) (Libvirt, error) { return nil, ErrWithout }
