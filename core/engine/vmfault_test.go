@@ -31,7 +31,7 @@ func vmVerbs() []vmVerb {
 	}
 	rich := reserveWeb("p1")
 	ten := vswitch.AccessVLAN(10)
-	rich.VLAN, rich.Policy = &ten, vswitch.PolicyChange{DHCPGuard: ptr(true), Bandwidth: vswitch.BandwidthChange{MaxOut: ptr(vswitch.Bits(1e7))}, Mirror: ptr(vswitch.MirrorDestination)}
+	rich.VLAN, rich.Policy = &ten, vswitch.PolicyChange{DHCPGuard: ptr(true), Bandwidth: vswitch.BandwidthChange{Out: vswitch.LimitChange{Max: ptr(vswitch.Bits(1e7))}}, Mirror: ptr(vswitch.MirrorDestination)}
 	return []vmVerb{
 		{
 			"reserve", func(*lab) {},

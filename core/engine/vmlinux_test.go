@@ -266,7 +266,7 @@ func TestHotPlugOnLinux(t *testing.T) {
 func TestVMVerbsKilledOnLinux(t *testing.T) {
 	ctx := context.Background()
 	rich := reserveWeb("p1")
-	rich.Policy = vswitch.PolicyChange{DHCPGuard: ptr(true), ACL: ptr(aclRules(t, "deny out to 10.0.0.0/8")), Bandwidth: vswitch.BandwidthChange{MaxOut: ptr(vswitch.Bits(1e7))}}
+	rich.Policy = vswitch.PolicyChange{DHCPGuard: ptr(true), ACL: ptr(aclRules(t, "deny out to 10.0.0.0/8")), Bandwidth: vswitch.BandwidthChange{Out: vswitch.LimitChange{Max: ptr(vswitch.Bits(1e7))}}}
 	bind := func(h *hypervisor, o vswitch.Owner) error {
 		_, err := h.BindPort(ctx, engine.BindPortRequest{Owner: o, Netdev: "vnet0"})
 		return err

@@ -34,6 +34,7 @@ func TestNarrowing(t *testing.T) {
 	tens, access := vlan("trunk 10-20 native 10"), vlan("10")
 	type policy = vswitch.PolicyChange
 	type bandwidth = vswitch.BandwidthChange
+	type limit = vswitch.LimitChange
 	of := func(p policy) vswitch.Narrowing { return vswitch.Narrowing{Policy: p} }
 	limited := vswitch.Port{Policy: vswitch.Policy{Bandwidth: vswitch.Bandwidth{Out: vswitch.Limit{Max: 10_000_000}}}}
 	for _, c := range []struct {
@@ -69,12 +70,17 @@ func TestNarrowing(t *testing.T) {
 		},
 		{name: "allow besides", n: of(policy{ACL: ptr(acl("allow out tcp weight 5"))}), says: "only rules that deny or meter"},
 		{name: "an empty list", port: vswitch.Port{Policy: vswitch.Policy{ACL: acl("deny out any")}}, n: of(policy{ACL: &[]vswitch.ACLRule{}}), want: vswitch.Port{Policy: vswitch.Policy{ACL: acl("deny out any")}}},
-		{name: "a lower limit", port: limited, n: of(policy{Bandwidth: bandwidth{MaxOut: bits(1_000_000)}}), want: vswitch.Port{Policy: vswitch.Policy{Bandwidth: vswitch.Bandwidth{Out: vswitch.Limit{Max: 1_000_000}}}}},
-		{name: "a higher limit", port: limited, n: of(policy{Bandwidth: bandwidth{MaxOut: bits(20_000_000)}}), says: "bandwidth.out.max"},
-		{name: "no limit", port: limited, n: of(policy{Bandwidth: bandwidth{MaxOut: bits(0)}}), says: "bandwidth.out.max"},
-		{name: "the other way", port: limited, n: of(policy{Bandwidth: bandwidth{MaxIn: bits(9000)}}), want: vswitch.Port{Policy: vswitch.Policy{Bandwidth: vswitch.Bandwidth{In: vswitch.Limit{Max: 9000}, Out: vswitch.Limit{Max: 10_000_000}}}}},
+		{name: "a lower limit", port: limited, n: of(policy{Bandwidth: bandwidth{Out: limit{Max: bits(1_000_000)}}}), want: vswitch.Port{Policy: vswitch.Policy{Bandwidth: vswitch.Bandwidth{Out: vswitch.Limit{Max: 1_000_000}}}}},
+		{name: "a higher limit", port: limited, n: of(policy{Bandwidth: bandwidth{Out: limit{Max: bits(20_000_000)}}}), says: "bandwidth.out.max"},
+		{name: "no limit", port: limited, n: of(policy{Bandwidth: bandwidth{Out: limit{Max: bits(0)}}}), says: "bandwidth.out.max"},
+		{name: "the other way", port: limited, n: of(policy{Bandwidth: bandwidth{In: limit{Max: bits(9000)}}}), want: vswitch.Port{Policy: vswitch.Policy{Bandwidth: vswitch.Bandwidth{In: vswitch.Limit{Max: 9000}, Out: vswitch.Limit{Max: 10_000_000}}}}},
 		{name: "a burst of what passes", port: limited, n: of(policy{Bandwidth: bandwidth{Burst: bits(90_000)}}), want: vswitch.Port{Policy: vswitch.Policy{Bandwidth: vswitch.Bandwidth{Out: vswitch.Limit{Max: 10_000_000, Burst: 90_000}}}}},
-		{name: "a greater burst", port: limited, n: of(policy{Bandwidth: bandwidth{BurstOut: bits(1_000_000)}}), says: "bandwidth.out.burst"},
+		{name: "a greater burst", port: limited, n: of(policy{Bandwidth: bandwidth{Out: limit{Burst: bits(1_000_000)}}}), says: "bandwidth.out.burst"},
+		{name: "less of a minimum", port: vswitch.Port{Policy: vswitch.Policy{Bandwidth: vswitch.Bandwidth{Min: vswitch.Minimum{Weight: 50}}}}, n: of(policy{Bandwidth: bandwidth{Min: vswitch.MinimumChange{Weight: num(10)}}}), want: vswitch.Port{Policy: vswitch.Policy{Bandwidth: vswitch.Bandwidth{Min: vswitch.Minimum{Weight: 10}}}}},
+		{name: "a minimum", n: of(policy{Bandwidth: bandwidth{Min: vswitch.MinimumChange{Weight: num(1)}}}), says: "bandwidth.min"},
+		{name: "a rate for a weight", port: vswitch.Port{Policy: vswitch.Policy{Bandwidth: vswitch.Bandwidth{Min: vswitch.Minimum{Weight: 50}}}}, n: of(policy{Bandwidth: bandwidth{Min: vswitch.MinimumChange{Rate: bits(9000)}}}), says: "bandwidth.min"},
+		{name: "no priority", port: vswitch.Port{Policy: vswitch.Policy{IEEEPriorityTag: true}}, n: of(policy{IEEEPriorityTag: is(false)})},
+		{name: "a priority", n: of(policy{IEEEPriorityTag: is(true)}), says: "ieeePriorityTag"},
 		{name: "a mirror", n: of(policy{Mirror: ptr(vswitch.MirrorDestination)}), says: "mirror"},
 		{name: "no mirror", port: vswitch.Port{Policy: vswitch.Policy{Mirror: vswitch.MirrorSource}}, n: of(policy{Mirror: ptr(vswitch.MirrorNone)}), says: "mirror"},
 		{name: "all at once", port: vswitch.Port{Isolated: true}, n: vswitch.Narrowing{Isolated: is(false), MACSpoofing: is(true), Policy: policy{Mirror: ptr(vswitch.MirrorSource)}}, says: "macSpoofing"},
