@@ -188,7 +188,13 @@ func (e *Engine) reserve(req AttachRequest) (reservation, error) {
 		r.record, r.segments = realised.SwitchRecord, realised.Segments
 		r.carried, r.caps = realised.Carried, realisedCapabilities(realised)
 		if req.Define != nil {
-			if err := agrees(*req.Define, r.record); err != nil {
+			have := r.record
+			if len(req.Define.PortProfiles) > 0 { // which the run file leaves out
+				if have, err = tx.Switch(req.Switch); err != nil {
+					return err
+				}
+			}
+			if err := agrees(*req.Define, have); err != nil {
 				return err
 			}
 		}

@@ -80,6 +80,7 @@ func TestPackedRecords(t *testing.T) {
 	fill(reflect.ValueOf(&port).Elem(), &n)
 	var realised Realised
 	fill(reflect.ValueOf(&realised).Elem(), &n)
+	realised.PortProfiles = nil // see Realised
 	for name, c := range map[string]struct{ in, out, empty value }{
 		"port":     {(*portRecord)(&port), &portRecord{}, &portRecord{}},
 		"realised": {&realised, &Realised{}, &Realised{}},

@@ -7,7 +7,8 @@ import (
 )
 
 // Realised says that a switch has been made since the boot and is as its record
-// says: all that an attachment has to know, in the file that it opens anyway.
+// says: all that an attachment has to know, in the file that it opens anyway. It has no
+// port profiles: an attachment gets what its profile says.
 type Realised struct {
 	SwitchRecord
 	LocksPorts bool // the kernel binds ports to their addresses, without rules
