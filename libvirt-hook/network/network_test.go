@@ -173,8 +173,17 @@ func TestProfileOfEveryPolicy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := vswitch.PortProfile{Name: "all"}
-	fill(t, reflect.ValueOf(&f.Policy).Elem(), rule)
+	byWeight := vswitch.PortProfile{Name: "all"}
+	fill(t, reflect.ValueOf(&byWeight.Policy).Elem(), rule)
+	byRate := byWeight // a minimum is one or the other
+	byWeight.Policy.Bandwidth.Min.Rate, byRate.Policy.Bandwidth.Min.Weight = nil, nil
+	wantProfile(t, byWeight)
+	wantProfile(t, byRate)
+}
+
+// wantProfile demands that a profile is read as it was written.
+func wantProfile(t *testing.T, f vswitch.PortProfile) {
+	t.Helper()
 	text := definition(t, vswitch.Switch{Name: "prod", PortProfiles: []vswitch.PortProfile{f}}, "prod")
 	n, err := network.Parse([]byte(text))
 	if err != nil {
