@@ -57,7 +57,7 @@ func toStatus(err error) error {
 	case errors.Is(err, context.DeadlineExceeded):
 		return status.Error(codes.DeadlineExceeded, err.Error())
 	}
-	detail := &sdkv1.ErrorDetail{Kind: string(vswitch.KindOf(err)), Cause: cut(err.Error()), Reason: string(ReasonOf(err))}
+	detail := &sdkv1.ErrorDetail{Kind: cut(string(vswitch.KindOf(err))), Cause: cut(err.Error()), Reason: cut(string(ReasonOf(err)))}
 	var e *vswitch.Error
 	if errors.As(err, &e) {
 		detail.Op, detail.Object, detail.Cause, detail.Hint, detail.Field = cut(e.Op), cut(e.Object), cut(e.Cause()), cut(e.Hint), cut(e.Field)

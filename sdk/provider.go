@@ -10,8 +10,8 @@ import (
 )
 
 // Provider makes NICs do work for ports. Its methods may be called at any time before and
-// after each other, and several at once, with two exceptions that Serve sees to: no call but
-// the watches runs beside Configure, and no two of Ensure, Release and the optional
+// after each other, and several at once, with two exceptions that Serve sees to: no call
+// about grants runs beside Configure, and no two of Ensure, Release and the optional
 // SwitchPath run for one port.
 //
 // Each method returns soon after its context ends, and what it had begun is then finished

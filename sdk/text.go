@@ -35,15 +35,15 @@ func clean(text string) string {
 			return ' '
 		}
 		return r
-	}, cut(strings.ToValidUTF8(text, "?")))
+	}, cut(text))
 }
 
-// cut shortens a text to what an error carries.
+// cut shortens a text to what an error carries, and makes it what protobuf takes for text.
 func cut(text string) string {
-	if len(text) <= maxText {
-		return text
+	if len(text) > maxText {
+		text = strings.ToValidUTF8(text[:maxText], "") + "..."
 	}
-	return strings.ToValidUTF8(text[:maxText], "") + "..."
+	return strings.ToValidUTF8(text, "?")
 }
 
 // lie is the error of an answer that cannot be true.

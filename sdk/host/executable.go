@@ -164,14 +164,18 @@ func owned(f *os.File, path string) error {
 }
 
 func ownedInfo(info fs.FileInfo, path string) error {
+	hint := "run `chown root " + path + " && chmod go-w " + path + "`"
+	if info.IsDir() {
+		hint = "install plugins in a directory that only root can write to, as /usr/local/lib/patchbay/plugins should be"
+	}
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	switch {
 	case !ok:
 		return untrusted(path, "", errors.New("its owner is not known"))
 	case stat.Uid != 0 && int(stat.Uid) != os.Geteuid():
-		return untrusted(path, "run `chown root "+path+"`", fmt.Errorf("it belongs to user %d, who could change it", stat.Uid))
+		return untrusted(path, hint, fmt.Errorf("it belongs to user %d, who could change it", stat.Uid))
 	case info.Mode().Perm()&0o022 != 0 && (!info.IsDir() || info.Mode()&fs.ModeSticky == 0):
-		return untrusted(path, "run `chmod go-w "+path+"`", fmt.Errorf("others than its owner may write to it (mode %04o)", info.Mode().Perm()))
+		return untrusted(path, hint, fmt.Errorf("others than its owner may write to it (mode %04o)", info.Mode().Perm()))
 	}
 	return nil
 }
