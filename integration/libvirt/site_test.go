@@ -225,7 +225,7 @@ func (s *site) container(sw, id, address string) *host.Container {
 	s.t.Helper()
 	n, err := s.Network(fmt.Sprintf(`{"cniVersion":"1.0.0","name":"n-%[1]s","plugins":[{"type":"patchbay","switch":"%[1]s","ipam":{"type":"static","addresses":[{"address":"%s/24"}]}}]}`, sw, address))
 	ok(s.t, err)
-	c, err := s.Host.Container(id)
+	c, err := s.Container(id)
 	ok(s.t, err)
 	_, err = n.Add(c)
 	ok(s.t, err)
