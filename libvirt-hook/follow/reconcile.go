@@ -37,6 +37,7 @@ func (l *link) reconcile(ctx context.Context, conn Libvirt, w work) (next time.D
 		problems = append(problems, l.missedPorts(ctx, conn, domains, ports))
 	case anyMissing(domains, ports):
 		l.mark("") // its network knows more
+		return resync, nil
 	}
 	if ports, err = l.vmPorts(ctx); err != nil {
 		return resync, err
