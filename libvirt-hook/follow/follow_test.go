@@ -140,6 +140,15 @@ func TestMissedHooks(t *testing.T) {
 	})
 }
 
+// TestStalePort: libvirt keeps ports of starts that were cut off, and no interface has them.
+func TestStalePort(t *testing.T) {
+	tried(t, func(l *lab) { l.web.stale = []string{"5b2f0f0e-7f3a-4f6b-9d1c-0c5c8f0f2b77"}; l.run() }, func(l *lab) {
+		l.wantBound()
+		l.pass(10 * time.Minute)
+		l.wantBound()
+	})
+}
+
 // TestLeftOver: a port whose domain has stopped unseen goes, but not before libvirt has had
 // its time to tell.
 func TestLeftOver(t *testing.T) {
