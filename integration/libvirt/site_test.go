@@ -30,8 +30,15 @@ type site struct {
 	daemon *host.Patchbayd
 }
 
-// newSites makes sites between which virtual machines can move.
-func newSites(t *testing.T, v machine.Version, names ...string) (all []*site) {
+// newSites makes sites between which virtual machines can move, beside those of other tests.
+func newSites(t *testing.T, v machine.Version, names ...string) []*site {
+	t.Helper()
+	t.Parallel()
+	return sitesAlone(t, v, names...)
+}
+
+// sitesAlone is newSites for a test that measures.
+func sitesAlone(t *testing.T, v machine.Version, names ...string) (all []*site) {
 	t.Helper()
 	for _, m := range newMachines(t, v, names...) {
 		s := &site{Machine: m, t: t}
