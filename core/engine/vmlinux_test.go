@@ -28,6 +28,8 @@ type hypervisor struct {
 	t    *testing.T
 	dirs store.Dirs
 	vms  map[string]*os.File // by tap
+
+	handle *netlink.Handle
 }
 
 func newHypervisor(t *testing.T, switches ...vswitch.Switch) *hypervisor {
@@ -72,28 +74,40 @@ func inOwnProcess(t *testing.T) bool {
 	return false
 }
 
+// links is a handle in the namespace of the calling thread.
+func (h *hypervisor) links() *netlink.Handle {
+	h.t.Helper()
+	if h.handle == nil {
+		var err error
+		h.handle, err = netlink.NewHandle()
+		must(h.t, err)
+		h.t.Cleanup(h.handle.Close)
+	}
+	return h.handle
+}
+
 // plug makes a tap of a VM and puts it into a bridge, up, as libvirt does before QEMU runs.
 func (h *hypervisor) plug(name string, mac vswitch.MAC, bridge string) {
 	h.t.Helper()
 	tap := &netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: name}, Mode: netlink.TUNTAP_MODE_TAP, Flags: netlink.TUNTAP_NO_PI | netlink.TUNTAP_ONE_QUEUE, Queues: 1, NonPersist: true}
-	must(h.t, netlink.LinkAdd(tap))
+	must(h.t, h.links().LinkAdd(tap))
 	h.vms[name] = tap.Fds[0]
 	must(h.t, unix.SetNonblock(int(tap.Fds[0].Fd()), true))
 	h.t.Cleanup(func() { h.unplug(name) })
 	fe := mac.TapMAC()
-	must(h.t, netlink.LinkSetHardwareAddr(tap, fe[:]))
+	must(h.t, h.links().LinkSetHardwareAddr(tap, fe[:]))
 	h.move(name, bridge)
-	must(h.t, netlink.LinkSetUp(tap))
+	must(h.t, h.links().LinkSetUp(tap))
 }
 
 // move puts a tap into another bridge.
 func (h *hypervisor) move(name, bridge string) {
 	h.t.Helper()
-	tap, err := netlink.LinkByName(name)
+	tap, err := h.links().LinkByName(name)
 	must(h.t, err)
-	b, err := netlink.LinkByName(bridge)
+	b, err := h.links().LinkByName(bridge)
 	must(h.t, err)
-	must(h.t, netlink.LinkSetMaster(tap, b))
+	must(h.t, h.links().LinkSetMaster(tap, b))
 }
 
 // unplug is QEMU closing the tap, which goes with it.
@@ -188,7 +202,7 @@ func TestTapsOnLinux(t *testing.T) {
 	must(t, h.ReleasePort(ctx, db("p1")))
 	h.send("vnet0", webMAC, dbMAC, "to one who has gone")
 	must(t, h.ReleaseDomain(ctx, webUUID))
-	if n, err := netlink.LinkByName("vnet0"); err != nil || n.Attrs().MasterIndex != 0 || n.Attrs().Group != 0 {
+	if n, err := h.links().LinkByName("vnet0"); err != nil || n.Attrs().MasterIndex != 0 || n.Attrs().Group != 0 {
 		t.Errorf("the tap was not let go: %+v, %v", n, err)
 	}
 	_, err = h.DeleteSwitch(ctx, engine.DeleteSwitchRequest{Name: "prod"})

@@ -12,6 +12,7 @@ import (
 
 	"github.com/patchbay-net/patchbay/core/engine"
 	"github.com/patchbay-net/patchbay/core/kernel"
+	"github.com/patchbay-net/patchbay/core/plan"
 	"github.com/patchbay-net/patchbay/core/vswitch"
 )
 
@@ -204,4 +205,16 @@ func TestKeptWhileIncoming(t *testing.T) {
 	if text, _ := k.logged(); strings.Contains(text, "msg=repaired") {
 		t.Errorf("drift was found:\n%s", text)
 	}
+}
+
+// TestFlushedWhileIncoming: whoever flushes the ruleset does not set a VM free that has not come.
+func TestFlushedWhileIncoming(t *testing.T) {
+	ctx := context.Background()
+	l := newLab(t)
+	l.mustAdd(external())
+	l.arrive(nil)
+	must(t, l.kernel.Apply(ctx, []plan.Step{plan.SetRules{Remove: plan.Rules{Base: true}}}))
+	_, err := l.SetSwitch(ctx, "prod", engine.SwitchChange{})
+	must(t, err)
+	l.wantBound(vm("there"), "vnet7")
 }

@@ -80,11 +80,13 @@ func (e *Engine) finishMove(ctx context.Context, p vswitch.Port) error {
 	}
 	for _, o := range others {
 		for _, n := range netdevs {
+			// One that was bound, but perhaps not to the end, or one that waits for its tap.
 			waits := !o.Plugged() && n.MAC == o.MAC.TapMAC() && n.Master == vswitch.BridgeName(o.Switch) && n.Group&vswitch.GroupMask != vswitch.GroupMark
 			if waits || o.Plugged() && n.Name == o.Netdev && n.Index == o.VM.Index {
 				if _, err := e.bindPort(ctx, BindPortRequest{Owner: o.Owner, Netdev: n.Name}); err != nil {
 					return err
 				}
+				break
 			}
 		}
 	}

@@ -480,8 +480,13 @@ func TestSwitchesWithVMs(t *testing.T) {
 	prodAndLab(l)
 	l.mustReserve(reserveDB("p1"))
 	for _, change := range []engine.SwitchChange{
-		{MTU: ptr(1400)}, {Gateway: ptr(internal().Gateway[:0]), Masquerade: &vswitch.Masquerade{}}, {Type: ptr(vswitch.External), Uplink: ptr("nic0")},
-		{Uplink: ptr("nic1")}, {HostAccess: ptr(false)}, {Type: ptr(vswitch.Private), Uplink: ptr("")}, {MTU: ptr(1500)},
+		{MTU: ptr(1400)},
+		{Gateway: ptr(internal().Gateway[:0]), Masquerade: &vswitch.Masquerade{}},
+		{Type: ptr(vswitch.External), Uplink: ptr("nic0")},
+		{Uplink: ptr("nic1")},
+		{HostAccess: ptr(false)},
+		{Type: ptr(vswitch.Private), Uplink: ptr("")},
+		{MTU: ptr(1500)},
 	} {
 		_, err := l.SetSwitch(ctx, "prod", change)
 		must(t, err)

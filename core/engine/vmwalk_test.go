@@ -7,8 +7,6 @@ import (
 	"os"
 	"testing"
 
-	"github.com/vishvananda/netlink"
-
 	"github.com/patchbay-net/patchbay/core/engine"
 	"github.com/patchbay-net/patchbay/core/kernel"
 	"github.com/patchbay-net/patchbay/core/vswitch"
@@ -45,7 +43,7 @@ func (f *fakeTaps) unplug(name string) { f.RemoveNetdev(name) }
 type realTaps struct{ *hypervisor }
 
 func (r realTaps) plug(name string, mac vswitch.MAC, bridge string) {
-	if _, err := netlink.LinkByName(bridge); err != nil {
+	if _, err := r.links().LinkByName(bridge); err != nil {
 		return // the switch is not there
 	}
 	if r.vms[name] != nil {
@@ -69,7 +67,17 @@ func (w *walker) vmVerb(name string) (string, func() error) {
 	ctx := context.Background()
 	i := w.random.IntN(walkVMs)
 	o, tap, mac := w.vm(i, w.random.IntN(2)), fmt.Sprint("vnet", i), vswitch.MAC{0x52, 0x54, 0, 0xdd, 0, byte(i)}
-	switch w.random.IntN(9) {
+	switch w.random.IntN(12) {
+	case 9, 10, 11: // start it, from the first hook to the last
+		req := engine.ReservePortRequest{Owner: o, Switch: name, MAC: mac, VLAN: w.vlan(), Policy: w.policy()}
+		return fmt.Sprintf("start %s %s on %s", o, o.Endpoint, name), func() error {
+			if _, err := w.ReservePort(ctx, req); err != nil {
+				return err
+			}
+			w.taps.plug(tap, mac, vswitch.BridgeName(name))
+			_, err := w.BindPort(ctx, engine.BindPortRequest{Owner: o, Netdev: tap})
+			return err
+		}
 	case 0:
 		return "plug " + tap + " into " + name, func() error { w.taps.plug(tap, mac, vswitch.BridgeName(name)); return nil }
 	case 1:
@@ -85,6 +93,9 @@ func (w *walker) vmVerb(name string) (string, func() error) {
 		}
 	case 4, 5:
 		return fmt.Sprintf("bind %s %s to %s", o, o.Endpoint, tap), func() error {
+			if p, known, _ := w.Attached(ctx, o); known && w.random.IntN(4) > 0 {
+				w.taps.plug(tap, mac, vswitch.BridgeName(p.Switch))
+			}
 			_, err := w.BindPort(ctx, engine.BindPortRequest{Owner: o, Netdev: tap})
 			return err
 		}
@@ -125,6 +136,7 @@ func (w *walker) vmsSettled() {
 			if c, err := w.Check(ctx, o); err != nil || len(c.Steps) > 0 {
 				w.t.Errorf("%s %s: %v, %v", o, o.Endpoint, c.Steps, err)
 			}
+			w.bound++
 		}
 	}
 }

@@ -31,6 +31,7 @@ type walker struct {
 	struck *struck
 	netns  []string // of the guests
 	taps   taps
+	bound  int // how often a VM's port was found whole
 	trail  []string
 	halved bool // the last verb was killed, and may have left a port half made
 }
@@ -300,15 +301,21 @@ func (w *walker) settled() {
 // kernel is what the records say as soon as each switch has been settled, and in the
 // end nothing is left.
 func TestWalk(t *testing.T) {
+	bound := 0
 	for seed := range uint64(10) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			l := newLab(t)
 			pristine := l.kernel.String()
-			newWalker(t, l.kernel, seed, []string{netns(0), netns(1), netns(2), netns(3), netns(4)}).walk(40)
+			w := newWalker(t, l.kernel, seed, []string{netns(0), netns(1), netns(2), netns(3), netns(4)})
+			w.walk(40)
+			bound += w.bound
 			if diff := cmp.Diff(pristine, l.kernel.String()); diff != "" && !t.Failed() {
 				t.Errorf("left:\n%s", diff)
 			}
 		})
+	}
+	if bound < 10 {
+		t.Errorf("VMs had ports %d times", bound)
 	}
 }
 

@@ -64,7 +64,7 @@ func (tx *Tx) SetMACRange(r vswitch.MACRange) error {
 		if l.Static && r.Contains(l.MAC) {
 			return &vswitch.Error{
 				Kind: vswitch.MACPoolRange, Object: "MAC pool",
-				Err:  fmt.Errorf("range %s contains %s, the static address of port %s", r, l.MAC, l.Port),
+				Err:  fmt.Errorf("range %s contains %s, the static address of %s", r, l.MAC, holderWords(l.Port)),
 				Hint: "choose a range without it; `patchbay mac list` shows every address in use",
 			}
 		}
@@ -129,7 +129,7 @@ func (tx *Tx) HoldMAC(m vswitch.MAC, port string) error {
 	if err == nil && holder != "" {
 		err = &vswitch.Error{
 			Kind: vswitch.MACDuplicate, Object: object,
-			Err:  fmt.Errorf("port %s has it", holder),
+			Err:  fmt.Errorf("%s has it", holderWords(holder)),
 			Hint: "choose another address; `patchbay mac list` shows every address in use",
 		}
 	}

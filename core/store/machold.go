@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/patchbay-net/patchbay/core/vswitch"
 )
@@ -15,6 +16,17 @@ import (
 const holdHolder = "held for a VM"
 
 func domainHolder(domain string) string { return "vm " + domain }
+
+// holderWords name who holds an address.
+func holderWords(holder string) string {
+	if holder == holdHolder {
+		return "a VM that is not running"
+	}
+	if strings.HasPrefix(holder, domainHolder("")) {
+		return holder
+	}
+	return "port " + holder
+}
 
 func holdKey(m vswitch.MAC) string { return "hold\x00" + string(m[:]) }
 
@@ -134,15 +146,15 @@ func (tx *Tx) holdForVM(s *space, r vswitch.MACRange, m vswitch.MAC, domain vswi
 		}
 		return s.take(macAddress(m), fresh)
 	}
-	whose := "port " + rec.Port + " has it"
-	switch {
-	case rec.Port == holdHolder:
+	whose := holderWords(rec.Port) + " has it"
+	switch rec.Port {
+	case holdHolder:
 		h, held, err := tx.MACHold(m)
 		if err != nil || !held || h.Domain.Is(domain) {
 			return err
 		}
 		whose = fmt.Sprintf("it is held for %s", h.Domain)
-	case rec.Port == holder:
+	case holder:
 		return nil
 	default:
 		is, err := tx.holderIs(rec.Port, domain)

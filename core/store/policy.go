@@ -44,7 +44,12 @@ func (u *unpacker) limit() vswitch.Limit {
 
 func policyKey(switchName string) string { return switchName + "\x00g" }
 
-// HasPolicies reports, in constant time, whether any port of the switch has a policy.
+// ruled reports that rules are about the port alone: it has a policy, or is bound to its
+// address by rules while its VM is elsewhere.
+func ruled(p vswitch.Port) bool { return !p.Policy.IsZero() || p.VM.Stage == vswitch.VMIncoming }
+
+// HasPolicies reports, in constant time, whether any port of the switch has a policy, or is
+// that of a VM that has not come yet.
 func (tx *Tx) HasPolicies(switchName string) (bool, error) {
 	var n count
 	_, err := tx.run.table(countTable).load(policyKey(switchName), &n)
@@ -53,7 +58,7 @@ func (tx *Tx) HasPolicies(switchName string) (bool, error) {
 
 // addPolicy counts a port with a policy that comes (1) or goes (-1).
 func (tx *Tx) addPolicy(p vswitch.Port, delta int) error {
-	if p.Policy.IsZero() {
+	if !ruled(p) {
 		return nil
 	}
 	var n count

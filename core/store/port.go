@@ -90,7 +90,7 @@ func (tx *Tx) PutPort(p vswitch.Port) error {
 		return err
 	}
 	moved := old.Switch != p.Switch || old.Segment != p.Segment || old.MACSpoofing != p.MACSpoofing ||
-		old.Isolated != p.Isolated || !old.VLAN.Equal(p.VLAN) || old.Policy.IsZero() != p.Policy.IsZero()
+		old.Isolated != p.Isolated || !old.VLAN.Equal(p.VLAN) || ruled(old) != ruled(p)
 	if found && moved {
 		if err := tx.leaveSwitch(old); err != nil {
 			return err
