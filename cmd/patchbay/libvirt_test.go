@@ -1,6 +1,8 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -125,4 +127,35 @@ func TestLibvirtInterface(t *testing.T) {
 	if released := h.must("libvirt mac release --domain web02"); released != "nothing was held\n" {
 		t.Errorf("released again: %q", released)
 	}
+}
+
+// Profiles are a part of a host's file as all else of a switch.
+func TestProfilesAreApplied(t *testing.T) {
+	h := newFakeHost(t)
+	apply := func(profiles string) string {
+		t.Helper()
+		return h.must("apply -f " + writeFile(t, "version: 1\nswitches:\n- name: prod\n  type: private\n  portProfiles: "+profiles+"\n"))
+	}
+	const two = "[{name: web, vlan: untagged, policy: {stormLimit: 7}}, {name: db, isolated: true}]"
+	if out := apply(two); !strings.Contains(out, "port profile db isolated") || !strings.Contains(out, "port profile web vlan untagged, stormLimit 7") {
+		t.Errorf("first: %s", out)
+	}
+	if out := apply(two); strings.Contains(out, "port profile") {
+		t.Errorf("again: %s", out)
+	}
+	if out := apply("[{name: db}]"); !strings.Contains(out, "port profile db isolated -> nothing of its own") || !strings.Contains(out, "port profile web vlan untagged, stormLimit 7 -> none") {
+		t.Errorf("changed: %s", out)
+	}
+	if _, stderr, code := h.run("apply", "-f", writeFile(t, "version: 1\nswitches:\n- {name: prod, type: private, portProfiles: [{name: db, islated: true}]}\n")); code == exitOK || !strings.Contains(stderr, `did you mean "isolated"?`) {
+		t.Errorf("misspelled: %s", stderr)
+	}
+}
+
+func writeFile(t *testing.T, text string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "host.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
 }

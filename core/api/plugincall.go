@@ -51,7 +51,11 @@ func (s *Server) admitHookCall(body []byte) (run call, err error) {
 		return run, errNotOurs
 	}
 	return call{changes: true, verb: nameHook, do: func(ctx context.Context, v Verbs) (any, error) {
-		return s.hook(ctx, telling{Verbs: v, server: s}, c), nil
+		a := s.hook(ctx, telling{Verbs: v, server: s}, c)
+		if a.Failed { // libvirt is not told of every failure
+			s.log.Warn(nameHook, "driver", c.Driver, "object", c.Object, "operation", c.Operation, "err", string(a.Out))
+		}
+		return a, nil
 	}}, nil
 }
 

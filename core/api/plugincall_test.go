@@ -93,3 +93,26 @@ func TestPluginCallTells(t *testing.T) {
 		}
 	}
 }
+
+// A call of the libvirt hook is carried out, and a failure told that libvirt does not hear of.
+func TestHookCall(t *testing.T) {
+	l := listensAt(t, func(s *Server) {
+		s.hook = func(ctx context.Context, v Verbs, c wire.HookCall) wire.Answer {
+			err := v.ReleaseDomain(ctx, c.Object)
+			return wire.Answer{Out: []byte(c.Driver + " " + string(c.Stdin)), Failed: err != nil || c.Operation == "fail"}
+		}
+	})
+	for _, operation := range []string{"release", "fail"} {
+		a, done, alone, late := wire.AskHook(wire.HookCall{Driver: "qemu", Object: "vm", Operation: operation, Stdin: []byte("<domain/>")})
+		if !done || alone || late || string(a.Out) != "qemu <domain/>" || a.Failed != (operation == "fail") {
+			t.Errorf("%s: done %v, alone %v, late %v: %+v", operation, done, alone, late, a)
+		}
+	}
+	if log := l.log.String(); strings.Count(log, "domain release") != 2 || strings.Count(log, "msg=hook") != 1 || !strings.Contains(log, "operation=fail") {
+		t.Errorf("the log:\n%s", log)
+	}
+	l.serveAs(func(s *Server) { s.hook = nil })
+	if a, done, alone, late := wire.AskHook(wire.HookCall{Driver: "qemu"}); done || alone || late {
+		t.Errorf("of a server without the hook: %+v, %v, %v, %v", a, done, alone, late)
+	}
+}

@@ -91,7 +91,7 @@ func (l *lab) setTaps(now map[string]string, macs map[string]vswitch.MAC) {
 	}
 	has := make(map[string]kernel.Netdev)
 	for _, n := range seen {
-		if n.Kind == "tun" {
+		if n.Kind == "tun" || n.Kind == "veth" && n.Peer != 0 { // a container's is libvirt's too
 			has[n.Name] = n
 			if _, stays := now[n.Name]; !stays {
 				l.kernel.RemoveNetdev(n.Name)

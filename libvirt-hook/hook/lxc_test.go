@@ -6,6 +6,7 @@ import (
 
 	"github.com/patchbay-net/patchbay/core/kernel"
 	"github.com/patchbay-net/patchbay/core/vswitch"
+	"github.com/patchbay-net/patchbay/libvirt-hook/call"
 	"github.com/patchbay-net/patchbay/libvirt-hook/recorded"
 )
 
@@ -20,19 +21,11 @@ func TestContainer(t *testing.T) {
 					continue
 				}
 				text := adopted(t, r)
-				if r.Args[1] == "start" {
-					_, end, _ := strings.Cut(text, "actual='")
-					end, _, _ = strings.Cut(end, "'")
-					l.kernel.AddNetdev(kernel.Netdev{Name: "vnet8", Index: 9, Peer: 10, Kind: "veth", MTU: 1500, Master: "pb-iso", Ethernet: true, Up: true})
-					l.kernel.AddNetdev(kernel.Netdev{Name: end, Index: 10, Peer: 9, Kind: "veth", MTU: 1500, Ethernet: true})
-				}
-				if r.Args[1] == "stopped" {
-					l.kernel.RemoveNetdev("vnet8")
-				}
+				l.setPair(r, text)
 				if says := l.serve(r.Hook, r.Args, text); says != "" {
 					t.Errorf("%s: %s", r.Name(), says)
 				}
-				if ports := l.portsOf(""); r.Args[1] == "start" && (len(ports) != 1 || ports[0].Netdev != "vnet8" || ports[0].VM.Stage != vswitch.VMActive) {
+				if ports := l.portsOf(""); r.Args[1] == "start" && (len(ports) != 1 || r.Taps[ports[0].Netdev] == "" || ports[0].VM.Stage != vswitch.VMActive) {
 					t.Errorf("started with %+v", ports)
 				}
 			}
@@ -41,4 +34,20 @@ func TestContainer(t *testing.T) {
 			}
 		})
 	}
+}
+
+// setPair makes the pair of a container that is about to start, or takes it away.
+func (l *lab) setPair(r recordedCall, text string) {
+	l.t.Helper()
+	if r.Hook != call.LXC || r.Args[1] != call.Start {
+		l.setTaps(bridgesOf(r.Taps), nil)
+		return
+	}
+	l.setTaps(nil, nil)
+	_, end, _ := strings.Cut(text, "actual='")
+	end, _, _ = strings.Cut(end, "'")
+	for host, bridge := range bridgesOf(r.Taps) {
+		l.kernel.AddNetdev(kernel.Netdev{Name: host, Index: 9, Peer: 10, Kind: "veth", MTU: 1500, Master: bridge, Ethernet: true, Up: true})
+	}
+	l.kernel.AddNetdev(kernel.Netdev{Name: end, Index: 10, Peer: 9, Kind: "veth", MTU: 1500, Ethernet: true})
 }
