@@ -133,7 +133,7 @@ build-libvirt:
 
 .PHONY: test-libvirt
 test-libvirt: build build-faults build-libvirt deps ## Real libvirtd, of two versions, with virtual machines, in namespaces of their own
-	$(call stage,test-libvirt,go test -json -count=1 -timeout 20m ./integration/libvirt/... | $(REPORT))
+	$(call stage,test-libvirt,go test -json -count=1 -parallel 4 -timeout 20m ./integration/libvirt/... | $(REPORT))
 
 # Programs with static linking, which run in guests as they are.
 .PHONY: build-guest

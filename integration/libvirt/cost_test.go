@@ -6,12 +6,14 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/patchbay-net/patchbay/integration/libvirt/machine"
 )
 
 // TestStartCost: a virtual machine with four NICs starts with the hooks in 1.1 times of what
 // it takes without.
 func TestStartCost(t *testing.T) {
-	s := newSite(t)
+	s := sitesAlone(t, machine.Libvirt9, "a")[0]
 	s.patchbay("switch", "add", "lan", "--type", "private")
 	s.network("lan")
 	var nics []string

@@ -30,8 +30,15 @@ type site struct {
 	daemon *host.Patchbayd
 }
 
-// newSites makes sites between which virtual machines can move.
-func newSites(t *testing.T, v machine.Version, names ...string) (all []*site) {
+// newSites makes sites between which virtual machines can move, beside those of other tests.
+func newSites(t *testing.T, v machine.Version, names ...string) []*site {
+	t.Helper()
+	t.Parallel()
+	return sitesAlone(t, v, names...)
+}
+
+// sitesAlone is newSites for a test that measures.
+func sitesAlone(t *testing.T, v machine.Version, names ...string) (all []*site) {
 	t.Helper()
 	for _, m := range newMachines(t, v, names...) {
 		s := &site{Machine: m, t: t}
@@ -225,7 +232,7 @@ func (s *site) container(sw, id, address string) *host.Container {
 	s.t.Helper()
 	n, err := s.Network(fmt.Sprintf(`{"cniVersion":"1.0.0","name":"n-%[1]s","plugins":[{"type":"patchbay","switch":"%[1]s","ipam":{"type":"static","addresses":[{"address":"%s/24"}]}}]}`, sw, address))
 	ok(s.t, err)
-	c, err := s.Host.Container(id)
+	c, err := s.Container(id)
 	ok(s.t, err)
 	_, err = n.Add(c)
 	ok(s.t, err)

@@ -34,6 +34,7 @@ type fakeDomain struct {
 	netdev, port    string // of the running one
 	running, gone   bool
 	state           string
+	stale           []string // ports that libvirt has forgotten to delete
 }
 
 func (f *fakeLibvirt) dial(_ string, tell func(follow.Event), lost func()) (follow.Libvirt, error) {
@@ -71,8 +72,11 @@ func (f *fakeLibvirt) Networks() ([]follow.Network, error) {
 	xml, err := network.Definition(vswitch.Switch{Name: "lan", PortProfiles: profiles()}, "lan")
 	n := follow.Network{XML: xml}
 	for _, d := range f.domains {
-		if d.running {
-			n.Ports = append(n.Ports, fmt.Sprintf("<networkport><uuid>%s</uuid><owner><name>%s</name><uuid>%s</uuid></owner><group>web</group><mac address='%s'/><plug type='bridge' bridge='pb-lan'/></networkport>", d.port, d.name, d.uuid, d.mac))
+		for _, port := range append(d.stale, d.port) {
+			if !d.running && port == d.port {
+				continue
+			}
+			n.Ports = append(n.Ports, fmt.Sprintf("<networkport><uuid>%s</uuid><owner><name>%s</name><uuid>%s</uuid></owner><group>web</group><mac address='%s'/><plug type='bridge' bridge='pb-lan'/></networkport>", port, d.name, d.uuid, d.mac))
 		}
 	}
 	return []follow.Network{n}, err

@@ -88,6 +88,12 @@ func (l *lab) told(e follow.Event, what func()) {
 	synctest.Wait()
 }
 
+// pass lets time pass, by the clock of the test.
+func (l *lab) pass(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}
+
 func (l *lab) ports() []vswitch.Port {
 	l.t.Helper()
 	all, err := l.Ports(l.t.Context(), "")
@@ -128,10 +134,18 @@ func TestMissedHooks(t *testing.T) {
 			l.libvirt.mu.Lock()
 			l.run()
 			l.libvirt.mu.Unlock()
-			time.Sleep(61 * time.Second) // of the clock of the test
-			synctest.Wait()
+			l.pass(61 * time.Second)
 			l.wantBound()
 		})
+	})
+}
+
+// TestStalePort: libvirt keeps ports of starts that were cut off, and no interface has them.
+func TestStalePort(t *testing.T) {
+	tried(t, func(l *lab) { l.web.stale = []string{"5b2f0f0e-7f3a-4f6b-9d1c-0c5c8f0f2b77"}; l.run() }, func(l *lab) {
+		l.wantBound()
+		l.pass(10 * time.Minute)
+		l.wantBound()
 	})
 }
 
@@ -141,11 +155,9 @@ func TestLeftOver(t *testing.T) {
 	tried(t, (*lab).run, func(l *lab) {
 		l.told(follow.Event{Domain: webUUID}, func() { l.web.running = false })
 		l.wantBound()
-		time.Sleep(29 * time.Second)
-		synctest.Wait()
+		l.pass(29 * time.Second)
 		l.wantBound()
-		time.Sleep(2 * time.Second)
-		synctest.Wait()
+		l.pass(2 * time.Second)
 		l.wantNone()
 	})
 }
@@ -162,14 +174,12 @@ func TestStarting(t *testing.T) {
 			t.Fatal(err)
 		}
 		l.told(follow.Event{Domain: webUUID}, func() {})
-		time.Sleep(20 * time.Second)
-		synctest.Wait()
+		l.pass(20 * time.Second)
 		if all := l.ports(); len(all) != 1 {
 			t.Fatalf("ports: %+v", all)
 		}
 		l.told(follow.Event{Domain: webUUID}, l.run)
-		time.Sleep(20 * time.Second)
-		synctest.Wait()
+		l.pass(20 * time.Second)
 		if all := l.ports(); len(all) != 1 || all[0].Netdev != "vnet0" {
 			t.Fatalf("ports: %+v", all)
 		}
@@ -185,8 +195,7 @@ func TestLibvirtdGone(t *testing.T) {
 		l.libvirt.refuses = errors.New("connection refused")
 		l.libvirt.mu.Unlock()
 		lost()
-		time.Sleep(10 * time.Minute)
-		synctest.Wait()
+		l.pass(10 * time.Minute)
 		l.wantBound()
 		tries := l.libvirt.dialled()
 		if tries < 10 || tries > 20 {
@@ -217,8 +226,7 @@ func TestLookFails(t *testing.T) {
 		l.told(follow.Event{Domain: webUUID}, func() {})
 		l.wantNone()
 		l.told(follow.Event{Domain: webUUID}, func() { l.run(); l.libvirt.fails = nil })
-		time.Sleep(2 * time.Second)
-		synctest.Wait()
+		l.pass(2 * time.Second)
 		l.wantBound()
 	})
 }
@@ -227,7 +235,7 @@ func TestLookFails(t *testing.T) {
 func TestNoLibvirt(t *testing.T) {
 	for _, reason := range []error{follow.ErrWithout, follow.ErrNoLibrary} {
 		tried(t, func(l *lab) { l.libvirt.refuses = reason }, func(l *lab) {
-			time.Sleep(time.Hour)
+			l.pass(time.Hour)
 			if n := l.libvirt.dialled(); n != 1 {
 				t.Errorf("%d attempts", n)
 			}

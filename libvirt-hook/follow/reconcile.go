@@ -37,6 +37,7 @@ func (l *link) reconcile(ctx context.Context, conn Libvirt, w work) (next time.D
 		problems = append(problems, l.missedPorts(ctx, conn, domains, ports))
 	case anyMissing(domains, ports):
 		l.mark("") // its network knows more
+		return resync, nil
 	}
 	if ports, err = l.vmPorts(ctx); err != nil {
 		return resync, err
@@ -155,15 +156,19 @@ func anyMissing(domains []seen, ports map[string][]vswitch.Port) bool {
 }
 
 // missedPorts reserves what libvirt has made ports for and nobody has told: a hook was not
-// there, or was killed. A port that was released and is listed is in use all the same.
+// there, or was killed. A port that was released and is listed is in use all the same. One that no
+// interface has is libvirt's to forget: a start that failed, or libvirtd's end in the middle of
+// one, leaves such behind.
 func (l *link) missedPorts(ctx context.Context, conn Libvirt, domains []seen, ports map[string][]vswitch.Port) error {
 	networks, err := conn.Networks()
 	if err != nil {
 		return err
 	}
-	running := map[string]bool{}
+	plugged := map[string]bool{}
 	for _, d := range domains {
-		running[d.UUID] = d.XML != ""
+		for _, n := range d.live.NICs {
+			plugged[n.PortID] = true
+		}
 	}
 	var problems []error
 	l.networks = map[string]bool{}
@@ -175,7 +180,7 @@ func (l *link) missedPorts(ctx context.Context, conn Libvirt, domains []seen, po
 		l.networks[n.Name] = true
 		for _, text := range raw.Ports {
 			p, err := network.ParsePort([]byte(text))
-			if err != nil || !running[p.OwnerUUID] {
+			if err != nil || !plugged[p.UUID] {
 				continue
 			}
 			there := slices.ContainsFunc(ports[p.OwnerUUID], func(q vswitch.Port) bool {

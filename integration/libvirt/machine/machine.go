@@ -209,7 +209,7 @@ func (m *Machine) Close() error {
 		if _, err := m.Virsh("destroy", d.Name); err != nil && !strings.Contains(err.Error(), "not running") && !strings.Contains(err.Error(), "failed to get domain") {
 			errs = append(errs, err)
 		}
-		errs = append(errs, d.Console.Close())
+		errs = append(errs, d.Close())
 	}
 	return errors.Join(append(errs, m.Stop(), m.Host.Close())...)
 }

@@ -73,9 +73,19 @@ type hearing struct {
 	more     *sync.Cond
 }
 
+// list lists the NICs, and lo.
+func (vm *vm) list() ([]netlink.Link, error) {
+	h, err := vm.Links()
+	if err != nil {
+		return nil, err
+	}
+	defer h.Close()
+	return h.LinkList()
+}
+
 // nic finds a NIC by its address or its name.
 func (vm *vm) nic(key string) (netlink.Link, error) {
-	all, err := netlink.LinkList()
+	all, err := vm.list()
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +99,7 @@ func (vm *vm) nic(key string) (netlink.Link, error) {
 
 // links says which NICs there are: names and addresses.
 func (vm *vm) links(...string) (string, error) {
-	all, err := netlink.LinkList()
+	all, err := vm.list()
 	var s string
 	for _, l := range all {
 		if l.Attrs().Name != "lo" {
