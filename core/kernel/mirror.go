@@ -23,7 +23,7 @@ func (o *observer) mirrors(bridge string, scope plan.Mirrors, seen *plan.State) 
 		netdevs, err := mirrored(c, bridge)
 		for _, netdev := range netdevs {
 			if err == nil {
-				found[netdev], err = o.mirror(bridge, netdev, scope)
+				found[netdev], err = o.mirror(netdev, scope)
 			}
 		}
 		return err
@@ -69,7 +69,7 @@ func mirrored(c *rtnl, bridge string) (netdevs []string, err error) {
 }
 
 // mirror compares what copies a port's frames with what scope wants there.
-func (o *observer) mirror(bridge, netdev string, scope plan.Mirrors) (plan.Mirror, error) {
+func (o *observer) mirror(netdev string, scope plan.Mirrors) (plan.Mirror, error) {
 	want, wanted := scope[netdev]
 	indexes, err := o.host.indexes(want.Destinations)
 	if err != nil || !wanted {

@@ -40,8 +40,13 @@ func BenchmarkPolicies(b *testing.B) {
 		name  string
 		steps []plan.Step
 	}{
-		{"none", nil}, {"acl", rules(map[string]plan.ACL{"p1": list})}, {"others-acls", rules(others)}, {"all-acls", rules(all)},
-		{"limit", []plan.Step{limit}}, {"mirror", []plan.Step{mirror}}, {"tables", base},
+		{"none", nil},
+		{"acl", rules(map[string]plan.ACL{"p1": list})},
+		{"others-acls", rules(others)},
+		{"all-acls", rules(all)},
+		{"limit", []plan.Step{limit}},
+		{"mirror", []plan.Step{mirror}},
+		{"tables", base},
 	} {
 		l := newLab(b, 3, vswitch.Group(1))
 		if err := (elsewhere{ns: l.host}).Apply(b.Context(), c.steps); err != nil {
