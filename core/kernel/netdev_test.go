@@ -33,7 +33,7 @@ func TestNetdevs(t *testing.T) {
 		}},
 		{Name: "lo", MTU: 65536, Loopback: true},
 	}
-	maxMTU := cmpopts.IgnoreFields(Netdev{}, "Index", "MaxMTU")
+	maxMTU := cmpopts.IgnoreFields(Netdev{}, "Index", "Peer", "MaxMTU")
 	within(t, ns, func() error {
 		got, err := listNetdevs()
 		if err != nil {
@@ -42,6 +42,9 @@ func TestNetdevs(t *testing.T) {
 		sorted := cmpopts.SortSlices(func(a, b netip.Prefix) bool { return a.String() < b.String() })
 		if diff := cmp.Diff(want, got, prefixes, maxMTU, sorted); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
+		}
+		if eth0, eth1 := got[1], got[2]; eth0.Peer != eth1.Index || eth1.Peer != eth0.Index || got[0].Peer != 0 {
+			t.Errorf("ends of a pair are %d and %d, and know %d and %d", eth0.Index, eth1.Index, eth0.Peer, eth1.Peer)
 		}
 		for _, one := range got {
 			alone, err := readNetdev(one.Name)
