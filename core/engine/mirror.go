@@ -72,8 +72,30 @@ func (e *Engine) remirror(ctx context.Context, switchName string, past []vswitch
 	if err != nil {
 		return err
 	}
+	return e.mirror(ctx, switchName, mirrors, past)
+}
+
+// remirrorAs is remirror of a switch that is about to be as r says.
+func (e *Engine) remirrorAs(ctx context.Context, r store.SwitchRecord) error {
+	unlock, err := e.store.LockMirrors(r.Name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	var mirrors plan.Mirrors
+	err = e.store.View(func(tx *store.Tx) error {
+		mirrors, err = mirrorsOf(tx, r)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return e.mirror(ctx, r.Name, mirrors, nil)
+}
+
+func (e *Engine) mirror(ctx context.Context, switchName string, mirrors plan.Mirrors, past []vswitch.Port) error {
 	bridge := vswitch.BridgeName(switchName)
-	err = e.reach(ctx, plan.State{Mirrors: map[string]plan.Mirrors{bridge: mirrors}}, plan.State{})
+	err := e.reach(ctx, plan.State{Mirrors: map[string]plan.Mirrors{bridge: mirrors}}, plan.State{})
 	var ends []plan.Step
 	for _, p := range past {
 		if _, stays := mirrors[p.Netdev]; p.Switch == switchName && p.Policy.Mirror == vswitch.MirrorSource && !stays {

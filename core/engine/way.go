@@ -40,8 +40,8 @@ func (e *Engine) shift(ctx context.Context, t *transaction) error {
 	if err := errors.Join(e.ownGuests(ctx, t), e.queryGuests(ctx, t, w.steps)); err != nil {
 		return err
 	}
-	for _, r := range t.news() { // ports went meanwhile, perhaps
-		if err := errors.Join(e.remirror(ctx, r.Name, nil), e.reshare(ctx, r.Name)); err != nil {
+	for _, r := range t.news() {
+		if err := e.remirrorAs(ctx, r); err != nil {
 			return err
 		}
 	}
