@@ -157,7 +157,11 @@ func TestCaptureCounts(t *testing.T) {
 func TestCaptureEndsWithTheNetdev(t *testing.T) {
 	l, talk, _ := captureLab(t)
 	end := captureOf(t, l.host, CaptureRequest{Netdev: "p1"})
-	sh(t, l.host, "ip link set p1 down; ip link set p1 up")
+	sh(t, l.host, "ip link set p1 down")
+	port, guest := upAgain(t, l.host, "p1"), upAgain(t, l.guests[0], "eth0")
+	sh(t, l.host, "ip link set p1 up")
+	port()
+	guest()
 	talk()
 	if got, report := end(); len(withoutFences(got)) < 6 || report.Gone {
 		t.Errorf("after it was down: %d frames, reports %+v", len(got), report)

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -170,6 +172,30 @@ func fence(t testing.TB, a, b *listener) {
 		mark[0] = 'F'
 		b.send(t, ethernet(broadcastMAC, macOf(0xfd), 0x88b5, mark))
 		a.await(t, "the fence's return", is)
+	}
+}
+
+// upAgain returns what waits until the netdev, which is down now, carries frames.
+func upAgain(t testing.TB, ns *os.File, netdev string) (wait func()) {
+	t.Helper()
+	updates, done := make(chan netlink.LinkUpdate, 64), make(chan struct{})
+	at := netns.NsHandle(ns.Fd())
+	if err := netlink.LinkSubscribeWithOptions(updates, done, netlink.LinkSubscribeOptions{Namespace: &at}); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		t.Helper()
+		defer close(done)
+		for deadline := time.After(patience); ; {
+			select {
+			case u := <-updates:
+				if u.Link.Attrs().Name == netdev && u.Link.Attrs().OperState == netlink.OperUp {
+					return
+				}
+			case <-deadline:
+				t.Fatalf("%s does not come up", netdev)
+			}
+		}
 	}
 }
 
