@@ -347,6 +347,58 @@ func TestEveryFlipInADeepStore(t *testing.T) {
 	}
 }
 
+// A flipped bit in the key of a branch sends whoever asks for the first entry of the leaf
+// below to the leaf before. It is not called absent for that, nor written a second time.
+func TestFlippedBranchKey(t *testing.T) {
+	f := filled(t)
+	whole := readFile(t, f.runFile())
+	hidden := 0
+	for _, branch := range branches(t, f, whole) {
+		for i := 1; i < branch.count; i++ {
+			e, _ := branch.element(i)
+			key, last := string(e.key), int(branch.id)*os.Getpagesize()+e.begin+len(e.key)-1
+			flipped := bytes.Clone(whole)
+			flipped[last] |= flipped[last] + 1 // its lowest bit that is not set: a later key
+			writeFile(t, f.runFile(), flipped)
+			wantKind(t, f.View(func(tx *Tx) error {
+				_, found, err := tx.run.table(portTable).get(key)
+				if err == nil && !found {
+					t.Errorf("%q is called absent", key)
+				}
+				return err
+			}), vswitch.StoreCorrupt)
+			wantKind(t, f.Update(func(tx *Tx) error { return tx.run.table(portTable).put(key, nil) }), vswitch.StoreCorrupt)
+			wantKind(t, f.Update(func(tx *Tx) error { return tx.run.table(portTable).remove(key) }), vswitch.StoreCorrupt)
+			if !bytes.Equal(readFile(t, f.runFile()), flipped) {
+				t.Fatal("a corrupt file was changed")
+			}
+			hidden++
+		}
+	}
+	if hidden == 0 {
+		t.Error("no branch has a second leaf")
+	}
+}
+
+// branches returns the branch pages of the table of ports.
+func branches(t *testing.T, f *fixture, data []byte) (all []pageView) {
+	t.Helper()
+	var root uint64
+	f.view(t, func(tx *Tx) error { root = tx.run.pages.roots[portTable]; return nil })
+	for ids := []uint64{root}; len(ids) > 0; ids = ids[1:] {
+		page := parsePage(data[int(ids[0])*os.Getpagesize():][:os.Getpagesize()])
+		if page.flags != branchPage {
+			continue
+		}
+		all = append(all, page)
+		for i := range page.count {
+			e, _ := page.element(i)
+			ids = append(ids, e.page)
+		}
+	}
+	return all
+}
+
 // The newest header of the configuration is damaged: the older one would do, but the run
 // file knows that more was written.
 func TestTornHeaderOfAKnownChange(t *testing.T) {
