@@ -380,6 +380,32 @@ func TestFlippedBranchKey(t *testing.T) {
 	}
 }
 
+// A leaf whose count falls to nothing has lost its entries: one inside the leaf of the
+// buckets, and one that goes on over more pages. It is no sounder for being asked twice.
+func TestLeafWithoutItsEntry(t *testing.T) {
+	for name, length := range map[string]int{"inside another": 1, "of its own": 3 * os.Getpagesize()} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			f.update(t, func(tx *Tx) error { return tx.PutFact("only", strings.Repeat("x", length)) })
+			data := readFile(t, f.runFile())
+			at := bytes.LastIndex(data, []byte("only")) - elementSize - pageHeader
+			if page := parsePage(data[at:]); page.flags != leafPage || page.count != 1 {
+				t.Fatalf("no leaf of one entry: %+v", page)
+			}
+			binary.NativeEndian.PutUint16(data[at+10:], 0)
+			writeFile(t, f.runFile(), data)
+			wantKind(t, f.View(func(tx *Tx) error {
+				var fact string
+				if _, err := tx.Fact("only", &fact); err == nil {
+					t.Error("a damaged leaf passed")
+				}
+				_, err := tx.Fact("only", &fact)
+				return err
+			}), vswitch.StoreCorrupt)
+		})
+	}
+}
+
 // branches returns the branch pages of the table of ports.
 func branches(t *testing.T, f *fixture, data []byte) (all []pageView) {
 	t.Helper()

@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"encoding/binary"
+	"slices"
 	"sort"
 )
 
@@ -39,7 +40,11 @@ func (v pageView) element(i int) (e element, ok bool) {
 
 // checkElements demands that every entry lies within the page, and that they follow each
 // other without a gap, the first right behind the list of them: then none is missing.
+// Without a list the rest of the page is blank: bbolt writes on cleared memory.
 func (v pageView) checkElements() error {
+	if v.count == 0 && slices.ContainsFunc(v.data[pageHeader:], func(b byte) bool { return b != 0 }) {
+		return v.damaged("has lost its entries")
+	}
 	next := pageHeader + elementSize*v.count
 	for i := range v.count {
 		e, ok := v.element(i)
@@ -70,7 +75,6 @@ func (p *pageFile) checkLeaf(page pageView) (leafView, error) {
 	if v.pageView, err = p.whole(page); err != nil {
 		return v, err
 	}
-	p.checked[v.id/64] |= 1 << (v.id % 64)
 	if err := v.checkElements(); err != nil {
 		return v, err
 	}
@@ -83,6 +87,7 @@ func (p *pageFile) checkLeaf(page pageView) (leafView, error) {
 			return v, err
 		}
 	}
+	p.checked[v.id/64] |= 1 << (v.id % 64)
 	return v, nil
 }
 
