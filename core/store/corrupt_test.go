@@ -331,7 +331,11 @@ func TestEveryFlipInADeepStore(t *testing.T) {
 				}
 				wantEqual(t, got, p)
 			}
-			return nil
+			listed, err := tx.Ports()
+			if err == nil && len(listed) != len(want) {
+				t.Errorf("bit %d of byte %d: %d of %d ports are listed", bit, at, len(listed), len(want))
+			}
+			return err
 		})
 		switch vswitch.KindOf(err) {
 		case vswitch.StoreCorrupt, vswitch.StoreNewer:
@@ -353,7 +357,8 @@ func TestFlippedBranchKey(t *testing.T) {
 	f := filled(t)
 	whole := readFile(t, f.runFile())
 	hidden := 0
-	for _, branch := range branches(t, f, whole) {
+	all, _ := pagesOfPorts(t, f, whole)
+	for _, branch := range all {
 		for i := 1; i < branch.count; i++ {
 			e, _ := branch.element(i)
 			key, last := string(e.key), int(branch.id)*os.Getpagesize()+e.begin+len(e.key)-1
@@ -406,23 +411,46 @@ func TestLeafWithoutItsEntry(t *testing.T) {
 	}
 }
 
-// branches returns the branch pages of the table of ports.
-func branches(t *testing.T, f *fixture, data []byte) (all []pageView) {
+// A leaf that counts fewer entries than it has does not shorten a list.
+func TestLeafThatCountsTooFew(t *testing.T) {
+	f := filled(t)
+	whole := readFile(t, f.runFile())
+	_, leaves := pagesOfPorts(t, f, whole)
+	for _, leaf := range leaves {
+		flipped := bytes.Clone(whole)
+		binary.NativeEndian.PutUint16(flipped[int(leaf.id)*os.Getpagesize()+10:], uint16(leaf.count&(leaf.count-1)))
+		writeFile(t, f.runFile(), flipped)
+		wantKind(t, f.View(func(tx *Tx) error {
+			ports, err := tx.Ports()
+			if err == nil {
+				t.Errorf("page %d of %d entries: %d ports are listed", leaf.id, leaf.count, len(ports))
+			}
+			return err
+		}), vswitch.StoreCorrupt)
+	}
+	if len(leaves) < 2 {
+		t.Error("the table is one leaf")
+	}
+}
+
+// pagesOfPorts returns the branch and the leaf pages of the table of ports.
+func pagesOfPorts(t *testing.T, f *fixture, data []byte) (branches, leaves []pageView) {
 	t.Helper()
 	var root uint64
 	f.view(t, func(tx *Tx) error { root = tx.run.pages.roots[portTable]; return nil })
 	for ids := []uint64{root}; len(ids) > 0; ids = ids[1:] {
 		page := parsePage(data[int(ids[0])*os.Getpagesize():][:os.Getpagesize()])
-		if page.flags != branchPage {
+		if page.flags == leafPage {
+			leaves = append(leaves, page)
 			continue
 		}
-		all = append(all, page)
+		branches = append(branches, page)
 		for i := range page.count {
 			e, _ := page.element(i)
 			ids = append(ids, e.page)
 		}
 	}
-	return all
+	return branches, leaves
 }
 
 // The newest header of the configuration is damaged: the older one would do, but the run

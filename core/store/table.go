@@ -161,17 +161,24 @@ func (t table) walkFile(prefix, from string, visit func(row) error) (err error) 
 	if err != nil {
 		return err
 	}
+	end, err := t.checkLeaves([]byte(from), []byte(from))
+	if err != nil {
+		return err
+	}
 	if from != "" {
-		if err := t.checkPath(from, false); err != nil {
-			return err
-		}
 		if _, err := t.checkAround(b, []byte(from)); err != nil {
 			return err
 		}
 	}
 	c := b.Cursor()
 	key, value := c.Seek([]byte(from))
-	for ; key != nil && bytes.HasPrefix(key, []byte(prefix)); key, value = c.Next() {
+	for ; ; key, value = c.Next() {
+		if end, err = t.checkLeaves(end, key); err != nil {
+			return err
+		}
+		if key == nil || !bytes.HasPrefix(key, []byte(prefix)) {
+			break
+		}
 		body, err := t.open(key, value)
 		if err != nil {
 			return err
@@ -290,6 +297,19 @@ func (t table) bucket() (*bbolt.Bucket, error) {
 		return nil, t.file.fault(fmt.Errorf("table %s is missing", t.name))
 	}
 	return b, nil
+}
+
+// checkLeaves goes along with a walk, which would not miss what the count of a leaf leaves
+// out: it looks at each leaf from key next on, up to that of key to, nil for the last one.
+// It returns the first key of the leaf that follows, nil if none does.
+func (t table) checkLeaves(next, to []byte) ([]byte, error) {
+	for next != nil && t.file.pages != nil && (to == nil || bytes.Compare(to, next) >= 0) {
+		var err error
+		if next, err = t.file.pages.checkLeafOf(t.name, next); err != nil {
+			return nil, t.file.fault(err)
+		}
+	}
+	return next, nil
 }
 
 // bucketFor is the bucket for a write of key. One that only seems to be absent would be
