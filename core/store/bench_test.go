@@ -73,6 +73,19 @@ func BenchmarkView(b *testing.B) {
 	}
 }
 
+func BenchmarkList(b *testing.B) {
+	dirs := benchDirs(b, 5000)
+	for b.Loop() {
+		err := New(benchConfig(dirs)).View(func(tx *Tx) error {
+			_, err := tx.Ports()
+			return err
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 func attachBench(tx *Tx, n int) error {
 	p := benchPort(n)
 	if _, err := tx.Switch(p.Switch); err != nil {

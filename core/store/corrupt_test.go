@@ -331,7 +331,11 @@ func TestEveryFlipInADeepStore(t *testing.T) {
 				}
 				wantEqual(t, got, p)
 			}
-			return nil
+			listed, err := tx.Ports()
+			if err == nil && len(listed) != len(want) {
+				t.Errorf("bit %d of byte %d: %d of %d ports are listed", bit, at, len(listed), len(want))
+			}
+			return err
 		})
 		switch vswitch.KindOf(err) {
 		case vswitch.StoreCorrupt, vswitch.StoreNewer:
@@ -345,6 +349,108 @@ func TestEveryFlipInADeepStore(t *testing.T) {
 	if noticed == 0 {
 		t.Error("no flip was noticed")
 	}
+}
+
+// A flipped bit in the key of a branch sends whoever asks for the first entry of the leaf
+// below to the leaf before. It is not called absent for that, nor written a second time.
+func TestFlippedBranchKey(t *testing.T) {
+	f := filled(t)
+	whole := readFile(t, f.runFile())
+	hidden := 0
+	all, _ := pagesOfPorts(t, f, whole)
+	for _, branch := range all {
+		for i := 1; i < branch.count; i++ {
+			e, _ := branch.element(i)
+			key, last := string(e.key), int(branch.id)*os.Getpagesize()+e.begin+len(e.key)-1
+			flipped := bytes.Clone(whole)
+			flipped[last] |= flipped[last] + 1 // its lowest bit that is not set: a later key
+			writeFile(t, f.runFile(), flipped)
+			wantKind(t, f.View(func(tx *Tx) error {
+				_, found, err := tx.run.table(portTable).get(key)
+				if err == nil && !found {
+					t.Errorf("%q is called absent", key)
+				}
+				return err
+			}), vswitch.StoreCorrupt)
+			wantKind(t, f.Update(func(tx *Tx) error { return tx.run.table(portTable).put(key, nil) }), vswitch.StoreCorrupt)
+			wantKind(t, f.Update(func(tx *Tx) error { return tx.run.table(portTable).remove(key) }), vswitch.StoreCorrupt)
+			if !bytes.Equal(readFile(t, f.runFile()), flipped) {
+				t.Fatal("a corrupt file was changed")
+			}
+			hidden++
+		}
+	}
+	if hidden == 0 {
+		t.Error("no branch has a second leaf")
+	}
+}
+
+// A leaf whose count falls to nothing has lost its entries: one inside the leaf of the
+// buckets, and one that goes on over more pages. It is no sounder for being asked twice.
+func TestLeafWithoutItsEntry(t *testing.T) {
+	for name, length := range map[string]int{"inside another": 1, "of its own": 3 * os.Getpagesize()} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			f.update(t, func(tx *Tx) error { return tx.PutFact("only", strings.Repeat("x", length)) })
+			data := readFile(t, f.runFile())
+			at := bytes.LastIndex(data, []byte("only")) - elementSize - pageHeader
+			if page := parsePage(data[at:]); page.flags != leafPage || page.count != 1 {
+				t.Fatalf("no leaf of one entry: %+v", page)
+			}
+			binary.NativeEndian.PutUint16(data[at+10:], 0)
+			writeFile(t, f.runFile(), data)
+			wantKind(t, f.View(func(tx *Tx) error {
+				var fact string
+				if _, err := tx.Fact("only", &fact); err == nil {
+					t.Error("a damaged leaf passed")
+				}
+				_, err := tx.Fact("only", &fact)
+				return err
+			}), vswitch.StoreCorrupt)
+		})
+	}
+}
+
+// A leaf that counts fewer entries than it has does not shorten a list.
+func TestLeafThatCountsTooFew(t *testing.T) {
+	f := filled(t)
+	whole := readFile(t, f.runFile())
+	_, leaves := pagesOfPorts(t, f, whole)
+	for _, leaf := range leaves {
+		flipped := bytes.Clone(whole)
+		binary.NativeEndian.PutUint16(flipped[int(leaf.id)*os.Getpagesize()+10:], uint16(leaf.count&(leaf.count-1)))
+		writeFile(t, f.runFile(), flipped)
+		wantKind(t, f.View(func(tx *Tx) error {
+			ports, err := tx.Ports()
+			if err == nil {
+				t.Errorf("page %d of %d entries: %d ports are listed", leaf.id, leaf.count, len(ports))
+			}
+			return err
+		}), vswitch.StoreCorrupt)
+	}
+	if len(leaves) < 2 {
+		t.Error("the table is one leaf")
+	}
+}
+
+// pagesOfPorts returns the branch and the leaf pages of the table of ports.
+func pagesOfPorts(t *testing.T, f *fixture, data []byte) (branches, leaves []pageView) {
+	t.Helper()
+	var root uint64
+	f.view(t, func(tx *Tx) error { root = tx.run.pages.roots[portTable]; return nil })
+	for ids := []uint64{root}; len(ids) > 0; ids = ids[1:] {
+		page := parsePage(data[int(ids[0])*os.Getpagesize():][:os.Getpagesize()])
+		if page.flags == leafPage {
+			leaves = append(leaves, page)
+			continue
+		}
+		branches = append(branches, page)
+		for i := range page.count {
+			e, _ := page.element(i)
+			ids = append(ids, e.page)
+		}
+	}
+	return branches, leaves
 }
 
 // The newest header of the configuration is damaged: the older one would do, but the run

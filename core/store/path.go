@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"encoding/binary"
+	"slices"
 	"sort"
 )
 
@@ -39,7 +40,11 @@ func (v pageView) element(i int) (e element, ok bool) {
 
 // checkElements demands that every entry lies within the page, and that they follow each
 // other without a gap, the first right behind the list of them: then none is missing.
+// Without a list the rest of the page is blank: bbolt writes on cleared memory.
 func (v pageView) checkElements() error {
+	if v.count == 0 && slices.ContainsFunc(v.data[pageHeader:], func(b byte) bool { return b != 0 }) {
+		return v.damaged("has lost its entries")
+	}
 	next := pageHeader + elementSize*v.count
 	for i := range v.count {
 		e, ok := v.element(i)
@@ -70,7 +75,6 @@ func (p *pageFile) checkLeaf(page pageView) (leafView, error) {
 	if v.pageView, err = p.whole(page); err != nil {
 		return v, err
 	}
-	p.checked[v.id/64] |= 1 << (v.id % 64)
 	if err := v.checkElements(); err != nil {
 		return v, err
 	}
@@ -83,6 +87,7 @@ func (p *pageFile) checkLeaf(page pageView) (leafView, error) {
 			return v, err
 		}
 	}
+	p.checked[v.id/64] |= 1 << (v.id % 64)
 	return v, nil
 }
 
@@ -152,16 +157,47 @@ func (p *pageFile) checkPath(bucket string, key []byte, remove bool) error {
 	return nil
 }
 
+// checkLeafOf checks the leaf that key belongs to and returns the first key of the one
+// behind it, nil if there is none.
+func (p *pageFile) checkLeafOf(bucket string, key []byte) (behind []byte, err error) {
+	id := p.roots[bucket]
+	for id != 0 && !p.isChecked(id) {
+		page, err := p.read(id)
+		if err != nil {
+			return nil, err
+		}
+		if page.flags == leafPage {
+			_, err := p.checkLeaf(page)
+			return behind, err
+		}
+		at := page.find(key)
+		if at+1 < page.count {
+			e, _ := page.element(at + 1)
+			behind = bytes.Clone(e.key)
+		}
+		e, _ := page.element(at)
+		if id = e.page; id == 0 {
+			return nil, page.damaged("is no branch of the tree")
+		}
+	}
+	return behind, nil
+}
+
 func (p *pageFile) isChecked(id uint64) bool { return p.checked[id/64]&(1<<(id%64)) != 0 }
 
-// below returns the page below a branch page that key belongs to, as bbolt finds
-// it, and those to its left and right.
-func (v pageView) below(key []byte) (id uint64, beside []uint64) {
+// find returns the entry of a branch page that key belongs below, as bbolt finds it.
+func (v pageView) find(key []byte) int {
 	at := sort.Search(v.count, func(i int) bool {
 		e, _ := v.element(i)
 		return bytes.Compare(e.key, key) > 0
 	})
-	at = max(at-1, 0)
+	return max(at-1, 0)
+}
+
+// below returns the page below a branch page that key belongs to, and those to its left
+// and right.
+func (v pageView) below(key []byte) (id uint64, beside []uint64) {
+	at := v.find(key)
 	for i := max(at-1, 0); i <= min(at+1, v.count-1); i++ {
 		if e, _ := v.element(i); i == at {
 			id = e.page

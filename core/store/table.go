@@ -86,7 +86,10 @@ func (t table) get(key string) (body []byte, found bool, err error) {
 	}
 	value := b.Get([]byte(key))
 	if value == nil {
-		return nil, false, t.checkMiss(b, []byte(key))
+		if err = t.checkPath(key, false); err == nil {
+			err = t.checkAbsent(b, []byte(key))
+		}
+		return nil, false, err
 	}
 	body, err = t.open([]byte(key), value)
 	return body, err == nil, err
@@ -101,7 +104,7 @@ func (t table) put(key string, body []byte) (err error) {
 		return nil
 	}
 	defer t.file.recoverPage(&err)
-	b, err := t.bucket()
+	b, err := t.bucketFor([]byte(key))
 	if err != nil {
 		return err
 	}
@@ -118,7 +121,7 @@ func (t table) remove(key string) (err error) {
 		return nil
 	}
 	defer t.file.recoverPage(&err)
-	b, err := t.bucket()
+	b, err := t.bucketFor([]byte(key))
 	if err != nil {
 		return err
 	}
@@ -158,14 +161,24 @@ func (t table) walkFile(prefix, from string, visit func(row) error) (err error) 
 	if err != nil {
 		return err
 	}
+	end, err := t.checkLeaves([]byte(from), []byte(from))
+	if err != nil {
+		return err
+	}
 	if from != "" {
-		if err := t.checkMiss(b, []byte(from)); err != nil {
+		if _, err := t.checkAround(b, []byte(from)); err != nil {
 			return err
 		}
 	}
 	c := b.Cursor()
 	key, value := c.Seek([]byte(from))
-	for ; key != nil && bytes.HasPrefix(key, []byte(prefix)); key, value = c.Next() {
+	for ; ; key, value = c.Next() {
+		if end, err = t.checkLeaves(end, key); err != nil {
+			return err
+		}
+		if key == nil || !bytes.HasPrefix(key, []byte(prefix)) {
+			break
+		}
 		body, err := t.open(key, value)
 		if err != nil {
 			return err
@@ -221,40 +234,54 @@ func (t table) checkWrite(key string, remove bool) error {
 	if t.file == nil || !t.file.writable {
 		return fmt.Errorf("store: table %s is not writable in this transaction", t.name)
 	}
+	return t.checkPath(key, remove)
+}
+
+// checkPath looks whether an entry is missing on the page where key belongs.
+func (t table) checkPath(key string, remove bool) error {
 	if t.file.pages == nil {
 		return nil
 	}
 	return t.file.fault(t.file.pages.checkPath(t.name, []byte(key), remove))
 }
 
-// checkMiss looks why a key is not there. A flipped bit in a key hides its record: not
-// from the search, which ends beside it all the same, but as one that was looked for. So
-// the entries on both sides must be sound, and in order, and none missing on their page.
-func (t table) checkMiss(b *bbolt.Bucket, key []byte) error {
-	if t.file.pages != nil {
-		if err := t.file.pages.checkPath(t.name, key, false); err != nil {
-			return t.file.fault(err)
-		}
-	}
-	c := b.Cursor()
-	var before, value []byte
-	if at, sealed := c.Seek(key); at == nil {
-		before, value = c.Last()
-	} else if bytes.Compare(at, key) < 0 {
+// checkAbsent proves, after checkPath, that key, which bbolt has not found, is not there.
+func (t table) checkAbsent(b *bbolt.Bucket, key []byte) error {
+	at, err := t.checkAround(b, key)
+	if err == nil && bytes.Equal(at, key) {
+		// It begins a leaf, and the branch above sends whoever asks for it to the leaf before.
 		return t.disordered()
-	} else if _, err := t.open(at, sealed); err != nil {
-		return err
+	}
+	return err
+}
+
+// checkAround looks whether the search for key ends where it should, and returns the
+// first key from there on. A flipped bit in a key hides its record: not from the search,
+// which ends beside it all the same, but as one that was looked for; and one in the key of
+// a branch sends the search to another leaf. So the entries on both sides must be sound,
+// and in order.
+func (t table) checkAround(b *bbolt.Bucket, key []byte) (at []byte, err error) {
+	c := b.Cursor()
+	at, value := c.Seek(key)
+	if at != nil && bytes.Compare(at, key) < 0 {
+		return nil, t.disordered()
+	}
+	var before []byte
+	if at == nil {
+		before, value = c.Last()
+	} else if _, err := t.open(at, value); err != nil {
+		return nil, err
 	} else {
 		before, value = c.Prev()
 	}
 	if before == nil {
-		return nil
+		return at, nil
 	}
 	if bytes.Compare(before, key) >= 0 {
-		return t.disordered()
+		return nil, t.disordered()
 	}
-	_, err := t.open(before, value)
-	return err
+	_, err = t.open(before, value)
+	return at, err
 }
 
 func (t table) disordered() error {
@@ -270,6 +297,29 @@ func (t table) bucket() (*bbolt.Bucket, error) {
 		return nil, t.file.fault(fmt.Errorf("table %s is missing", t.name))
 	}
 	return b, nil
+}
+
+// checkLeaves goes along with a walk, which would not miss what the count of a leaf leaves
+// out: it looks at each leaf from key next on, up to that of key to, nil for the last one.
+// It returns the first key of the leaf that follows, nil if none does.
+func (t table) checkLeaves(next, to []byte) ([]byte, error) {
+	for next != nil && t.file.pages != nil && (to == nil || bytes.Compare(to, next) >= 0) {
+		var err error
+		if next, err = t.file.pages.checkLeafOf(t.name, next); err != nil {
+			return nil, t.file.fault(err)
+		}
+	}
+	return next, nil
+}
+
+// bucketFor is the bucket for a write of key. One that only seems to be absent would be
+// written a second time, or stay when it is removed.
+func (t table) bucketFor(key []byte) (*bbolt.Bucket, error) {
+	b, err := t.bucket()
+	if err == nil && t.file.pages != nil && b.Get(key) == nil {
+		err = t.checkAbsent(b, key)
+	}
+	return b, err
 }
 
 // recoverPage turns the panic of bbolt over a damaged page, or the fault of
