@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -132,13 +133,12 @@ func TestFaultsAreFound(t *testing.T) {
 		"none": {spoil: func(*faulty) {}},
 		"a second request spends a second VF": {
 			func(f *faulty) {
-				n := 0
+				var n atomic.Int64
 				f.ensure = func(ctx context.Context, r sdk.Request) (sdk.Grant, error) {
 					if _, err := f.Provider.Ensure(ctx, r); err != nil {
 						return sdk.Grant{}, err
 					}
-					n++
-					g := sdk.Grant{Ref: r.Ref, NIC: r.NIC, Generation: r.Generation, VF: &sdk.VF{Index: n}}
+					g := sdk.Grant{Ref: r.Ref, NIC: r.NIC, Generation: r.Generation, VF: &sdk.VF{Index: int(n.Add(1))}}
 					return g, nil
 				}
 			},
