@@ -285,7 +285,7 @@ func (e *Engine) bound(tx *store.Tx, was store.Realised, req BindPortRequest, ta
 	}
 	b.next.port = p
 	bare := p // it does not stand in its own way
-	bare.VLAN, bare.Isolated = vswitch.PortVLAN{}, false
+	bare.VLAN, bare.Isolated, bare.Policy = vswitch.PortVLAN{}, false, b.now.port.Policy
 	if err := tx.PutPort(bare); err != nil {
 		return err
 	}
