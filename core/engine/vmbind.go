@@ -95,7 +95,9 @@ func (e *Engine) tryBind(ctx context.Context, req BindPortRequest) (vswitch.Port
 		}
 		return p, undone(err, e.unbind(context.WithoutCancel(ctx), b))
 	}
-	return p, e.accord(ctx, b.now.port, b.next.port, b.former.port)
+	// That of the past first: copies of one tap's frames are in one place of it, whatever switch
+	// they are for.
+	return p, errors.Join(e.accord(ctx, b.former.port), e.accord(ctx, b.now.port, b.next.port))
 }
 
 // whoIsAt reads which port is to be bound, and which one has the tap.
@@ -356,6 +358,7 @@ func anyState(r reservation) plan.State {
 	if r.caps.BridgeRules {
 		s.Rules.Apart = map[string]bool{name: true}
 		s.Rules.Guard = map[string]vswitch.MAC{name: r.port.MAC}
+		s.Rules.Priority = map[string]bool{name: true}
 	}
 	if r.caps.GuardRules {
 		s.Rules.Guards = map[string]plan.Guards{name: {}}
