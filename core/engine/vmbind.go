@@ -93,11 +93,16 @@ func (e *Engine) tryBind(ctx context.Context, req BindPortRequest) (vswitch.Port
 		if errors.Is(err, errNotRealised) {
 			return p, err
 		}
-		return p, undone(err, e.unbind(context.WithoutCancel(ctx), b))
+		back := context.WithoutCancel(ctx)
+		return p, undone(err, errors.Join(e.unbind(back, b), e.accord(back, b.former.port, b.now.port)))
 	}
 	// That of the past first: copies of one tap's frames are in one place of it, whatever switch
 	// they are for.
-	return p, errors.Join(e.accord(ctx, b.former.port), e.accord(ctx, b.now.port, b.next.port))
+	err = errors.Join(e.accord(ctx, b.former.port), e.accord(ctx, b.now.port, b.next.port))
+	if err == nil {
+		e.settlePolicy(p)
+	}
+	return p, err
 }
 
 // whoIsAt reads which port is to be bound, and which one has the tap.

@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 
 	"github.com/patchbay-net/patchbay/core/engine"
@@ -60,4 +61,42 @@ func TestPromisesOutlastTheSpeed(t *testing.T) {
 	must(t, err)
 	must(t, l.promise(1, atLeast(300e6)))
 	wantKind(t, l.promise(1, atLeast(301e6)), vswitch.Admission)
+}
+
+// A port that is bound has nothing of an earlier policy, and says so; one that has lost its
+// tap to a binding that failed has nothing of the uplink.
+func TestBindingSettles(t *testing.T) {
+	ctx := context.Background()
+	take := func(l *lab) error {
+		_, err := l.BindPort(ctx, engine.BindPortRequest{Owner: vm("p2"), Netdev: "vnet0"})
+		return err
+	}
+	for n, failed := 0, true; failed && !t.Failed(); n++ {
+		l := newLab(t)
+		l.sharedWAN("")
+		l.mustAdd(internal())
+		l.mustReserve(promisedVM("p1", weight(9)))
+		l.plugWAN("vnet0", 40)
+		l.mustBind(engine.BindPortRequest{Owner: vm("p1"), Netdev: "vnet0"})
+		l.wantParts("bound", "nic0 *:100.0 nic0 "+webUUID+":900.0")
+		l.mustReserve(reserveWeb("p2"))
+		l.moveTap("vnet0", "pb-prod")
+		l.kernel.FailAt(n+1, errBroken)
+		err := take(l)
+		l.kernel.FailAt(0, nil)
+		failed = err != nil
+		p, _, lookErr := l.Attached(ctx, vm("p2"))
+		must(t, lookErr)
+		if failed && !p.Plugged() {
+			l.wantParts(fmt.Sprintf("failed at step %d", n+1), "")
+		}
+		must(t, take(l))
+		if p := l.wantBound(vm("p2"), "vnet0"); p.PolicyChanged {
+			t.Errorf("failed at step %d, it is not settled: %+v", n+1, p)
+		}
+		if !failed {
+			l.wantParts("taken", "")
+			l.wantHealthy()
+		}
+	}
 }
