@@ -36,12 +36,12 @@ func mirrorsAmong(ports []vswitch.Port) plan.Mirrors {
 
 // mirrorsOf is mirrorsAmong of a switch with the guests that the store has.
 func mirrorsOf(tx *store.Tx, r store.SwitchRecord) (plan.Mirrors, error) {
-	ports, err := mirrorable(tx, r)
+	ports, err := policed(tx, r)
 	return mirrorsAmong(ports), err
 }
 
-// mirrorable are the ports of a switch that may have to do with mirroring.
-func mirrorable(tx *store.Tx, r store.SwitchRecord) (ports []vswitch.Port, err error) {
+// policed are the ports of a switch that may have a policy.
+func policed(tx *store.Tx, r store.SwitchRecord) (ports []vswitch.Port, err error) {
 	guests, err := tx.HasPolicies(r.Name)
 	if err == nil && guests {
 		ports, err = tx.PortsOf(r.Name)
@@ -138,7 +138,7 @@ func admitMirror(tx *store.Tx, p vswitch.Port) error {
 
 // judgeMirrors warns of sources whose frames nobody gets.
 func (s *Status) judgeMirrors(tx *store.Tx, r store.SwitchRecord) error {
-	ports, err := mirrorable(tx, r)
+	ports, err := policed(tx, r)
 	var sources []string
 	for _, p := range ports {
 		switch p.Policy.Mirror {

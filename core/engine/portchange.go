@@ -158,7 +158,7 @@ func (e *Engine) trySetPort(ctx context.Context, id string, c PortChange) (spare
 		}
 		next.port.PolicyChanged = next.port.PolicyChanged || !next.port.Policy.Equal(old.port.Policy)
 		bare := next.port // it does not stand in its own way
-		bare.VLAN, bare.Isolated = vswitch.PortVLAN{}, false
+		bare.VLAN, bare.Isolated, bare.Policy = vswitch.PortVLAN{}, false, old.port.Policy
 		if err := tx.PutPort(bare); err != nil {
 			return err
 		}

@@ -38,18 +38,11 @@ func sharingAmong(s vswitch.Switch, ports []vswitch.Port) plan.Sharing {
 	return sharing
 }
 
-// sharingOf is sharingAmong of a switch as the store has it.
+// sharingOf is sharingAmong of a switch as the store has it. A port without a netdev sends
+// nothing: it is promised its part, and has none so far.
 func sharingOf(tx *store.Tx, r store.SwitchRecord) (plan.Sharing, error) {
-	var ports []vswitch.Port
-	if r.HostPort() {
-		ports = append(ports, hostPort(r))
-	}
-	any, err := tx.HasPolicies(r.Name)
-	if err == nil && any {
-		var guests []vswitch.Port
-		guests, err = tx.PortsOf(r.Name)
-		ports = append(ports, guests...)
-	}
+	ports, err := policed(tx, r)
+	ports = slices.DeleteFunc(ports, func(p vswitch.Port) bool { return !p.Plugged() })
 	return sharingAmong(r.Switch, ports), err
 }
 
@@ -167,6 +160,11 @@ func (e *Engine) admitMinimum(tx *store.Tx, was store.Realised, p vswitch.Port) 
 	if !caps.Shares {
 		return missing(sharesUplink, kernel.ShareSymbols, "leave the minimum out")
 	}
+	if is, err := tx.Port(p.ID); err != nil && !errors.Is(err, vswitch.NotFound) {
+		return err
+	} else if is := is.Policy.Bandwidth.Min; err == nil && m.Rate <= is.Rate && m.Weight <= is.Weight {
+		return nil // it was promised when the link was faster, perhaps, and has its part of this one
+	}
 	return e.admitShares(tx, was.SwitchRecord, p)
 }
 
@@ -180,20 +178,22 @@ func (e *Engine) admitShares(tx *store.Tx, r store.SwitchRecord, p ...vswitch.Po
 	if err != nil {
 		return err
 	}
-	for netdev, sharing := range s.Shares {
-		for mac, n := range sharingAmong(r.Switch, p).Ports {
-			sharing.Ports[mac] = n
-		}
-		if len(sharing.Ports) > plan.MaxShares {
-			return &vswitch.Error{Kind: vswitch.Admission, Err: fmt.Errorf("%d ports have a minimum, and an uplink can tell %d apart", len(sharing.Ports), plan.MaxShares), Hint: "leave the minimum out of others, or use another switch"}
-		}
+	ports, err := policed(tx, r) // those without a netdev are promised theirs, too
+	if err != nil {
+		return err
+	}
+	sharing := sharingAmong(r.Switch, append(ports, p...))
+	if len(sharing.Ports) > plan.MaxShares {
+		return &vswitch.Error{Kind: vswitch.Admission, Err: fmt.Errorf("%d ports have a minimum, and an uplink can tell %d apart", len(sharing.Ports), plan.MaxShares), Hint: "leave the minimum out of others, or use another switch"}
+	}
+	for netdev := range s.Shares {
 		s.Shares[netdev] = sharing
 	}
 	seen, err := e.kernel.Observe(context.Background(), s)
 	if err != nil {
 		return err
 	}
-	for netdev, sharing := range s.Shares {
+	for netdev := range s.Shares {
 		link := seen.Shares[netdev].Link
 		if promised := sharing.Promised(link); link > 0 && promised > link {
 			return &vswitch.Error{

@@ -93,9 +93,16 @@ func (e *Engine) tryBind(ctx context.Context, req BindPortRequest) (vswitch.Port
 		if errors.Is(err, errNotRealised) {
 			return p, err
 		}
-		return p, undone(err, e.unbind(context.WithoutCancel(ctx), b))
+		back := context.WithoutCancel(ctx)
+		return p, undone(err, errors.Join(e.unbind(back, b), e.accord(back, b.former.port, b.now.port)))
 	}
-	return p, e.accord(ctx, b.now.port, b.next.port, b.former.port)
+	// That of the past first: copies of one tap's frames are in one place of it, whatever switch
+	// they are for.
+	err = errors.Join(e.accord(ctx, b.former.port), e.accord(ctx, b.now.port, b.next.port))
+	if err == nil {
+		e.settlePolicy(p)
+	}
+	return p, err
 }
 
 // whoIsAt reads which port is to be bound, and which one has the tap.
@@ -285,7 +292,7 @@ func (e *Engine) bound(tx *store.Tx, was store.Realised, req BindPortRequest, ta
 	}
 	b.next.port = p
 	bare := p // it does not stand in its own way
-	bare.VLAN, bare.Isolated = vswitch.PortVLAN{}, false
+	bare.VLAN, bare.Isolated, bare.Policy = vswitch.PortVLAN{}, false, b.now.port.Policy
 	if err := tx.PutPort(bare); err != nil {
 		return err
 	}
@@ -356,6 +363,7 @@ func anyState(r reservation) plan.State {
 	if r.caps.BridgeRules {
 		s.Rules.Apart = map[string]bool{name: true}
 		s.Rules.Guard = map[string]vswitch.MAC{name: r.port.MAC}
+		s.Rules.Priority = map[string]bool{name: true}
 	}
 	if r.caps.GuardRules {
 		s.Rules.Guards = map[string]plan.Guards{name: {}}

@@ -192,7 +192,7 @@ func (e *Engine) ExportDomain(ctx context.Context, id string) (DomainState, erro
 		}
 		state.Ports = append(state.Ports, PortState{
 			Switch: p.Switch, MAC: p.MAC, VLAN: p.VLAN, Isolated: p.Isolated, MACSpoofing: p.MACSpoofing, Policy: p.Policy,
-			Counted: countedSoFar(p, counted[p.Netdev]),
+			Narrowed: p.VM.Narrowed, Counted: countedSoFar(p, counted[p.Netdev]),
 		})
 	}
 	return state, fault("domain export", object.String(), err)

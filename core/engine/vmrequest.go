@@ -59,6 +59,8 @@ type PortState struct {
 	Isolated    bool             `json:"isolated,omitempty"`
 	MACSpoofing bool             `json:"macSpoofing,omitempty"`
 	Policy      vswitch.Policy   `json:"policy,omitzero"`
+	// Narrowed is what the domain's definition has taken away already, as in vswitch.VMPort.
+	Narrowed string `json:"narrowed,omitempty"`
 	// Counted is what the port has counted so far, on all hosts.
 	Counted vswitch.VMCounts `json:"counted,omitzero"`
 }

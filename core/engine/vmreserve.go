@@ -179,7 +179,7 @@ func (e *Engine) arriving(tx *store.Tx, p vswitch.Port) (vswitch.Port, error) {
 	}
 	s := state.Ports[at]
 	p.VLAN, p.Isolated, p.MACSpoofing, p.Policy = s.VLAN, s.Isolated, s.MACSpoofing, s.Policy
-	p.VM.Before = s.Counted
+	p.VM.Narrowed, p.VM.Before = s.Narrowed, s.Counted
 	return p, nil
 }
 

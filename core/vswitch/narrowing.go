@@ -154,15 +154,25 @@ func (c MinimumChange) narrow(found *problems, is Minimum) Minimum {
 }
 
 func (l Limit) narrow(found *problems, field string, limit, burst *Bits) Limit {
-	passes := l.Burst
-	if l.Max != 0 && passes == 0 {
-		passes = max(l.Max/100, minBurst) // what 10 ms of it are
-	}
+	passes := l.passes()
 	l.Max = most(found, field+".max", l.Max, limit)
-	if burst != nil && *burst != 0 {
-		l.Burst = most(found, field+".burst", passes, burst)
+	if burst == nil {
+		return l
 	}
-	return l
+	wish := Limit{Max: l.Max, Burst: *burst}
+	if more := wish.passes(); passes != 0 && more > passes {
+		found.widens(field+".burst", "%v is more than %v", more, passes)
+		return l
+	}
+	return wish
+}
+
+// passes is how many bits pass at once.
+func (l Limit) passes() Bits {
+	if l.Max != 0 && l.Burst == 0 {
+		return max(l.Max/100, minBurst) // what 10 ms of it are
+	}
+	return l.Burst
 }
 
 // within reports whether a port that does v sees no frame and sends none that one which

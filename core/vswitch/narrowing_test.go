@@ -37,6 +37,7 @@ func TestNarrowing(t *testing.T) {
 	type limit = vswitch.LimitChange
 	of := func(p policy) vswitch.Narrowing { return vswitch.Narrowing{Policy: p} }
 	limited := vswitch.Port{Policy: vswitch.Policy{Bandwidth: vswitch.Bandwidth{Out: vswitch.Limit{Max: 10_000_000}}}}
+	bursty := vswitch.Port{Policy: vswitch.Policy{Bandwidth: vswitch.Bandwidth{Out: vswitch.Limit{Max: 10_000_000, Burst: 50_000}}}}
 	for _, c := range []struct {
 		name string
 		port vswitch.Port
@@ -76,6 +77,8 @@ func TestNarrowing(t *testing.T) {
 		{name: "the other way", port: limited, n: of(policy{Bandwidth: bandwidth{In: limit{Max: bits(9000)}}}), want: vswitch.Port{Policy: vswitch.Policy{Bandwidth: vswitch.Bandwidth{In: vswitch.Limit{Max: 9000}, Out: vswitch.Limit{Max: 10_000_000}}}}},
 		{name: "a burst of what passes", port: limited, n: of(policy{Bandwidth: bandwidth{Burst: bits(90_000)}}), want: vswitch.Port{Policy: vswitch.Policy{Bandwidth: vswitch.Bandwidth{Out: vswitch.Limit{Max: 10_000_000, Burst: 90_000}}}}},
 		{name: "a greater burst", port: limited, n: of(policy{Bandwidth: bandwidth{Out: limit{Burst: bits(1_000_000)}}}), says: "bandwidth.out.burst"},
+		{name: "the burst of a rate that is more", port: bursty, n: of(policy{Bandwidth: bandwidth{Out: limit{Burst: bits(0)}}}), says: "bandwidth.out.burst"},
+		{name: "the burst of a lower rate", port: bursty, n: of(policy{Bandwidth: bandwidth{Out: limit{Max: bits(4_000_000), Burst: bits(0)}}}), want: vswitch.Port{Policy: vswitch.Policy{Bandwidth: vswitch.Bandwidth{Out: vswitch.Limit{Max: 4_000_000}}}}},
 		{name: "less of a minimum", port: vswitch.Port{Policy: vswitch.Policy{Bandwidth: vswitch.Bandwidth{Min: vswitch.Minimum{Weight: 50}}}}, n: of(policy{Bandwidth: bandwidth{Min: vswitch.MinimumChange{Weight: num(10)}}}), want: vswitch.Port{Policy: vswitch.Policy{Bandwidth: vswitch.Bandwidth{Min: vswitch.Minimum{Weight: 10}}}}},
 		{name: "a minimum", n: of(policy{Bandwidth: bandwidth{Min: vswitch.MinimumChange{Weight: num(1)}}}), says: "bandwidth.min"},
 		{name: "a rate for a weight", port: vswitch.Port{Policy: vswitch.Policy{Bandwidth: vswitch.Bandwidth{Min: vswitch.Minimum{Weight: 50}}}}, n: of(policy{Bandwidth: bandwidth{Min: vswitch.MinimumChange{Rate: bits(9000)}}}), says: "bandwidth.min"},

@@ -144,6 +144,7 @@ func (s Switch) validateProfiles(p *problems, object string) {
 	for i, f := range s.PortProfiles {
 		path := fmt.Sprintf("portProfiles[%d]", i)
 		p.within(path, f.Validate())
+		p.within(path+".policy", f.Policy.Apply(Policy{}).Bandwidth.Min.ValidateIn(s.MinBandwidth.Mode))
 		if names[f.Name] && f.Name != "" {
 			p.found(AlreadyExists, object, "port profile %s is defined twice", f.Name).in(path + ".name")
 		}

@@ -2,6 +2,7 @@ package vswitch_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/patchbay-net/patchbay/core/vswitch"
@@ -72,6 +73,21 @@ func TestProfileString(t *testing.T) {
 	other.Policy.DHCPGuard = nil
 	if f.Equal(other) || !f.Equal(f) {
 		t.Error("equal to what says less")
+	}
+}
+
+// A minimum that no port of the switch could have is refused with the profile, not with each
+// port.
+func TestProfileOfTheSwitchsMode(t *testing.T) {
+	weight, rate := 5, vswitch.Bits(1e8)
+	for mode, wrong := range map[vswitch.BandwidthMode]vswitch.MinimumChange{"": {Rate: &rate}, "absolute": {Weight: &weight}, "none": {Weight: &weight}} {
+		s := vswitch.Switch{Name: "wan", Uplink: "nic0", MinBandwidth: vswitch.SharedUplink{Mode: mode}}
+		s.PortProfiles = []vswitch.PortProfile{{Name: "web"}, {Name: "db", Policy: vswitch.PolicyChange{Bandwidth: vswitch.BandwidthChange{Min: wrong}}}}
+		err := s.Validate()
+		var found *vswitch.Error
+		if !errors.As(err, &found) || vswitch.KindOf(err) != vswitch.BandwidthMismatch || !strings.Contains(found.Field, "portProfiles[1].policy") {
+			t.Errorf("mode %q: %v", mode, err)
+		}
 	}
 }
 

@@ -89,6 +89,9 @@ func (m switchElement) validate() error {
 	s := vswitch.Switch{Name: m.Name, Type: vswitch.Internal, PortProfiles: m.Profiles}
 	var problems []error
 	for _, f := range m.Profiles {
+		if min := f.Policy.Bandwidth.Min; min.Rate != nil && *min.Rate > 0 { // the switch's mode is not in the network
+			s.MinBandwidth.Mode = vswitch.BandwidthAbsolute
+		}
 		if f.Default {
 			problems = append(problems, &vswitch.Error{
 				Kind: vswitch.Invalid, Object: "portProfile " + f.Name, Err: errors.New("default is said by the portgroup"),

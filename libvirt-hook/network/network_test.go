@@ -308,6 +308,9 @@ func TestAnyProfileIsRead(t *testing.T) {
 	for range 2000 {
 		f := anyProfile(t, r)
 		s := vswitch.Switch{Name: "prod", Type: vswitch.Internal, PortProfiles: []vswitch.PortProfile{f}}
+		if rate := f.Policy.Bandwidth.Min.Rate; rate != nil && *rate > 0 {
+			s.MinBandwidth.Mode = vswitch.BandwidthAbsolute
+		}
 		if s.Validate() != nil {
 			continue
 		}
@@ -365,6 +368,27 @@ func forget(r *rand.Rand, v reflect.Value) {
 			if list := field.Elem(); list.Kind() == reflect.Slice {
 				list.Set(reflect.MakeSlice(list.Type(), 0, 0))
 			}
+		}
+	}
+}
+
+// The network does not tell in which mode its switch promises bandwidth: what the switch takes
+// is read again, be it a weight or a rate.
+func TestMinimumsOfProfiles(t *testing.T) {
+	weight, rate := 5, vswitch.Bits(1e8)
+	for mode, minimum := range map[vswitch.BandwidthMode]vswitch.MinimumChange{"": {Weight: &weight}, "absolute": {Rate: &rate}} {
+		s := vswitch.Switch{Name: "wan", Uplink: "nic0", MinBandwidth: vswitch.SharedUplink{Mode: mode}}
+		s.PortProfiles = []vswitch.PortProfile{{Name: "web", Policy: vswitch.PolicyChange{Bandwidth: vswitch.BandwidthChange{Min: minimum}}}}
+		if err := s.Validate(); err != nil {
+			t.Fatal(err)
+		}
+		text, err := network.Definition(s, "wan")
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := network.Parse([]byte(text))
+		if err != nil || n.Validate() != nil || !vswitch.SameProfiles(n.Profiles, s.PortProfiles) {
+			t.Errorf("mode %q: %+v, %v, %v", mode, n, err, n.Validate())
 		}
 	}
 }
