@@ -114,6 +114,8 @@ func TestLibvirtInterface(t *testing.T) {
 		"libvirt interface prod --domain x --tap":                              "give --alias ua-web",
 		"libvirt interface prod --domain x --queues 1000":                      "1000 queues are not 0-256",
 		"libvirt interface prod --domain x --portgroup web --storm-limit 2000": "stormLimit",
+		"libvirt interface prod --domain x --alias ua-x --burst 1M":            "a burst without a limit",
+		"libvirt interface prod --domain x --alias ua-x --address-guard":       "no address of the port is known",
 		"libvirt interface prod --domain x --mac 0a:50:42:fc:f5:00":            "0a:50:42:fc:f5:00",
 		"libvirt mac release":                                                  "give --domain, --mac or both",
 	} {

@@ -189,8 +189,8 @@ func narrows(s vswitch.Switch, f vswitch.PortProfile, wish vswitch.Narrowing) er
 	} else if s.VLAN != 0 {
 		p.VLAN = vswitch.AccessVLAN(s.VLAN)
 	}
-	_, err := wish.Apply(p)
-	return err
+	p, err := wish.Apply(p)
+	return errors.Join(err, p.Policy.Validate(), p.Policy.ValidateFor(p))
 }
 
 // metadataCommand is how the metadata comes to the domain.

@@ -91,7 +91,8 @@ type BandwidthChange struct {
 	In  LimitChange   `json:"in,omitzero"`
 	Out LimitChange   `json:"out,omitzero"`
 	Min MinimumChange `json:"min,omitzero"`
-	// Burst is for each way that has a limit: a verb's alone, and in no definition.
+	// Burst is for each way that has a limit when the change is made: a port profile's too, as a
+	// profile is a change of the switch's defaults.
 	Burst *Bits `json:"burst,omitempty"`
 }
 
