@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"slices"
 
@@ -123,8 +124,28 @@ func leaseHostMAC(tx *store.Tx, r *store.SwitchRecord) (err error) {
 	return err
 }
 
-// conclude forgets the switches that are gone and notes that the others are there.
-func (e *Engine) conclude(t *transaction) error {
+// conclude forgets the switches that are gone and notes that the others are there. Ports that
+// have left meanwhile have waited for that with their parts of the uplinks.
+func (e *Engine) conclude(ctx context.Context, t *transaction) error {
+	if err := e.noteAll(t); err != nil {
+		return err
+	}
+	names := t.names()
+	for _, team := range t.newTeams() {
+		s, _ := e.standing(team.Name)
+		for _, r := range s.on {
+			names = append(names, r.Name)
+		}
+	}
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		_ = e.reshare(context.WithoutCancel(ctx), name) // all is there; what is too much is drift
+	}
+	return nil
+}
+
+// noteAll writes down what conclude says.
+func (e *Engine) noteAll(t *transaction) error {
 	if len(t.evicted) > 0 {
 		// Before their switch: killed in between, the verb again finds the switch, and
 		// killed the other way round it would find nothing and the guests' leases stay.

@@ -61,44 +61,56 @@ func (e *Engine) remirror(ctx context.Context, switchName string, past []vswitch
 		return err
 	}
 	defer unlock()
-	var mirrors plan.Mirrors
+	var ports []vswitch.Port
 	err = e.store.View(func(tx *store.Tx) error {
 		r, err := tx.Switch(switchName)
 		if err == nil {
-			mirrors, err = mirrorsOf(tx, r)
+			ports, err = mirrorable(tx, r)
 		}
 		return ignoreNotFound(err)
 	})
 	if err != nil {
 		return err
 	}
-	return e.mirror(ctx, switchName, mirrors, past)
+	return e.mirror(ctx, switchName, ports, past)
 }
 
-// remirrorAs is remirror of a switch that is about to be as r says.
-func (e *Engine) remirrorAs(ctx context.Context, r store.SwitchRecord) error {
+// remirrorAs is remirror of a switch that is about to be as r says, and was as one of from
+// before.
+func (e *Engine) remirrorAs(ctx context.Context, r store.SwitchRecord, from []store.SwitchRecord) error {
 	unlock, err := e.store.LockMirrors(r.Name)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	var mirrors plan.Mirrors
+	var ports, past []vswitch.Port
 	err = e.store.View(func(tx *store.Tx) error {
-		mirrors, err = mirrorsOf(tx, r)
+		ports, err = mirrorable(tx, r)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	return e.mirror(ctx, r.Name, mirrors, nil)
+	for _, was := range from {
+		if was.HostPort() {
+			past = append(past, hostPort(was))
+		}
+	}
+	return e.mirror(ctx, r.Name, ports, past)
 }
 
-func (e *Engine) mirror(ctx context.Context, switchName string, mirrors plan.Mirrors, past []vswitch.Port) error {
-	bridge := vswitch.BridgeName(switchName)
+// mirror has frames copied as ports are. It finds sources by their tables, which a stranger
+// may have flushed: those that are none any more, or have lost their last destination, it
+// ends all the same.
+func (e *Engine) mirror(ctx context.Context, switchName string, ports, past []vswitch.Port) error {
+	bridge, mirrors := vswitch.BridgeName(switchName), mirrorsAmong(ports)
 	err := e.reach(ctx, plan.State{Mirrors: map[string]plan.Mirrors{bridge: mirrors}}, plan.State{})
+	if slices.ContainsFunc(past, func(p vswitch.Port) bool { return p.Policy.Mirror == vswitch.MirrorDestination }) {
+		past = slices.Concat(past, ports)
+	}
 	var ends []plan.Step
 	for _, p := range past {
-		if _, stays := mirrors[p.Netdev]; p.Switch == switchName && p.Policy.Mirror == vswitch.MirrorSource && !stays {
+		if _, stays := mirrors[p.Netdev]; p.Switch == switchName && p.Policy.Mirror == vswitch.MirrorSource && p.Plugged() && !stays {
 			ends = append(ends, plan.DeleteMirror{Bridge: bridge, Netdev: p.Netdev})
 		}
 	}

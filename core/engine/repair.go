@@ -110,7 +110,7 @@ func (e *Engine) repair(ctx context.Context, t *transaction) error {
 			return err
 		}
 	}
-	return e.conclude(t)
+	return e.conclude(ctx, t)
 }
 
 // reclaim lets a host port take over what the host has got on the uplink since the

@@ -91,8 +91,8 @@ func (e *Engine) reshare(ctx context.Context, switchName string) error {
 	var desired plan.State
 	err = e.store.View(func(tx *store.Tx) error {
 		was, found, err := tx.Realised(switchName)
-		if err != nil || !found || was.Uplink == "" {
-			return err // who makes it, shares it
+		if err != nil || !found || was.Changing || was.Uplink == "" {
+			return err // who makes or changes it, shares it: see conclude
 		}
 		desired, err = sharedState(tx, was.SwitchRecord)
 		return err

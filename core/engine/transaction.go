@@ -75,7 +75,7 @@ func (e *Engine) carryOut(ctx context.Context, t *transaction) error {
 		err = e.evict(ctx, t)
 	}
 	if err == nil {
-		err = e.conclude(t)
+		err = e.conclude(ctx, t)
 	}
 	if err == nil {
 		e.announceChanged(ctx, t)
@@ -203,7 +203,7 @@ func (e *Engine) revert(ctx context.Context, t *transaction) error {
 		return errors.Join(back.putPool(tx), back.intendTeams(tx), putResized(tx, back.after))
 	})
 	if err == nil {
-		err = e.conclude(back)
+		err = e.conclude(ctx, back)
 	}
 	if err == nil {
 		e.announceChanged(ctx, back) // on the way there the network may have heard of them elsewhere

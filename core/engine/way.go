@@ -41,7 +41,7 @@ func (e *Engine) shift(ctx context.Context, t *transaction) error {
 		return err
 	}
 	for _, r := range t.news() {
-		if err := e.remirrorAs(ctx, r); err != nil {
+		if err := e.remirrorAs(ctx, r, t.from); err != nil {
 			return err
 		}
 	}
