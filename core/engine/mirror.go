@@ -65,7 +65,7 @@ func (e *Engine) remirror(ctx context.Context, switchName string, past []vswitch
 	err = e.store.View(func(tx *store.Tx) error {
 		r, err := tx.Switch(switchName)
 		if err == nil {
-			ports, err = mirrorable(tx, r)
+			ports, err = policed(tx, r)
 		}
 		return ignoreNotFound(err)
 	})
@@ -85,7 +85,7 @@ func (e *Engine) remirrorAs(ctx context.Context, r store.SwitchRecord, from []st
 	defer unlock()
 	var ports, past []vswitch.Port
 	err = e.store.View(func(tx *store.Tx) error {
-		ports, err = mirrorable(tx, r)
+		ports, err = policed(tx, r)
 		return err
 	})
 	if err != nil {
