@@ -11,8 +11,8 @@ import (
 	"github.com/patchbay-net/patchbay/integration/libvirt/machine"
 )
 
-// The goal is 1.1 times. It is not reached yet: what is measured is 1.23, and this keeps it from
-// becoming worse.
+// The goal is 1.1 times. It is not shown yet on a machine that is quiet, where 1.23 was measured
+// before taps were left to the hook; this keeps it from becoming worse.
 const startBar = 1.4
 
 // TestStartCost: what the hooks add to the start of a virtual machine with four NICs.
@@ -41,8 +41,9 @@ func TestStartCost(t *testing.T) {
 		hooked = on
 	}
 	took := map[bool][]time.Duration{}
-	for range 9 {
-		for _, on := range []bool{true, false} {
+	var ratios []float64
+	for i := range 9 {
+		for _, on := range []bool{i%2 == 0, i%2 != 0} { // who comes second finds warmer caches
 			turn(on)
 			if !on { // nor does patchbayd look at the taps
 				ok(t, s.daemon.Process.Signal(syscall.SIGSTOP))
@@ -54,12 +55,14 @@ func TestStartCost(t *testing.T) {
 			s.virsh("destroy", "vm1")
 			s.empty("destroyed")
 		}
+		ratios = append(ratios, float64(took[true][i])/float64(took[false][i]))
 	}
 	median := func(on bool) time.Duration {
 		slices.Sort(took[on])
 		return took[on][len(took[on])/2]
 	}
-	ratio := float64(median(true)) / float64(median(false))
+	slices.Sort(ratios)
+	ratio := ratios[len(ratios)/2] // of pairs: a machine that is busy for a while slows both of one
 	t.Logf("4 NICs: %v with hooks, %v without: %.2f times", median(true).Round(time.Millisecond), median(false).Round(time.Millisecond), ratio)
 	if ratio > startBar {
 		t.Errorf("%.2f times, the bar is %.1f", ratio, startBar)
