@@ -54,7 +54,7 @@ switches:
       - {name: plain, default: true}
       - {name: free, macSpoofing: true}
       - {name: guarded, policy: {dhcpGuard: true, routerGuard: true, acl: [{direction: out, action: deny, protocol: tcp, remotePort: "81", weight: 10}]}}
-      - {name: slow, policy: {bandwidth: {maxIn: 2M, maxOut: 2M}}}
+      - {name: slow, policy: {bandwidth: {in: {max: 2M}, out: {max: 2M}}}}
       - {name: source, policy: {mirror: source}}
       - {name: analyser, policy: {mirror: destination}}
 `
