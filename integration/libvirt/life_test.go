@@ -37,3 +37,33 @@ func TestLife(t *testing.T) {
 		t.Errorf("left: %+v", left)
 	}
 }
+
+// TestDefine: patchbayd has libvirt define a switch's network and start it, and tells when a
+// network that runs is behind its switch.
+func TestDefine(t *testing.T) {
+	s := newSite(t)
+	s.followed(0)
+	s.patchbay("switch", "add", "lan", "--type", "private")
+	for range 2 {
+		if out := s.patchbay("libvirt", "network", "lan", "--define"); !strings.Contains(out, "is defined and runs") {
+			t.Error(out)
+		}
+	}
+	if info := s.virsh("net-info", "lan"); strings.Count(info, "yes") != 3 { // active, persistent, started with libvirt
+		t.Errorf("defined:\n%s", info)
+	}
+	s.patchbay("switch", "profile", "set", "lan", "web", "--dhcp-guard", "--default")
+	const behind = "runs as it was before"
+	if out := s.patchbay("libvirt", "network", "lan", "--define"); !strings.Contains(out, behind) {
+		t.Errorf("a network that runs without its new profile: %s", out)
+	}
+	s.virsh("net-destroy", "lan")
+	if out := s.patchbay("libvirt", "network", "lan", "--define"); strings.Contains(out, behind) {
+		t.Errorf("started anew: %s", out)
+	}
+	d := s.boot("vm1", nic("lan/web", "ua-one", mac1))
+	ask(t, d, "address", mac1, "10.7.0.1/24")
+	if p := s.portOf(mac1); !p.Policy.DHCPGuard {
+		t.Errorf("port %+v", p)
+	}
+}
