@@ -310,18 +310,24 @@ func (e *Engine) plug(ctx context.Context, r reservation) error {
 			return err
 		}
 	}
+	if err := e.bridgesWhole(ctx, r); err != nil {
+		return err
+	}
+	return needsRepair(e.reach(ctx, desired, earlierRules(r.port)))
+}
+
+// bridgesWhole fails with errNotRealised unless the bridges that a port needs are as they
+// should be.
+func (e *Engine) bridgesWhole(ctx context.Context, r reservation) error {
 	bridge := plan.State{Bridges: switchState(r.record, r.caps, r.carried).Bridges}
 	if r.port.Segment > 0 {
 		bridge = plan.Union(bridge, segmentState(r.record, r.caps, extent{want: r.segments, carried: r.carried}))
 	}
 	seen, err := e.kernel.Observe(ctx, bridge)
-	if err != nil {
-		return err
-	}
-	if len(plan.Diff(bridge, seen)) > 0 {
+	if err == nil && len(plan.Diff(bridge, seen)) > 0 {
 		return errNotRealised
 	}
-	return needsRepair(e.reach(ctx, desired, earlierRules(r.port)))
+	return err
 }
 
 // needsRules reports whether the port would be less than promised without the rules

@@ -71,11 +71,14 @@ func noQueue(err error) error {
 	return err
 }
 
-func explainShaping(err error) error {
+func explainShaping(err error) error { return explainTC(err, LimitSymbols, "the limit") }
+
+// explainTC tells what the kernel lacks for a queue or a filter, and what to leave out.
+func explainTC(err error, symbols, what string) error {
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP) {
 		return &vswitch.Error{
-			Kind: vswitch.CapabilityMissing, Err: fmt.Errorf("this kernel lacks one of %s: %w", LimitSymbols, err),
-			Hint: "load the module, boot a kernel that has it, or leave the limit out",
+			Kind: vswitch.CapabilityMissing, Err: fmt.Errorf("this kernel lacks one of %s: %w", symbols, err),
+			Hint: "load the module, boot a kernel that has it, or leave " + what + " out",
 		}
 	}
 	return err

@@ -3,7 +3,6 @@ package kernel
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -112,15 +111,7 @@ func (a *applier) queueShares(step int, makes bool, messages ...*nl.NetlinkReque
 	return nil
 }
 
-func explainSharing(err error) error {
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP) {
-		return &vswitch.Error{
-			Kind: vswitch.CapabilityMissing, Err: fmt.Errorf("this kernel lacks one of %s: %w", ShareSymbols, err),
-			Hint: "load the module, boot a kernel that has it, or leave minimums of bandwidth out",
-		}
-	}
-	return err
-}
+func explainSharing(err error) error { return explainTC(err, ShareSymbols, "minimums of bandwidth") }
 
 // queueFair has the flows of a class take turns. A kernel that cannot leaves them the plain
 // queue that a class is born with.
