@@ -207,7 +207,7 @@ func (l *Linux) ACLHits(ctx context.Context, dev string, acl plan.ACL) (map[stri
 		return nil, err
 	}
 	hits := make(map[string][]ACLHits)
-	err = withRuleset(func(c *rtnl) error {
+	err = l.ruleset(func(c *rtnl) error {
 		clear(hits)
 		state, err := readACLs(c)
 		if err != nil || !state.of(dev).sameAs(want) {

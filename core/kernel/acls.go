@@ -16,13 +16,13 @@ import (
 
 // observeACLs returns those of scope that are there as they should be. While the table is
 // not whole there is none: whoever wants one makes the table anew.
-func observeACLs(scope plan.Rules) (map[string]plan.ACL, bool, error) {
+func observeACLs(c *rtnl, scope plan.Rules) (map[string]plan.ACL, bool, error) {
 	if len(scope.ACLs) == 0 && !scope.ACLBase {
 		return nil, false, nil
 	}
 	var seen map[string]plan.ACL
 	var whole bool
-	err := withRuleset(func(c *rtnl) error {
+	err := untilStill(func() error {
 		state, err := readACLs(c)
 		if whole = err == nil && state.whole(); !whole {
 			return err
@@ -52,17 +52,17 @@ func observeACLs(scope plan.Rules) (map[string]plan.ACL, bool, error) {
 // applyACLs brings ports to their lists in one transaction. With ACLBase it makes the table
 // if that is not there or not whole. Without it does not look, as long as all is as the
 // caller believes: an Attach adds one port, however many there are.
-func applyACLs(step plan.SetRules) error {
+func applyACLs(c *rtnl, step plan.SetRules) error {
 	change, err := aclChangeOf(step)
 	if err != nil {
 		return err
 	}
 	if !step.Add.ACLBase && !change.unknown {
-		if err := change.blind(); !movedAway(err) {
+		if err := change.blind(c); !movedAway(err) {
 			return err
 		}
 	}
-	return withRuleset(func(c *rtnl) error {
+	return untilStill(func() error {
 		state, err := readACLs(c)
 		if err != nil {
 			return err
@@ -115,12 +115,7 @@ func (c aclChange) devs() []string {
 }
 
 // blind changes chains without having looked at them.
-func (c aclChange) blind() error {
-	conn, err := dialNetfilter()
-	if err != nil {
-		return err
-	}
-	defer conn.close()
+func (c aclChange) blind(conn *rtnl) error {
 	var tx transaction
 	for _, dev := range c.devs() {
 		aclTable().changePort(&tx, dev, c.remove[dev].names(), c.add[dev])
@@ -255,12 +250,7 @@ func aclsGone(err error) error {
 }
 
 // removeACLs deletes the table, if there is one.
-func removeACLs() error {
-	c, err := dialNetfilter()
-	if err != nil {
-		return err
-	}
-	defer c.close()
+func removeACLs(c *rtnl) error {
 	var tx transaction
 	aclTable().remove(&tx)
 	if err := tx.send(c); err != nil && !errors.Is(err, unix.ENOENT) {

@@ -411,7 +411,7 @@ func TestACLHits(t *testing.T) {
 	})
 	var got map[string][]ACLHits
 	within(t, l.host, func() (err error) {
-		got, err = (&Linux{}).ACLHits(t.Context(), "p1", acl)
+		got, err = NewLinux().ACLHits(t.Context(), "p1", acl)
 		return err
 	})
 	want := map[string][2]uint64{ // out, in
@@ -434,7 +434,7 @@ func TestACLHits(t *testing.T) {
 		}
 	}
 	within(t, l.host, func() (err error) {
-		got, err = (&Linux{}).ACLHits(t.Context(), "p1", aclFrom(t, "deny out any"))
+		got, err = NewLinux().ACLHits(t.Context(), "p1", aclFrom(t, "deny out any"))
 		return err
 	})
 	if len(got) > 0 {

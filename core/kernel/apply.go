@@ -216,9 +216,9 @@ func (a *applier) step(i int, s plan.Step) error {
 	case plan.AwaitPort:
 		return a.outside(func() error { return awaitPort(a.host, s.Name) })
 	case plan.RequireRules:
-		return a.outside(func() error { return tablesPresent(s) })
+		return a.netfilter(func(c *rtnl) error { return tablesPresent(c, s) })
 	case plan.SetRules:
-		return a.outside(func() error { return applyRules(s) })
+		return a.netfilter(func(c *rtnl) error { return applyRules(c, s) })
 	case plan.SetForwarding:
 		return a.outside(func() error { return setForwarding(s.Families) })
 	case plan.MakeTap:
@@ -267,6 +267,11 @@ func (a *applier) outside(do func() error) error {
 		return err
 	}
 	return do()
+}
+
+// netfilter is outside for what changes nftables.
+func (a *applier) netfilter(do func(*rtnl) error) error {
+	return a.outside(func() error { return a.kernel.netfilter(do) })
 }
 
 func (a *applier) atEndpoint(step int, at plan.At, message func(index int) *nl.NetlinkRequest) error {

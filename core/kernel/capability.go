@@ -42,9 +42,9 @@ func probeCapabilities(ctx context.Context) (Capabilities, error) {
 		found.BridgeRules = tryTable(bridgeTable()) == nil
 		found.GuardRules = tryTable(guardTable()) == nil
 		found.ACLRules = tryACLs() == nil
-		found.Limits = c.limits() == nil
-		found.Shares = c.shares() == nil
-		found.Mirroring = c.try(plan.MakeMirror{Bridge: "probe", Netdev: "port", Destinations: []string{"peer"}}) == nil
+		found.Limits = tryLimits() == nil
+		found.Shares = tryShares() == nil
+		found.Mirroring = try(plan.MakeMirror{Bridge: "probe", Netdev: "port", Destinations: []string{"peer"}}) == nil
 		found.NAT = tryTable(natTable()) == nil
 		found.MemberRules = tryTable(spreadTable(probeSpread())) == nil
 		return nil
@@ -130,30 +130,22 @@ func (c *rtnl) bonds() bool {
 	return c.send(newBond(b)) == nil
 }
 
-// limits tries whether the port that probeBridge has made can be limited.
-func (c *rtnl) limits() error {
+// tryLimits tries whether the port that probeBridge has made can be limited.
+func tryLimits() error {
 	s := plan.Shape{Rate: 1 << 20, Burst: 1 << 16, Queue: 1 << 17}
-	return c.try(plan.SetLimits{Port: "port", Limits: plan.Limits{To: s, From: s, Via: "via", Alias: vswitch.Alias("limit", "probe", "")}, Group: vswitch.GroupMark})
+	return try(plan.SetLimits{Port: "port", Limits: plan.Limits{To: s, From: s, Via: "via", Alias: vswitch.Alias("limit", "probe", "")}, Group: vswitch.GroupMark})
 }
 
 // try carries out a step in the namespace of the calling thread.
-func (c *rtnl) try(step plan.Step) error {
-	a := applier{host: c, steps: []plan.Step{step}, links: make(map[linkKey]link)}
-	if err := a.step(0, step); err != nil {
-		return err
-	}
-	return a.flush()
+func try(step plan.Step) error {
+	l := NewLinux()
+	return errors.Join(l.Apply(context.Background(), []plan.Step{step}), l.Close())
 }
 
-// shares tries whether what leaves the port that probeBridge has made can be shared.
-func (c *rtnl) shares() error {
+// tryShares tries whether what leaves the port that probeBridge has made can be shared.
+func tryShares() error {
 	s := plan.Sharing{Ports: map[vswitch.MAC]uint64{vswitch.DerivedMAC("probe", "peer"): 1}, Default: 1}
-	step := plan.MakeShares{Netdev: "peer", Tree: *s.On(1e9, nil)}
-	a := applier{host: c, steps: []plan.Step{step}, links: make(map[linkKey]link)}
-	if err := a.step(0, step); err != nil {
-		return err
-	}
-	return a.flush()
+	return try(plan.MakeShares{Netdev: "peer", Tree: *s.On(1e9, nil)})
 }
 
 func (c *rtnl) send(messages ...*nl.NetlinkRequest) error {

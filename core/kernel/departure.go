@@ -49,7 +49,7 @@ func (l *Linux) sendOff(indexes []int, requests []request) error {
 	default:
 		return l.host(func(c *rtnl) error { return c.do(requests) })
 	}
-	c, err := l.take()
+	c, err := l.rtnetlink.take()
 	if err != nil {
 		<-d.sending
 		return err
@@ -57,14 +57,14 @@ func (l *Linux) sendOff(indexes []int, requests []request) error {
 	gone, err := d.expect(indexes)
 	if err != nil {
 		defer func() { <-d.sending }()
-		defer l.give(c)
+		defer l.rtnetlink.give(c)
 		return c.do(requests) // what cannot be watched is waited for
 	}
 	acknowledged := make(chan error, 1)
 	d.work.Go(func() {
 		err := c.do(requests)
 		d.forget(gone, indexes, err)
-		l.give(c)
+		l.rtnetlink.give(c)
 		<-d.sending
 		acknowledged <- err
 	})

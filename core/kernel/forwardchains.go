@@ -31,21 +31,14 @@ func familyName(family uint8) string {
 }
 
 // forwardChains lists the base chains at the hook "forward" that are not ours, in the
-// namespace of the calling thread. A kernel without nftables has none.
-func forwardChains() ([]ForwardChain, error) {
-	c, err := dialNetfilter()
+// host's namespace. A kernel without nftables has none.
+func (l *Linux) forwardChains() (found []ForwardChain, err error) {
+	err = l.ruleset(func(c *rtnl) error {
+		found, err = readForwardChains(c)
+		return err
+	})
 	if errors.Is(err, vswitch.CapabilityMissing) {
 		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer c.close()
-	var found []ForwardChain
-	for range 3 { // a ruleset that changes meanwhile is read again
-		if found, err = readForwardChains(c); !errors.Is(err, errRulesetMoved) {
-			break
-		}
 	}
 	return found, err
 }

@@ -48,13 +48,13 @@ func encodeGuards(all map[string]plan.Guards) (elements, error) {
 
 // observeGuards returns those of scope that are there as they should be. While the table is
 // not whole there is none: whoever wants one makes the table anew.
-func observeGuards(scope plan.Rules) (map[string]plan.Guards, bool, error) {
+func observeGuards(c *rtnl, scope plan.Rules) (map[string]plan.Guards, bool, error) {
 	if len(scope.Guards) == 0 && !scope.GuardBase {
 		return nil, false, nil
 	}
 	var seen map[string]plan.Guards
 	var whole bool
-	err := withRuleset(func(c *rtnl) error {
+	err := untilStill(func() error {
 		state, err := readRuleset(c, []ruleTable{guardTable()}, guardSets(), true)
 		if whole = err == nil && state.whole(); !whole {
 			return err
@@ -102,7 +102,7 @@ func sameElements(a, b elements) bool {
 // applyGuards brings ports to their guards in one transaction. With GuardBase it makes the
 // table if that is not there or not whole. Without it does not look, as long as all is as
 // the caller believes: an Attach adds one port, however many there are.
-func applyGuards(step plan.SetRules) error {
+func applyGuards(c *rtnl, step plan.SetRules) error {
 	add, err := encodeGuards(step.Add.Guards)
 	if err != nil {
 		return err
@@ -113,11 +113,11 @@ func applyGuards(step plan.SetRules) error {
 	}
 	t := guardTable()
 	if !step.Add.GuardBase && expected(step) {
-		if err := t.tryChange(remove, add); !errors.Is(err, unix.ENOENT) {
+		if err := t.tryChange(c, remove, add); !errors.Is(err, unix.ENOENT) {
 			return err
 		}
 	}
-	return withRuleset(func(c *rtnl) error {
+	return untilStill(func() error {
 		adds := len(add) > 0
 		state, err := readRuleset(c, []ruleTable{t}, guardSets(), step.Add.GuardBase || adds)
 		switch {
@@ -145,12 +145,7 @@ func expected(step plan.SetRules) bool {
 }
 
 // tryChange changes elements without having looked at them.
-func (t ruleTable) tryChange(remove, add elements) error {
-	c, err := dialNetfilter()
-	if err != nil {
-		return err
-	}
-	defer c.close()
+func (t ruleTable) tryChange(c *rtnl, remove, add elements) error {
 	var tx transaction
 	t.change(&tx, remove, nil)
 	t.change(&tx, nil, add)
@@ -201,8 +196,8 @@ func guardsGone(err error) error {
 }
 
 // removeGuards deletes the table, if there is one.
-func removeGuards() error {
-	return withRuleset(func(c *rtnl) error {
+func removeGuards(c *rtnl) error {
+	return untilStill(func() error {
 		state, err := readRuleset(c, []ruleTable{guardTable()}, nil, false)
 		if err != nil || !slices.Contains(state.exists, true) {
 			return err

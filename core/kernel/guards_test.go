@@ -119,8 +119,8 @@ func TestGuardsComeAndGo(t *testing.T) {
 
 func errorWithin(t *testing.T, ns *os.File, step plan.SetRules) (err error) {
 	t.Helper()
-	within(t, ns, func() error {
-		err = applyRules(step)
+	netfilterWithin(t, ns, func(c *rtnl) error {
+		err = applyRules(c, step)
 		return nil
 	})
 	return err

@@ -45,7 +45,7 @@ func BenchmarkGuards(b *testing.B) {
 	}{{"none", nil}, {"others", with("x")}, {"one", map[string]plan.Guards{"p1": allGuards()}}, {"all", with("p1")}} {
 		l := newLab(b, 2, vswitch.Group(1))
 		if c.guards != nil {
-			within(b, l.host, func() error { return applyRules(guarding(c.guards)) })
+			netfilterWithin(b, l.host, func(conn *rtnl) error { return applyRules(conn, guarding(c.guards)) })
 		}
 		all = append(all, &contender{name: c.name, from: listenFor(b, l.guests[0], "eth0", 0)})
 	}

@@ -54,7 +54,7 @@ func (l *Linux) Host(ctx context.Context) (Host, error) {
 	if err != nil {
 		return h, err
 	}
-	h.Forward, err = forwardChains()
+	h.Forward, err = l.forwardChains()
 	return h, err
 }
 

@@ -51,7 +51,7 @@ func TestForwardChains(t *testing.T) {
 			sh(t, ns, tc.rules)
 			var got []ForwardChain
 			within(t, ns, func() (err error) {
-				got, err = forwardChains()
+				got, err = NewLinux().forwardChains()
 				return err
 			})
 			byFamily := cmpopts.SortSlices(func(a, b ForwardChain) bool { return a.Family < b.Family })
@@ -70,7 +70,7 @@ func TestOwnTablesAreNoRivals(t *testing.T) {
 				return err
 			}
 		}
-		found, err := forwardChains()
+		found, err := NewLinux().forwardChains()
 		if len(found) > 0 {
 			t.Errorf("found %+v", found)
 		}

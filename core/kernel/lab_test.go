@@ -48,6 +48,19 @@ func within(t testing.TB, ns *os.File, fn func() error) {
 	}
 }
 
+// netfilterWithin is within for what has a socket to nftables.
+func netfilterWithin(t testing.TB, ns *os.File, fn func(c *rtnl) error) {
+	t.Helper()
+	within(t, ns, func() error {
+		c, err := dialNetfilter()
+		if err != nil {
+			return err
+		}
+		defer c.close()
+		return fn(c)
+	})
+}
+
 // sh runs commands of a script, one a line, in a namespace and returns their output.
 func sh(t testing.TB, ns *os.File, script string) string {
 	t.Helper()

@@ -10,14 +10,17 @@ import (
 // Linux is the kernel of this machine, seen from the network namespace that the
 // process runs in: that namespace is "the host".
 type Linux struct {
-	idle       chan *rtnl  // sockets in the host's namespace, to be used again
+	rtnetlink  sockets
+	nfnetlink  sockets
 	departures *departures // of a resident process alone
 }
 
 var _ Kernel = (*Linux)(nil)
 
 // NewLinux returns the kernel of this machine. It opens nothing until used.
-func NewLinux() *Linux { return &Linux{idle: make(chan *rtnl, maxIdle)} }
+func NewLinux() *Linux {
+	return &Linux{rtnetlink: newSockets(dialRTNL), nfnetlink: newSockets(dialNetfilter)}
+}
 
 // NewResidentLinux is NewLinux for a process that stays. It answers the deletion of
 // netdevs when they are gone, 16 ms or so before the kernel has cleaned up behind
@@ -28,9 +31,6 @@ func NewResidentLinux() *Linux {
 	return l
 }
 
-// maxIdle bounds the sockets that are kept between calls.
-const maxIdle = 48
-
 // Close waits for what goes on behind answers that were given, returns what failed of
 // it, and gives the sockets back. No other method may be at work or be called later.
 func (l *Linux) Close() error {
@@ -38,39 +38,18 @@ func (l *Linux) Close() error {
 	if l.departures != nil {
 		err = l.departures.close()
 	}
-	for len(l.idle) > 0 {
-		(<-l.idle).close()
-	}
+	l.rtnetlink.close()
+	l.nfnetlink.close()
 	return err
 }
 
-// host runs fn with a socket in the host's namespace. Every caller has one of its
-// own: a shared socket would serialise them.
-func (l *Linux) host(fn func(*rtnl) error) error {
-	c, err := l.take()
-	if err != nil {
-		return err
-	}
-	defer l.give(c)
-	return fn(c)
-}
+// host runs fn with a socket to rtnetlink in the host's namespace.
+func (l *Linux) host(fn func(*rtnl) error) error { return l.rtnetlink.with(fn) }
 
-func (l *Linux) take() (*rtnl, error) {
-	select {
-	case c := <-l.idle:
-		return c, nil
-	default:
-		return dialRTNL()
-	}
-}
-
-func (l *Linux) give(c *rtnl) {
-	select {
-	case l.idle <- c:
-	default:
-		c.close()
-	}
-}
+// netfilter runs fn with a socket to nftables in the host's namespace. It has to be kept:
+// closing one waits until the kernel is rid of all that anybody has taken from a ruleset,
+// 10 ms or so.
+func (l *Linux) netfilter(fn func(*rtnl) error) error { return l.nfnetlink.with(fn) }
 
 // Netdevs lists the netdevs of the host's namespace.
 func (l *Linux) Netdevs(ctx context.Context) ([]Netdev, error) {

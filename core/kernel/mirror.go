@@ -12,13 +12,12 @@ import (
 	"github.com/patchbay-net/patchbay/core/vswitch"
 )
 
-// This file reads and writes the tables of ports whose frames are copied, in the namespace
-// of the calling thread.
+// This file reads and writes the tables of ports whose frames are copied.
 
 // mirrors finds all tables of a switch, those that scope does not name too.
 func (o *observer) mirrors(bridge string, scope plan.Mirrors, seen *plan.State) error {
 	var found plan.Mirrors
-	err := withRuleset(func(c *rtnl) error {
+	err := o.kernel.ruleset(func(c *rtnl) error {
 		found = make(plan.Mirrors)
 		netdevs, err := mirrored(c, bridge)
 		for _, netdev := range netdevs {
@@ -113,14 +112,14 @@ func (c *rtnl) indexes(netdevs []string) (indexes []int, err error) {
 func (a *applier) mirrorStep(i int, s plan.Step) error {
 	switch s := s.(type) {
 	case plan.MakeMirror:
-		return a.outside(func() error { return a.makeMirror(i, s) })
+		return a.netfilter(func(c *rtnl) error { return a.makeMirror(c, i, s) })
 	case plan.DeleteMirror:
-		return a.outside(func() error { return a.deleteMirror(i, s) })
+		return a.netfilter(func(c *rtnl) error { return a.deleteMirror(c, i, s) })
 	}
 	return a.endpointStep(i, s)
 }
 
-func (a *applier) makeMirror(step int, s plan.MakeMirror) error {
+func (a *applier) makeMirror(c *rtnl, step int, s plan.MakeMirror) error {
 	for _, name := range append(slices.Clone(s.Destinations), s.Bridge, s.Netdev) {
 		if err := vswitch.ValidateNetdevName(name); err != nil {
 			return fmt.Errorf("mirror: %w", err)
@@ -134,11 +133,6 @@ func (a *applier) makeMirror(step int, s plan.MakeMirror) error {
 	if err != nil {
 		return ignoreAbsent(err)
 	}
-	c, err := dialNetfilter()
-	if err != nil {
-		return err
-	}
-	defer c.close()
 	var tx transaction
 	mirrorTable(s.Bridge, s.Netdev).build(&tx, nil)
 	if err := tx.send(c); err != nil {
@@ -161,7 +155,7 @@ func (a *applier) makeMirror(step int, s plan.MakeMirror) error {
 	return err
 }
 
-func (a *applier) deleteMirror(step int, s plan.DeleteMirror) error {
+func (a *applier) deleteMirror(c *rtnl, step int, s plan.DeleteMirror) error {
 	port, err := a.host.link(s.Netdev)
 	switch {
 	case err == nil:
@@ -175,11 +169,6 @@ func (a *applier) deleteMirror(step int, s plan.DeleteMirror) error {
 	if err != nil {
 		return err
 	}
-	c, err := dialNetfilter()
-	if err != nil {
-		return err
-	}
-	defer c.close()
 	var tx transaction
 	mirrorTable(s.Bridge, s.Netdev).remove(&tx)
 	if err := tx.send(c); err != nil && !errors.Is(err, unix.ENOENT) {

@@ -26,9 +26,9 @@ func dumpRules(c *rtnl, r request) error {
 
 // dialNetfilter opens a socket to nftables in the namespace of the calling thread.
 func dialNetfilter() (*rtnl, error) {
-	fd, err := netfilterSocket()
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
 	if err != nil {
-		return nil, err
+		return nil, noNftables(err)
 	}
 	_ = unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_CAP_ACK, 1)
 	_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: rtnlTimeout})
@@ -37,14 +37,6 @@ func dialNetfilter() (*rtnl, error) {
 		return nil, os.NewSyscallError("netlink bind", err)
 	}
 	return &rtnl{fd: fd, buf: make([]byte, 32<<10)}, nil
-}
-
-func netfilterSocket() (fd int, err error) {
-	fd, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
-	if err != nil {
-		return -1, noNftables(err)
-	}
-	return fd, nil
 }
 
 // nftRequest is a message to nftables that is answered and acknowledged.

@@ -17,16 +17,17 @@ import (
 func (l *Linux) Observe(ctx context.Context, scope plan.State) (plan.State, error) {
 	var seen plan.State
 	err := l.host(func(c *rtnl) error {
-		o := observer{ctx: ctx, host: c, names: make(map[int]string)}
+		o := observer{ctx: ctx, kernel: l, host: c, names: make(map[int]string)}
 		return o.observe(scope, &seen)
 	})
 	return seen, err
 }
 
 type observer struct {
-	ctx   context.Context
-	host  *rtnl
-	names map[int]string // netdev names by index, for masters
+	ctx    context.Context
+	kernel *Linux
+	host   *rtnl
+	names  map[int]string // netdev names by index, for masters
 }
 
 func (o *observer) observe(scope plan.State, seen *plan.State) error {
@@ -64,11 +65,13 @@ func (o *observer) observe(scope plan.State, seen *plan.State) error {
 		return err
 	}
 	if !scope.Rules.Empty() {
-		rules, err := observeRules(scope.Rules)
+		err := o.kernel.netfilter(func(c *rtnl) (err error) {
+			seen.Rules, err = observeRules(c, scope.Rules)
+			return err
+		})
 		if err != nil {
 			return err
 		}
-		seen.Rules = rules
 	}
 	if (scope.Forward != plan.Families{}) {
 		forward, err := observeForwarding()

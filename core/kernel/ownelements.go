@@ -40,18 +40,14 @@ func (s ownSets) each(fn func(t ruleTable, set ruleSet, keys []element)) {
 
 // applyOwn adds and removes own addresses in one transaction. What is there may be added
 // and what is not may be removed.
-func applyOwn(add, remove map[plan.Own]bool) error {
+func applyOwn(c *rtnl, add, remove map[plan.Own]bool) error {
 	if len(add)+len(remove) == 0 {
 		return nil
 	}
 	if err := errors.Join(validateOwn(add), validateOwn(remove)); err != nil {
 		return err
 	}
-	c, err := dialNetfilter()
-	if err != nil {
-		return err
-	}
-	defer c.close()
+	var err error
 	for range maxRuleTries {
 		var tx transaction
 		sortOwn(remove).each(func(t ruleTable, set ruleSet, keys []element) { t.removeElements(&tx, set, keys) })
@@ -77,20 +73,14 @@ func applyOwn(add, remove map[plan.Own]bool) error {
 
 // observeOwn returns those of scope that are there; an own address of zero stands for all
 // of its team.
-func observeOwn(scope map[plan.Own]bool) (map[plan.Own]bool, error) {
+func observeOwn(c *rtnl, scope map[plan.Own]bool) (map[plan.Own]bool, error) {
 	if len(scope) == 0 {
 		return nil, nil
 	}
 	if err := validateOwn(scope); err != nil {
 		return nil, err
 	}
-	c, err := dialNetfilter()
-	if err != nil {
-		return nil, err
-	}
-	defer c.close()
 	one := make(map[plan.Own]bool)
-	var seen map[plan.Own]bool
 	whole := make(map[string]bool)
 	for o := range scope {
 		if o.MAC.IsZero() {
@@ -109,7 +99,8 @@ func observeOwn(scope map[plan.Own]bool) (map[plan.Own]bool, error) {
 		}
 		clear(one)
 	}
-	if seen, err = presentOwn(c, one); err != nil {
+	seen, err := presentOwn(c, one)
+	if err != nil {
 		return nil, err
 	}
 	for team := range whole {

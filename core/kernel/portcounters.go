@@ -37,7 +37,7 @@ func (l *Linux) PortCounters(ctx context.Context) (map[string]PortCounters, erro
 	if err != nil {
 		return nil, err
 	}
-	drops, err := readGuardDrops()
+	drops, err := l.guardDrops()
 	for netdev, d := range drops {
 		if c, there := all[netdev]; there {
 			c.Guards = d
@@ -63,11 +63,11 @@ func parseCounted(b []byte) (name string, c Counters) {
 	return name, c
 }
 
-// readGuardDrops reads what the elements of guarded ports have counted, by netdev. On a
+// guardDrops reads what the elements of guarded ports have counted, by netdev. On a
 // kernel that has no such sets there is nothing.
-func readGuardDrops() (map[string]GuardDrops, error) {
+func (l *Linux) guardDrops() (map[string]GuardDrops, error) {
 	drops := make(map[string]GuardDrops)
-	err := withRuleset(func(c *rtnl) error {
+	err := l.ruleset(func(c *rtnl) error {
 		clear(drops)
 		for set, of := range map[string]func(*GuardDrops) *uint64{
 			setDHCP:        func(d *GuardDrops) *uint64 { return &d.DHCP },

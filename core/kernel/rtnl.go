@@ -16,8 +16,9 @@ import (
 // rtnl is a socket to rtnetlink in one network namespace. Many requests travel
 // in one send: an ADD is a handful of system calls instead of dozens.
 type rtnl struct {
-	fd  int
-	buf []byte
+	fd     int
+	buf    []byte
+	broken bool // there may be answers left that nobody has waited for
 }
 
 // request is one message with what to do with its answer.
@@ -96,6 +97,7 @@ func (c *rtnl) exchange(requests []request) error {
 	failed := make([]error, len(requests))
 	for len(waiting) > 0 {
 		if err := c.receive(requests, waiting, failed); err != nil {
+			c.broken = true
 			return &requestError{step: requests[0].step, err: err}
 		}
 	}

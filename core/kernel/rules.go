@@ -16,21 +16,21 @@ import (
 // else changed the ruleset in between.
 const maxRuleTries = 5
 
-// observeRules returns what exists of scope, in the namespace of the calling
-// thread. Base is only true while the tables are exactly as they have to be.
-func observeRules(scope plan.Rules) (plan.Rules, error) {
+// observeRules returns what exists of scope, in the namespace of the
+// socket. Base is only true while the tables are exactly as they have to be.
+func observeRules(c *rtnl, scope plan.Rules) (plan.Rules, error) {
 	if err := validateRules(scope); err != nil {
 		return plan.Rules{}, err
 	}
-	own, err := observeOwn(scope.Own)
+	own, err := observeOwn(c, scope.Own)
 	if err != nil {
 		return plan.Rules{}, err
 	}
 	seen := plan.Rules{Own: own}
-	if seen.Guards, seen.GuardBase, err = observeGuards(scope); err != nil {
+	if seen.Guards, seen.GuardBase, err = observeGuards(c, scope); err != nil {
 		return seen, err
 	}
-	if seen.ACLs, seen.ACLBase, err = observeACLs(scope); err != nil {
+	if seen.ACLs, seen.ACLBase, err = observeACLs(c, scope); err != nil {
 		return seen, err
 	}
 	others := seen
@@ -38,7 +38,7 @@ func observeRules(scope plan.Rules) (plan.Rules, error) {
 	if scope.Empty() {
 		return seen, nil
 	}
-	err = withRuleset(func(c *rtnl) error {
+	err = untilStill(func() error {
 		state, err := readRuleset(c, tablesFor(scope), setsOf(scope), scope.Base)
 		if err != nil {
 			return err
@@ -54,32 +54,32 @@ func observeRules(scope plan.Rules) (plan.Rules, error) {
 }
 
 // applyRules changes the ruleset in one transaction, in the namespace of the
-// calling thread. Adding what is there and removing what is not succeeds.
-func applyRules(step plan.SetRules) error {
+// socket. Adding what is there and removing what is not succeeds.
+func applyRules(c *rtnl, step plan.SetRules) error {
 	if err := errors.Join(validateRules(step.Add), validateRules(step.Remove)); err != nil {
 		return err
 	}
 	add, remove := step.Add.Own, step.Remove.Own
-	if err := applyOwn(add, remove); err != nil {
+	if err := applyOwn(c, add, remove); err != nil {
 		return err
 	}
 	if len(step.Add.Guards)+len(step.Remove.Guards) > 0 || step.Add.GuardBase {
-		if err := applyGuards(step); err != nil {
+		if err := applyGuards(c, step); err != nil {
 			return err
 		}
 	}
 	if len(step.Add.ACLs)+len(step.Remove.ACLs) > 0 || step.Add.ACLBase {
-		if err := applyACLs(step); err != nil {
+		if err := applyACLs(c, step); err != nil {
 			return err
 		}
 	}
 	if step.Remove.ACLBase {
-		if err := removeACLs(); err != nil {
+		if err := removeACLs(c); err != nil {
 			return err
 		}
 	}
 	if step.Remove.GuardBase {
-		if err := removeGuards(); err != nil {
+		if err := removeGuards(c); err != nil {
 			return err
 		}
 	}
@@ -87,7 +87,7 @@ func applyRules(step plan.SetRules) error {
 	if step.Add.Empty() && step.Remove.Empty() {
 		return nil
 	}
-	return withRuleset(func(c *rtnl) error {
+	return untilStill(func() error {
 		base := step.Add.Base && !step.Remove.Base
 		state, err := readRuleset(c, tablesFor(step.Add), append(setsOf(step.Add), setsOf(step.Remove)...), base)
 		if err != nil {
@@ -107,16 +107,16 @@ func withoutOthers(r plan.Rules) plan.Rules {
 	return r
 }
 
-// withRuleset runs fn until it has seen and changed one generation of the
-// ruleset.
-func withRuleset(fn func(*rtnl) error) error {
-	c, err := dialNetfilter()
-	if err != nil {
-		return err
-	}
-	defer c.close()
+// ruleset runs fn with a socket to nftables until it has seen and changed one generation of
+// the ruleset.
+func (l *Linux) ruleset(fn func(*rtnl) error) error {
+	return l.netfilter(func(c *rtnl) error { return untilStill(func() error { return fn(c) }) })
+}
+
+// untilStill runs fn again as long as the ruleset moves meanwhile.
+func untilStill(fn func() error) (err error) {
 	for range maxRuleTries {
-		if err = fn(c); !errors.Is(err, errRulesetMoved) {
+		if err = fn(); !errors.Is(err, errRulesetMoved) {
 			return err
 		}
 	}

@@ -31,13 +31,13 @@ func sampleRules() plan.Rules {
 
 func apply(t *testing.T, ns *os.File, step plan.SetRules) {
 	t.Helper()
-	within(t, ns, func() error { return applyRules(step) })
+	netfilterWithin(t, ns, func(c *rtnl) error { return applyRules(c, step) })
 }
 
 func observe(t *testing.T, ns *os.File, scope plan.Rules) (seen plan.Rules) {
 	t.Helper()
-	within(t, ns, func() (err error) {
-		seen, err = observeRules(scope)
+	netfilterWithin(t, ns, func(c *rtnl) (err error) {
+		seen, err = observeRules(c, scope)
 		return err
 	})
 	return seen
@@ -110,9 +110,9 @@ func TestRulesWithoutNAT(t *testing.T) {
 	if diff := cmp.Diff(some, observe(t, ns, some)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	within(t, ns, func() error { return tablesPresent(plan.RequireRules{NoNAT: true}) })
-	within(t, ns, func() error {
-		if err := tablesPresent(plan.RequireRules{}); !errors.Is(err, vswitch.Drifted) {
+	netfilterWithin(t, ns, func(c *rtnl) error { return tablesPresent(c, plan.RequireRules{NoNAT: true}) })
+	netfilterWithin(t, ns, func(c *rtnl) error {
+		if err := tablesPresent(c, plan.RequireRules{}); !errors.Is(err, vswitch.Drifted) {
 			t.Errorf("both tables: %v", err)
 		}
 		return nil
@@ -276,8 +276,8 @@ func TestRulesManyElements(t *testing.T) {
 func TestRulesRefuseNamesThatCannotBe(t *testing.T) {
 	ns := newNS(t)
 	for _, name := range []string{"", "a name", strings.Repeat("x", 16), "a/b"} {
-		within(t, ns, func() error {
-			if err := applyRules(plan.SetRules{Add: plan.Rules{Base: true, Guard: map[string]vswitch.MAC{name: macOf(1)}}}); err == nil {
+		netfilterWithin(t, ns, func(c *rtnl) error {
+			if err := applyRules(c, plan.SetRules{Add: plan.Rules{Base: true, Guard: map[string]vswitch.MAC{name: macOf(1)}}}); err == nil {
 				t.Errorf("%q was taken", name)
 			}
 			return nil
@@ -287,12 +287,12 @@ func TestRulesRefuseNamesThatCannotBe(t *testing.T) {
 
 func BenchmarkObserveBase(b *testing.B) {
 	ns := newNS(b)
-	within(b, ns, func() error {
-		if err := applyRules(plan.SetRules{Add: sampleRules()}); err != nil {
+	netfilterWithin(b, ns, func(c *rtnl) error {
+		if err := applyRules(c, plan.SetRules{Add: sampleRules()}); err != nil {
 			return err
 		}
 		for b.Loop() {
-			if seen, err := observeRules(plan.Rules{Base: true, Quiet: map[uint32]bool{vswitch.Group(1): true}}); err != nil || !seen.Base {
+			if seen, err := observeRules(c, plan.Rules{Base: true, Quiet: map[uint32]bool{vswitch.Group(1): true}}); err != nil || !seen.Base {
 				b.Fatal(err)
 			}
 		}
@@ -302,15 +302,15 @@ func BenchmarkObserveBase(b *testing.B) {
 
 func BenchmarkAddElement(b *testing.B) {
 	ns := newNS(b)
-	within(b, ns, func() error {
-		if err := applyRules(plan.SetRules{Add: plan.Rules{Base: true}}); err != nil {
+	netfilterWithin(b, ns, func(c *rtnl) error {
+		if err := applyRules(c, plan.SetRules{Add: plan.Rules{Base: true}}); err != nil {
 			return err
 		}
 		n := 0
 		for b.Loop() {
 			n++
 			guard := map[string]vswitch.MAC{fmt.Sprintf("pb%d", n): {2, 0, 0, byte(n >> 16), byte(n >> 8), byte(n)}}
-			if err := applyRules(plan.SetRules{Add: plan.Rules{Guard: guard}}); err != nil {
+			if err := applyRules(c, plan.SetRules{Add: plan.Rules{Guard: guard}}); err != nil {
 				return err
 			}
 		}

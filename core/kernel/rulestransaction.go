@@ -53,9 +53,11 @@ func (tx *transaction) send(c *rtnl) error {
 	failed := make([]error, len(batch))
 	for open(waiting, begin) && open(waiting, last) {
 		if err := c.receive(requests, waiting, failed); err != nil {
+			c.broken = true
 			return err
 		}
 	}
+	c.broken = c.broken || open(waiting, last)
 	for _, err := range failed {
 		if err != nil {
 			return err

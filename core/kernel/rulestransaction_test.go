@@ -113,8 +113,8 @@ func TestTablesPresent(t *testing.T) {
 			ns := newNS(t)
 			apply(t, ns, plan.SetRules{Add: sampleRules()})
 			sh(t, ns, tt.script)
-			within(t, ns, func() error {
-				if err := tablesPresent(plan.RequireRules{}); !errors.Is(err, tt.want) {
+			netfilterWithin(t, ns, func(c *rtnl) error {
+				if err := tablesPresent(c, plan.RequireRules{}); !errors.Is(err, tt.want) {
 					t.Errorf("got %v, want %v", err, tt.want)
 				}
 				return nil
@@ -125,12 +125,12 @@ func TestTablesPresent(t *testing.T) {
 
 func BenchmarkTablesPresent(b *testing.B) {
 	ns := newNS(b)
-	within(b, ns, func() error {
-		if err := applyRules(plan.SetRules{Add: sampleRules()}); err != nil {
+	netfilterWithin(b, ns, func(c *rtnl) error {
+		if err := applyRules(c, plan.SetRules{Add: sampleRules()}); err != nil {
 			return err
 		}
 		for b.Loop() {
-			if err := tablesPresent(plan.RequireRules{}); err != nil {
+			if err := tablesPresent(c, plan.RequireRules{}); err != nil {
 				return err
 			}
 		}

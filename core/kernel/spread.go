@@ -12,8 +12,7 @@ import (
 	"github.com/patchbay-net/patchbay/core/vswitch"
 )
 
-// This file reads and writes the tables of active/active teams, in the namespace of the
-// calling thread.
+// This file reads and writes the tables of active/active teams.
 
 // spread reads a team's table; of one that is not whole, or otherwise than scope, what
 // can be told.
@@ -24,7 +23,7 @@ func (o *observer) spread(scope plan.Spread, seen *plan.State) error {
 	table := spreadTable(scope)
 	found := plan.Spread{Team: scope.Team, Members: scope.Members, Source: scope.Source}
 	there := false
-	err := withRuleset(func(c *rtnl) error {
+	err := o.kernel.ruleset(func(c *rtnl) error {
 		state, err := readRuleset(c, []ruleTable{table}, []string{setMute, setDesignated}, true)
 		if err != nil {
 			return err
@@ -59,9 +58,9 @@ func (a *applier) spreadStep(i int, s plan.Step) error {
 	case plan.MakeSpread:
 		return a.outside(func() error { return a.makeSpread(s.Spread) })
 	case plan.SetDesignated:
-		return a.outside(func() error { return a.setDesignated(s.Spread) })
+		return a.netfilter(func(c *rtnl) error { return a.setDesignated(c, s.Spread) })
 	case plan.DeleteSpread:
-		return a.outside(func() error { return deleteSpread(s.Team) })
+		return a.netfilter(func(c *rtnl) error { return deleteSpread(c, s.Team) })
 	case plan.QueryGroups:
 		return a.outside(func() error { queryGroups(s); return nil })
 	}
@@ -82,7 +81,7 @@ func (a *applier) makeSpread(s plan.Spread) error {
 		}
 	}
 	table := spreadTable(s)
-	return withRuleset(func(c *rtnl) error {
+	return a.kernel.ruleset(func(c *rtnl) error {
 		state, err := readRuleset(c, []ruleTable{table}, []string{setOwn, setOwnVLAN, setOwnAny, setMute, setDesignated}, true)
 		if err != nil {
 			return err
@@ -120,7 +119,7 @@ func (a *applier) designation(s plan.Spread) (elements, error) {
 
 // setDesignated empties the two sets and fills them again, without a look at what they
 // hold: nothing that others change at the same time stands in its way.
-func (a *applier) setDesignated(s plan.Spread) error {
+func (a *applier) setDesignated(c *rtnl, s plan.Spread) error {
 	if err := validateSpread(s); err != nil {
 		return err
 	}
@@ -128,11 +127,6 @@ func (a *applier) setDesignated(s plan.Spread) error {
 	if err != nil {
 		return err
 	}
-	c, err := dialNetfilter()
-	if err != nil {
-		return err
-	}
-	defer c.close()
 	t := spreadTable(s)
 	var tx transaction
 	for _, set := range t.sets {
@@ -145,12 +139,7 @@ func (a *applier) setDesignated(s plan.Spread) error {
 	return spreadGone(s.Team, tx.send(c))
 }
 
-func deleteSpread(team string) error {
-	c, err := dialNetfilter()
-	if err != nil {
-		return err
-	}
-	defer c.close()
+func deleteSpread(c *rtnl, team string) error {
 	var tx transaction
 	spreadTable(plan.Spread{Team: team}).remove(&tx)
 	if err := tx.send(c); err != nil && !errors.Is(err, unix.ENOENT) {
