@@ -17,12 +17,13 @@ import (
 // goes to the kernel only when it needs an answer (the index of a netdev) or when
 // the namespace changes.
 type applier struct {
-	kernel  *Linux
-	host    *rtnl
-	steps   []plan.Step
-	pending []request
-	at      string               // the namespace that pending is for; "" is the host's
-	made    map[int][]netip.Addr // the host's, by netdev, whose answers are pending
+	kernel     *Linux
+	host       *rtnl
+	departures *departures // nil if deletions are waited for
+	steps      []plan.Step
+	pending    []request
+	at         string               // the namespace that pending is for; "" is the host's
+	made       map[int][]netip.Addr // the host's, by netdev, whose answers are pending
 
 	links map[linkKey]link
 	born  map[linkKey]bool // both ends of pairs made by this plan: MAC, MTU and group are set

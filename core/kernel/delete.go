@@ -21,10 +21,10 @@ func (a *applier) deleteNetdevs(step int, names ...string) error {
 			return err
 		}
 		requests := deleteLinks(step, vswitch.DoomedGroup(names...), indexes)
-		if a.kernel.departures == nil {
+		if a.departures == nil {
 			return a.host.do(requests)
 		}
-		return a.kernel.sendOff(indexes, requests)
+		return a.kernel.sendOff(a.departures, indexes, requests)
 	})
 }
 

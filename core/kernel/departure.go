@@ -9,6 +9,8 @@ import (
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"github.com/patchbay-net/patchbay/core/plan"
 )
 
 // departures answers deletions at the notification that a netdev is gone
@@ -23,6 +25,31 @@ type departures struct {
 	watch   *os.File   // nil until the first deletion
 	waiting map[int][]*departure
 	failed  error // the first failure behind an answer
+}
+
+// withDepartures runs fn with the departures of a resident process, or else, where rules go
+// after netdevs, with some that end with it: the kernel gets rid of both at the same time.
+func (l *Linux) withDepartures(steps []plan.Step, fn func(*departures) error) error {
+	if l.departures != nil || !rulesFollow(steps) {
+		return fn(l.departures)
+	}
+	d := newDepartures()
+	err := fn(d)
+	return errors.Join(err, d.close())
+}
+
+// rulesFollow reports that rules are changed after a netdev has been deleted.
+func rulesFollow(steps []plan.Step) (follow bool) {
+	deletes := false
+	for _, s := range steps {
+		switch s.(type) {
+		case plan.DeleteNetdev, plan.DeleteNetdevs:
+			deletes = true
+		case plan.SetRules:
+			follow = follow || deletes
+		}
+	}
+	return follow
 }
 
 // departure is one deletion of one or many netdevs.
@@ -42,8 +69,7 @@ func newDepartures() *departures {
 // sendOff carries out requests that delete the netdevs of these numbers, and returns
 // when all of them are gone, or at the acknowledgement if that comes first: where a
 // notification was lost, or a netdev was gone before.
-func (l *Linux) sendOff(indexes []int, requests []request) error {
-	d := l.departures
+func (l *Linux) sendOff(d *departures, indexes []int, requests []request) error {
 	select {
 	case d.sending <- struct{}{}:
 	default:

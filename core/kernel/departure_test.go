@@ -59,6 +59,57 @@ func TestResidentDeletion(t *testing.T) {
 	}
 }
 
+// A process that ends with its verb has the kernel get rid of a port and its rules at once,
+// and waits for both.
+func TestRulesGoWithTheirNetdev(t *testing.T) {
+	l := newLinuxLab(t, 0)
+	script, names := pairs(20)
+	l.batch(script)
+	early := 0
+	within(t, l.host, func() error {
+		k := NewLinux()
+		for _, name := range names {
+			steps := []plan.Step{plan.DeleteNetdev{Name: name}, plan.SetRules{Remove: plan.Rules{GuardBase: true}}}
+			err := k.withDepartures(steps, func(d *departures) error {
+				return k.host(func(c *rtnl) error {
+					a := applier{kernel: k, host: c, departures: d, steps: steps, links: make(map[linkKey]link)}
+					err := a.step(0, steps[0])
+					early += len(d.sending)
+					return errors.Join(err, a.step(1, steps[1]))
+				})
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return k.Close()
+	})
+	if early == 0 {
+		t.Error("the rules have always waited for the netdev")
+	}
+	if n := l.veths(); n != 0 {
+		t.Errorf("%d ends are left", n)
+	}
+}
+
+func TestRulesFollow(t *testing.T) {
+	gone, rules := plan.DeleteNetdev{Name: "pba"}, plan.SetRules{}
+	for _, tt := range []struct {
+		steps []plan.Step
+		want  bool
+	}{
+		{nil, false},
+		{[]plan.Step{gone}, false},
+		{[]plan.Step{rules, gone}, false},
+		{[]plan.Step{gone, rules}, true},
+		{[]plan.Step{plan.DeleteNetdevs{}, plan.DeleteBridge{}, rules}, true},
+	} {
+		if got := rulesFollow(tt.steps); got != tt.want {
+			t.Errorf("%v: got %v", tt.steps, got)
+		}
+	}
+}
+
 // Many at a time go, one by one and in groups, more than there is room for.
 func TestResidentDeletionsTogether(t *testing.T) {
 	l := newLinuxLab(t, 0)
@@ -119,7 +170,7 @@ func TestResidentDeletionRefused(t *testing.T) {
 	l := newLinuxLab(t, 0)
 	k, _ := l.resident()
 	err := inNetns(l.host, func() error {
-		return k.sendOff([]int{1}, deleteLinks(0, 0, []int{1})) // lo
+		return k.sendOff(k.departures, []int{1}, deleteLinks(0, 0, []int{1})) // lo
 	})
 	if !errors.Is(err, unix.EOPNOTSUPP) {
 		t.Errorf("got %v, want %v", err, unix.EOPNOTSUPP)

@@ -77,20 +77,26 @@ func (l *Linux) CheckNetns(path string) error { return checkNetns(path) }
 
 // Apply carries out the steps.
 func (l *Linux) Apply(ctx context.Context, steps []plan.Step) error {
-	return l.host(func(c *rtnl) error {
-		a := applier{kernel: l, host: c, steps: steps, links: make(map[linkKey]link), born: make(map[linkKey]bool)}
-		defer a.closeNetns()
-		for i, s := range steps {
-			if err := ctx.Err(); err != nil {
-				return &StepError{Index: i, Step: s, Err: err}
-			}
-			if err := a.step(i, s); err != nil {
-				return a.stepError(i, err)
-			}
-		}
-		if err := errors.Join(a.flush(), a.settle()); err != nil {
-			return a.stepError(len(steps)-1, err)
-		}
-		return nil
+	return l.withDepartures(steps, func(d *departures) error {
+		return l.host(func(c *rtnl) error {
+			a := applier{kernel: l, host: c, departures: d, steps: steps, links: make(map[linkKey]link), born: make(map[linkKey]bool)}
+			return a.apply(ctx)
+		})
 	})
+}
+
+func (a *applier) apply(ctx context.Context) error {
+	defer a.closeNetns()
+	for i, s := range a.steps {
+		if err := ctx.Err(); err != nil {
+			return &StepError{Index: i, Step: s, Err: err}
+		}
+		if err := a.step(i, s); err != nil {
+			return a.stepError(i, err)
+		}
+	}
+	if err := errors.Join(a.flush(), a.settle()); err != nil {
+		return a.stepError(len(a.steps)-1, err)
+	}
+	return nil
 }
