@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/patchbay-net/patchbay/core/plan"
@@ -41,9 +40,6 @@ func (e *Engine) expect(req ExpectDomainRequest) error {
 	return e.store.Update(func(tx *store.Tx) error { return tx.PutExpected(req.Domain.ID, x) })
 }
 
-// maxDomainPorts is more than any VM has NICs.
-const maxDomainPorts = 256
-
 func (req ExpectDomainRequest) validate() error {
 	if err := req.Domain.Validate(); err != nil {
 		return err
@@ -55,25 +51,6 @@ func (req ExpectDomainRequest) validate() error {
 		return nil
 	}
 	return req.State.Validate()
-}
-
-// Validate bounds what comes from another host, and refuses a version that this build does
-// not know.
-func (s DomainState) Validate() error {
-	if s.Version < 1 || s.Version > DomainStateVersion {
-		return &vswitch.Error{
-			Kind: vswitch.Conflict, Object: "state of the VM's ports", Err: fmt.Errorf("it is of version %d, and this host reads up to %d", s.Version, DomainStateVersion),
-			Hint: "bring Patchbay on this host up to that of the other one",
-		}
-	}
-	if len(s.Ports) > maxDomainPorts {
-		return &vswitch.Error{Kind: vswitch.Range, Object: "state of the VM's ports", Err: fmt.Errorf("%d ports are more than %d", len(s.Ports), maxDomainPorts)}
-	}
-	var errs []error
-	for _, p := range s.Ports {
-		errs = append(errs, vswitch.ValidateName(p.Switch), p.MAC.ValidateStatic(), p.VLAN.Validate(), p.Policy.Validate())
-	}
-	return errors.Join(errs...)
 }
 
 // expected is what was announced of a VM, unless that is too long ago.
