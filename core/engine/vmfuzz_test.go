@@ -164,7 +164,9 @@ func vmRequest(verb byte, text []byte) func(*engine.Engine) (vswitch.DomainRef, 
 			_, err := e.BindPort(ctx, bind)
 			return vmOf(bind.Owner, err), err
 		}},
-		{&expect, func(e *engine.Engine) (vswitch.DomainRef, error) { return vswitch.DomainRef{}, e.ExpectDomain(ctx, expect) }},
+		{&expect, func(e *engine.Engine) (vswitch.DomainRef, error) {
+			return vswitch.DomainRef{}, e.ExpectDomain(ctx, expect)
+		}},
 		{&hold, func(e *engine.Engine) (vswitch.DomainRef, error) {
 			h, err := e.HoldMAC(ctx, hold)
 			if err == nil {
@@ -183,7 +185,9 @@ func vmRequest(verb byte, text []byte) func(*engine.Engine) (vswitch.DomainRef, 
 			}
 			return vswitch.DomainRef{}, err
 		}},
-		{&owner, func(e *engine.Engine) (vswitch.DomainRef, error) { return vswitch.DomainRef{}, e.ReleasePort(ctx, owner) }},
+		{&owner, func(e *engine.Engine) (vswitch.DomainRef, error) {
+			return vswitch.DomainRef{}, e.ReleasePort(ctx, owner)
+		}},
 	}
 	v := verbs[int(verb)%len(verbs)]
 	if json.Unmarshal(text, v.into) != nil {
