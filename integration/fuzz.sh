@@ -10,7 +10,7 @@ while IFS=: read -r file name; do
 	name=${name#func } name=${name%(}
 	package=./$(dirname "$file")
 	start=$SECONDS
-	if ! output=$(go test -run '^$' -fuzz "^$name\$" -fuzztime "${runs}x" "$package" 2>&1); then
+	if ! output=$(go test -run '^$' -fuzz "^$name\$" -fuzztime "${runs}x" -fuzzminimizetime 100x "$package" 2>&1); then
 		echo "FAIL  $package $name"
 		echo "$output"
 		exit 1

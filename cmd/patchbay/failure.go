@@ -49,7 +49,7 @@ func (c *cli) report(err error, args []string) int {
 	failures := failuresOf(err, "")
 	if !c.root && errors.Is(err, fs.ErrPermission) {
 		for i := range failures {
-			failures[i].Hint = fmt.Sprintf("run `sudo patchbay %s`", quoted(args))
+			failures[i].Hint = fmt.Sprintf("run `sudo patchbay %s`", vswitch.ShellWords(args...))
 		}
 	}
 	fmt.Fprint(c.stderr, formatFailures(failures, wantedFormat(c.output, args))) //nolint:errcheck // there is nowhere left to say so
@@ -209,15 +209,4 @@ func nothingGiven(cmd *cobra.Command, name, flag string) error {
 		Kind: vswitch.Invalid, Op: op, Object: noun + " " + name, Err: errors.New("nothing to change is given"),
 		Hint: fmt.Sprintf("name what to change, as in `patchbay %s %s %s`; `patchbay %s --help` lists the flags", op, name, flag, op),
 	}
-}
-
-// quoted is a command line's words as a shell takes them.
-func quoted(args []string) string {
-	words := slices.Clone(args)
-	for i, w := range words {
-		if w == "" || strings.ContainsFunc(w, func(r rune) bool { return strings.ContainsRune(" \t\n'\"\\$`&|;<>()*?[]#~!{}", r) }) {
-			words[i] = "'" + strings.ReplaceAll(w, "'", `'\''`) + "'"
-		}
-	}
-	return strings.Join(words, " ")
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/patchbay-net/patchbay/core/engine"
+	"github.com/patchbay-net/patchbay/core/vswitch"
 	"github.com/patchbay-net/patchbay/libvirt-hook/network"
 )
 
@@ -77,7 +78,7 @@ that, which has to run beside libvirt.`,
 				return err
 			}
 			if defined.Stale {
-				warn(cmd, []string{fmt.Sprintf("network %s runs as it was before; guests see the change after `virsh net-destroy %s && virsh net-start %s`", name, name, name)})
+				warn(cmd, []string{fmt.Sprintf("network %s runs as it was before; guests see the change after `virsh net-destroy %s && virsh net-start %[2]s`", name, vswitch.ShellWords(name))})
 			}
 			return c.say(defined, "network %s of switch %s is defined and runs", name, s.Name)
 		},

@@ -103,6 +103,10 @@ func TestLibvirtInterface(t *testing.T) {
 	if err != nil || len(d.NICs) != 1 || d.NICs[0].Wish == nil || *d.NICs[0].Wish.Policy.StormLimit != 10 || !*d.NICs[0].Wish.Policy.DHCPGuard {
 		t.Errorf("read as %+v, %v", d, err)
 	}
+	_, stderr, _ = h.run("libvirt", "interface", "prod", "--domain", "my $(vm)", "--portgroup", "web", "--alias", "ua-it's", "--dhcp-guard")
+	if !strings.Contains(stderr, `virsh metadata 'my $(vm)' `) || !strings.Contains(stderr, ` --set "<ports>`) || !strings.Contains(stderr, "ua-it&#39;s") {
+		t.Errorf("not for a shell: %s", stderr)
+	}
 	for line, says := range map[string]string{
 		"libvirt interface prod":                                               "--domain is missing",
 		"libvirt mac prod":                                                     "--domain is missing",

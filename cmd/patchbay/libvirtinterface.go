@@ -195,6 +195,6 @@ func narrows(s vswitch.Switch, f vswitch.PortProfile, wish vswitch.Narrowing) er
 
 // metadataCommand is how the metadata comes to the domain.
 func (n *nicFlags) metadataCommand(element string) string {
-	return fmt.Sprintf("before it starts, give the VM what its interface wants (one element for all of them):\n  virsh metadata %s %s --config --key patchbay --set \"%s\"",
-		n.domain, domain.Namespace, strings.TrimSpace(strings.ReplaceAll(element, "\n", "")))
+	return fmt.Sprintf("before it starts, give the VM what its interface wants (one element for all of them):\n  %s",
+		vswitch.ShellWords("virsh", "metadata", n.domain, domain.Namespace, "--config", "--key", "patchbay", "--set", strings.TrimSpace(strings.ReplaceAll(element, "\n", ""))))
 }

@@ -82,7 +82,7 @@ func (r *resident) DefineNetwork(ctx context.Context, req engine.DefineNetworkRe
 	case err != nil:
 		err = &vswitch.Error{
 			Kind: vswitch.Conflict, Op: "libvirt network define", Object: req.Name, Err: err,
-			Hint: "look with `virsh net-list --all` and `virsh net-dumpxml " + req.Name + "` what libvirt has",
+			Hint: "look with `virsh net-list --all` and `" + vswitch.ShellWords("virsh", "net-dumpxml", req.Name) + "` what libvirt has",
 		}
 	}
 	return engine.DefinedNetwork{Name: req.Name, Stale: stale}, err

@@ -252,6 +252,11 @@ func FuzzRequest(f *testing.F) {
 		{nameStatus, args{}},
 		{nameDeleteSwitch, args{"prod", true}},
 		{nameGC, args{engine.GCRequest{Network: "n", Valid: []vswitch.Owner{owner()}}}},
+		{nameReservePort, args{engine.ReservePortRequest{Switch: "prod"}}},
+		{nameBindPort, args{engine.BindPortRequest{Netdev: "vnet0"}}},
+		{nameExpectVM, args{engine.ExpectDomainRequest{State: &engine.DomainState{Version: engine.DomainStateVersion, Ports: []engine.PortState{{Switch: "prod"}}}}}},
+		{nameHoldMAC, args{engine.HoldMACRequest{NIC: "ua-web"}}},
+		{nameMakeTap, args{engine.TapRequest{Name: "pt-web"}}},
 	} {
 		raw, err := c.request(seed.verb, seed.args)
 		if err != nil {

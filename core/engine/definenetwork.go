@@ -27,6 +27,6 @@ type DefinedNetwork struct {
 func (e *Engine) DefineNetwork(_ context.Context, req DefineNetworkRequest) (DefinedNetwork, error) {
 	return DefinedNetwork{Name: req.Name}, &vswitch.Error{
 		Kind: vswitch.CapabilityMissing, Op: "libvirt network define", Object: req.Name, Err: errors.New("no patchbayd is connected to libvirt here"),
-		Hint: fmt.Sprintf("start patchbayd beside libvirtd, or run `patchbay libvirt network SWITCH --name %s | virsh net-define /dev/stdin && virsh net-start %s`", req.Name, req.Name),
+		Hint: fmt.Sprintf("start patchbayd beside libvirtd, or run `patchbay libvirt network SWITCH --name %s | virsh net-define /dev/stdin && virsh net-start %[1]s`", vswitch.ShellWords(req.Name)),
 	}
 }

@@ -61,7 +61,10 @@ func (e *Engine) GC(ctx context.Context, req GCRequest) (GCReport, error) {
 	if req.Network == "" && storeErr == nil {
 		// A verb that died between the two commits of the store left the run file one
 		// configuration behind: whoever writes and looks at both brings it up to date.
-		storeErr = e.store.Update(func(tx *store.Tx) error { _, err := tx.Switches(); return err })
+		storeErr = e.store.Update(func(tx *store.Tx) error {
+			_, err := tx.Switches()
+			return errors.Join(err, e.expireExpected(tx))
+		})
 	}
 	tidied, segmentErr := e.tidySegments(ctx, netdevs)
 	shapers, shaperErr := e.strayShapers(ctx, netdevs)

@@ -72,6 +72,25 @@ func (e *Engine) accord(ctx context.Context, ports ...vswitch.Port) error {
 	return errors.Join(errs...)
 }
 
+// accordAnew is accord of all switches, after a binding that did not come to its end: nobody
+// knows any more which port, of which switch, had the tap before.
+func (e *Engine) accordAnew(ctx context.Context, p vswitch.Port) error {
+	if !p.Plugged() || !p.PolicyChanged {
+		return nil // that of p came to its end
+	}
+	var records []store.SwitchRecord
+	err := e.store.View(func(tx *store.Tx) (err error) {
+		records, err = tx.Switches()
+		return err
+	})
+	errs := []error{err}
+	for _, r := range records {
+		past := vswitch.Port{Switch: r.Name, Netdev: p.Netdev, Policy: vswitch.Policy{Mirror: vswitch.MirrorSource}}
+		errs = append(errs, e.remirror(ctx, r.Name, []vswitch.Port{past}), e.reshare(ctx, r.Name))
+	}
+	return errors.Join(errs...)
+}
+
 // discord are the ports for accord, if it has to do with what differs of them.
 func discord(old, new vswitch.Port) []vswitch.Port {
 	if old.Policy.Mirror == new.Policy.Mirror && old.Policy.Bandwidth.Min == new.Policy.Bandwidth.Min {

@@ -55,3 +55,20 @@ func (e *Engine) DeleteTap(ctx context.Context, req TapRequest) error {
 	}
 	return fault("tap delete", "netdev "+req.Name, err)
 }
+
+// tapOf is the tap of a port, were it one of ours.
+func tapOf(p vswitch.Port) TapRequest { return TapRequest{Domain: p.Owner.Domain(), Name: p.Netdev} }
+
+// deleteTaps removes those taps of a VM's ports that MakeTap has made.
+func (e *Engine) deleteTaps(ctx context.Context, ports ...vswitch.Port) error {
+	var steps []plan.Step
+	for _, p := range ports {
+		if p.Plugged() {
+			steps = append(steps, plan.DeleteTap{Name: p.Netdev, Mark: tapOf(p).mark()})
+		}
+	}
+	if len(steps) == 0 {
+		return nil
+	}
+	return e.kernel.Apply(ctx, steps)
+}

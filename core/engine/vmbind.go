@@ -96,7 +96,7 @@ func (e *Engine) tryBind(ctx context.Context, req BindPortRequest) (vswitch.Port
 	}
 	// That of the past first: copies of one tap's frames are in one place of it, whatever switch
 	// they are for.
-	err = errors.Join(e.accord(ctx, b.former.port), e.accord(ctx, b.now.port, b.next.port))
+	err = errors.Join(e.accord(ctx, b.former.port), e.accordAnew(ctx, b.now.port), e.accord(ctx, b.now.port, b.next.port))
 	if err == nil {
 		e.settlePolicy(p)
 	}

@@ -1,8 +1,10 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/patchbay-net/patchbay/core/store"
 	"github.com/patchbay-net/patchbay/core/vswitch"
@@ -10,8 +12,10 @@ import (
 
 // HoldMAC gives a VM a MAC address, from the pool or the one that is asked for, before the VM
 // is defined: no hook of libvirt's can choose one. The VM has it until ReleaseMAC, running or
-// not and across reboots. It fails with MACDuplicate if somebody else has the address. For a
-// VM that was known by its name alone, a call with its UUID adds that.
+// not and across reboots, or until the same NIC is held another one. A hold with the domain's
+// UUID is of a NIC as libvirt has it, one without is of a NIC that is yet to be defined so: a plan
+// replaces the NIC's plan, and a definition both. It fails with MACDuplicate if somebody else
+// has the address. For a VM that was known by its name alone, a call with its UUID adds that.
 func (e *Engine) HoldMAC(ctx context.Context, req HoldMACRequest) (vswitch.MACHold, error) {
 	err := errors.Join(req.Domain.Validate(), vswitch.ValidateVMAlias(req.NIC))
 	if err == nil && !req.MAC.IsZero() {
@@ -32,31 +36,46 @@ func (e *Engine) HoldMAC(ctx context.Context, req HoldMACRequest) (vswitch.MACHo
 
 func (e *Engine) holdMAC(tx *store.Tx, req HoldMACRequest) (vswitch.MACHold, error) {
 	h := vswitch.MACHold{MAC: req.MAC, Domain: req.Domain, NIC: req.NIC, Static: !req.MAC.IsZero(), Created: e.now().UTC()}
-	holds, err := tx.MACHolds()
+	all, err := tx.MACHolds()
 	if err != nil {
 		return h, err
 	}
-	for _, was := range holds {
-		same := was.MAC == req.MAC || req.MAC.IsZero() && req.NIC != "" && was.NIC == req.NIC
-		if !same || !was.Domain.Is(req.Domain) {
-			continue
-		}
+	holds := slices.DeleteFunc(all, func(h vswitch.MACHold) bool { return !h.Domain.Is(req.Domain) })
+	if was, found := heldAlready(holds, req); found {
 		h = was
-		if req.Domain.ID != "" {
-			h.Domain.ID = req.Domain.ID
-		}
-		if req.Domain.Name != "" {
-			h.Domain.Name = req.Domain.Name
-		}
-		if req.NIC != "" {
-			h.NIC = req.NIC
-		}
+		h.Domain.ID = cmp.Or(req.Domain.ID, h.Domain.ID)
+		h.Domain.Name = cmp.Or(req.Domain.Name, h.Domain.Name)
+		h.NIC = cmp.Or(req.NIC, h.NIC)
 		if h == was {
 			return h, nil
 		}
-		break
 	}
-	return tx.PutMACHold(h)
+	if h, err = tx.PutMACHold(h); err != nil {
+		return h, err
+	}
+	for _, was := range holds {
+		if was.NIC == "" || was.NIC != h.NIC || was.MAC == h.MAC || h.Domain.ID == "" && was.Domain.ID != "" {
+			continue
+		}
+		if err := tx.DropMACHold(was.MAC); err != nil {
+			return h, err
+		}
+	}
+	return h, nil
+}
+
+// heldAlready is which of a VM's holds is asked for again: that of the address, or of the NIC,
+// what is planned for it before what it is defined with.
+func heldAlready(holds []vswitch.MACHold, req HoldMACRequest) (h vswitch.MACHold, found bool) {
+	for _, was := range holds {
+		switch {
+		case !req.MAC.IsZero() && was.MAC == req.MAC:
+			return was, true
+		case req.MAC.IsZero() && req.NIC != "" && was.NIC == req.NIC && (!found || was.Domain.ID == ""):
+			h, found = was, true
+		}
+	}
+	return h, found
 }
 
 // ReleaseMAC ends the holds of one address, or of all of a VM, and returns them. A VM that

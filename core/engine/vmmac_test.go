@@ -98,3 +98,52 @@ func TestMACHolds(t *testing.T) {
 	}
 	l.wantNoGuests()
 }
+
+// TestOneMACForANIC: a NIC has one address. What is planned for it leaves it the one that libvirt
+// has it defined with, until it is defined anew.
+func TestOneMACForANIC(t *testing.T) {
+	l := newLab(t)
+	ctx := context.Background()
+	l.mustAdd(internal())
+	defined, planned := vm("").Domain(), vswitch.DomainRef{Name: "web01"}
+	hold := func(d vswitch.DomainRef, mac vswitch.MAC) vswitch.MAC {
+		t.Helper()
+		h, err := l.HoldMAC(ctx, engine.HoldMACRequest{Domain: d, MAC: mac, NIC: "ua-web"})
+		must(t, err)
+		return h.MAC
+	}
+	held := func(want ...vswitch.MAC) {
+		t.Helper()
+		leases, err := l.MACs(ctx)
+		must(t, err)
+		var is []vswitch.MAC
+		for _, m := range leases {
+			if m.Held {
+				is = append(is, m.MAC)
+			}
+		}
+		if diff := cmp.Diff(want, is); diff != "" {
+			t.Errorf("held (-want +got):\n%s", diff)
+		}
+	}
+	another := vswitch.MAC{0x52, 0x54, 0, 0xbb, 0, 1}
+	hold(planned, vswitch.MAC{})
+	hold(planned, webMAC)
+	held(webMAC)
+	hold(defined, webMAC)
+	hold(planned, another)
+	held(webMAC, another)
+	hold(defined, webMAC) // looked at again
+	held(webMAC, another)
+	if got := hold(planned, vswitch.MAC{}); got != another {
+		t.Errorf("the NIC is to have %s", got)
+	}
+	hold(defined, another)
+	held(another)
+	hold(planned, webMAC)
+	hold(defined, dbMAC) // something else than was planned
+	held(dbMAC)
+	_, err := l.HoldMAC(ctx, engine.HoldMACRequest{Domain: planned, MAC: nics()[1].MAC, NIC: "ua-web"})
+	wantKind(t, err, vswitch.MACDuplicate)
+	held(dbMAC)
+}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/patchbay-net/patchbay/core/plan"
@@ -19,8 +18,8 @@ const expectedFor = time.Minute
 // ExpectDomain announces that a VM is about to come from another host. Its ports get, when
 // they are reserved, what the other host has exported of them, and are bound as VMIncoming:
 // complete, but nothing draws the VM's traffic here until the VM speaks or ActivateDomain is
-// called. The announcement holds for a minute, or until ReleaseDomain. A state of a later
-// version is refused, before any memory moves.
+// called. The announcement holds for a minute, or until ReleaseDomain; a later one, and GC, have it
+// forgotten. A state of a later version is refused, before any memory moves.
 func (e *Engine) ExpectDomain(_ context.Context, req ExpectDomainRequest) error {
 	err := req.validate()
 	if err == nil {
@@ -38,11 +37,10 @@ func (e *Engine) expect(req ExpectDomainRequest) error {
 		}
 		x.State = body
 	}
-	return e.store.Update(func(tx *store.Tx) error { return tx.PutExpected(req.Domain.ID, x) })
+	return e.store.Update(func(tx *store.Tx) error {
+		return errors.Join(e.expireExpected(tx), tx.PutExpected(req.Domain.ID, x))
+	})
 }
-
-// maxDomainPorts is more than any VM has NICs.
-const maxDomainPorts = 256
 
 func (req ExpectDomainRequest) validate() error {
 	if err := req.Domain.Validate(); err != nil {
@@ -57,29 +55,17 @@ func (req ExpectDomainRequest) validate() error {
 	return req.State.Validate()
 }
 
-// Validate bounds what comes from another host, and refuses a version that this build does
-// not know.
-func (s DomainState) Validate() error {
-	if s.Version < 1 || s.Version > DomainStateVersion {
-		return &vswitch.Error{
-			Kind: vswitch.Conflict, Object: "state of the VM's ports", Err: fmt.Errorf("it is of version %d, and this host reads up to %d", s.Version, DomainStateVersion),
-			Hint: "bring Patchbay on this host up to that of the other one",
-		}
-	}
-	if len(s.Ports) > maxDomainPorts {
-		return &vswitch.Error{Kind: vswitch.Range, Object: "state of the VM's ports", Err: fmt.Errorf("%d ports are more than %d", len(s.Ports), maxDomainPorts)}
-	}
-	var errs []error
-	for _, p := range s.Ports {
-		errs = append(errs, vswitch.ValidateName(p.Switch), p.MAC.ValidateStatic(), p.VLAN.Validate(), p.Policy.Validate())
-	}
-	return errors.Join(errs...)
-}
-
 // expected is what was announced of a VM, unless that is too long ago.
 func (e *Engine) expected(tx *store.Tx, domain string) (x store.Expected, comes bool, err error) {
 	x, found, err := tx.Expected(domain)
-	return x, found && e.now().Sub(x.Since).Abs() <= expectedFor, err
+	return x, found && !e.isLate(x), err
+}
+
+func (e *Engine) isLate(x store.Expected) bool { return e.now().Sub(x.Since).Abs() > expectedFor }
+
+// expireExpected forgets VMs that have not come, where nobody has said so.
+func (e *Engine) expireExpected(tx *store.Tx) error {
+	return tx.DropExpectedLate(e.isLate)
 }
 
 // ActivateDomain says that a VM which has come from another host runs here now: what is for
@@ -96,8 +82,11 @@ func (e *Engine) ActivateDomain(ctx context.Context, id string) ([]vswitch.Port,
 
 func (e *Engine) activateDomain(ctx context.Context, id string) (active []vswitch.Port, err error) {
 	var ports []vswitch.Port
+	var expected, incoming bool
 	err = e.store.View(func(tx *store.Tx) error {
-		ports, err = tx.PortsOfDomain(id)
+		if ports, err = tx.PortsOfDomain(id); err == nil {
+			_, expected, err = tx.Expected(id)
+		}
 		return err
 	})
 	active = []vswitch.Port{}
@@ -105,12 +94,16 @@ func (e *Engine) activateDomain(ctx context.Context, id string) (active []vswitc
 		if p.VM.Stage != vswitch.VMIncoming {
 			continue
 		}
+		incoming = true
 		done, activeErr := e.activate(ctx, p.ID)
 		if activeErr != nil {
 			err = errors.Join(err, fault("", "port "+p.ID, activeErr))
 		} else if done.ID != "" {
 			active = append(active, done)
 		}
+	}
+	if err == nil && expected && !incoming { // it runs, and nothing of it waits
+		err = e.store.Update(func(tx *store.Tx) error { return tx.DropExpected(id) })
 	}
 	return active, err
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/patchbay-net/patchbay/core/engine"
 	"github.com/patchbay-net/patchbay/core/kernel"
 	"github.com/patchbay-net/patchbay/core/plan"
+	"github.com/patchbay-net/patchbay/core/store"
 	"github.com/patchbay-net/patchbay/core/vswitch"
 )
 
@@ -144,6 +145,46 @@ func TestExpectationEnds(t *testing.T) {
 	l.kernel.AddNetdev(vnet("vnet0", 40))
 	if p := l.mustBind(engine.BindPortRequest{Owner: vm("p1"), Netdev: "vnet0"}); p.VM.Stage != vswitch.VMActive {
 		t.Errorf("the port is %+v", p)
+	}
+}
+
+// TestExpectationsAreForgotten: nobody may have come to say that a VM does not.
+func TestExpectationsAreForgotten(t *testing.T) {
+	ctx := context.Background()
+	for _, end := range []struct {
+		name  string
+		after time.Duration
+		do    func(*lab) error
+	}{
+		{"another one", 2 * time.Minute, func(l *lab) error {
+			return l.ExpectDomain(ctx, engine.ExpectDomainRequest{Domain: db("").Domain()})
+		}},
+		{"gc", 2 * time.Minute, func(l *lab) error { _, err := l.GC(ctx, engine.GCRequest{}); return err }},
+		{"gc, the clock set back", -2 * time.Minute, func(l *lab) error { _, err := l.GC(ctx, engine.GCRequest{}); return err }},
+		{"it runs without a port that waits", 0, func(l *lab) error { _, err := l.ActivateDomain(ctx, webUUID); return err }},
+		{"it does not come", 0, func(l *lab) error { return l.ReleaseDomain(ctx, webUUID) }},
+	} {
+		t.Run(end.name, func(t *testing.T) {
+			l := newLab(t)
+			must(t, l.ExpectDomain(ctx, engine.ExpectDomainRequest{Domain: vm("").Domain()}))
+			expected := func() (is bool) {
+				must(t, l.store().View(func(tx *store.Tx) (err error) {
+					_, is, err = tx.Expected(webUUID)
+					return err
+				}))
+				return is
+			}
+			_, err := l.GC(ctx, engine.GCRequest{})
+			must(t, err)
+			if !expected() {
+				t.Fatal("it is not expected")
+			}
+			l.openAfter(end.after)
+			must(t, end.do(l))
+			if expected() {
+				t.Error("it is expected still")
+			}
+		})
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 // ReleasePort lets go of a VM's port, whose libvirt port is gone. With its tap it goes
 // altogether. While the tap is there libvirt may have done no more than to change its link:
 // the port works on, as VMReleased, until the tap goes or ReservePort takes the release back.
+// A tap that Patchbay has made goes with its port, since nothing else is to end it.
 // Where libvirt has put the tap into another network the port that waits there gets it. A
 // port that is not there is released. PowerShell twin: Remove-VMNetworkAdapter.
 func (e *Engine) ReleasePort(ctx context.Context, owner vswitch.Owner) error {
@@ -25,10 +26,14 @@ func (e *Engine) releasePort(ctx context.Context, owner vswitch.Owner) error {
 	if err != nil || !found {
 		return err
 	}
-	if place, tap := e.placeOf(ctx, p); place != tapGone {
-		_, err = e.handOn(ctx, p, tap)
-	} else if !p.Plugged() {
+	switch place, tap := e.placeOf(ctx, p); {
+	case place == tapGone && !p.Plugged():
 		err = e.finishMove(ctx, p)
+	case place == tapGone:
+	case tap.Alias == tapOf(p).mark():
+		err = e.deleteTaps(ctx, p)
+	default:
+		_, err = e.handOn(ctx, p, tap)
 	}
 	if err != nil {
 		return err
@@ -84,7 +89,8 @@ func (e *Engine) dismissHeld(ctx context.Context, ids []string, out removal, sta
 
 // ReleaseDomain lets go of all ports of a VM that has stopped here, also those that nobody has
 // released, and of what was expected of it. Taps that are there all the same are taken out of
-// their bridges. A VM without ports is released. The VM is named by its domain's UUID.
+// their bridges; those that Patchbay has made go, whether the VM's definition has them still
+// or not. A VM without ports is released. The VM is named by its domain's UUID.
 func (e *Engine) ReleaseDomain(ctx context.Context, id string) error {
 	object := vswitch.DomainRef{ID: id}
 	if err := object.Validate(); err != nil {
@@ -109,5 +115,5 @@ func (e *Engine) releaseDomain(ctx context.Context, id string) error {
 	if err != nil || len(ports) == 0 {
 		return err
 	}
-	return e.dismissVM(ctx, idsOf(ports), anyPort, nil)
+	return errors.Join(e.deleteTaps(ctx, ports...), e.dismissVM(ctx, idsOf(ports), anyPort, nil))
 }

@@ -39,32 +39,6 @@ type ExpectDomainRequest struct {
 	State *DomainState `json:"state,omitempty"`
 }
 
-// DomainState is what of a VM's ports travels with the VM when it goes to another host. It is
-// small enough for the metadata of a domain. Version is DomainStateVersion.
-type DomainState struct {
-	Version int         `json:"version"`
-	Ports   []PortState `json:"ports"`
-}
-
-// DomainStateVersion is what this build writes and the highest that it reads.
-const DomainStateVersion = 1
-
-// PortState is one port of a DomainState. On the other host it is the port with the same
-// MAC address on the switch of the same name.
-type PortState struct {
-	Switch string      `json:"switch"`
-	MAC    vswitch.MAC `json:"mac"`
-
-	VLAN        vswitch.PortVLAN `json:"vlan,omitzero"`
-	Isolated    bool             `json:"isolated,omitempty"`
-	MACSpoofing bool             `json:"macSpoofing,omitempty"`
-	Policy      vswitch.Policy   `json:"policy,omitzero"`
-	// Narrowed is what the domain's definition has taken away already, as in vswitch.VMPort.
-	Narrowed string `json:"narrowed,omitempty"`
-	// Counted is what the port has counted so far, on all hosts.
-	Counted vswitch.VMCounts `json:"counted,omitzero"`
-}
-
 // HoldMACRequest asks for a MAC address for a VM that is, or is about to be, defined.
 type HoldMACRequest struct {
 	Domain vswitch.DomainRef `json:"domain"`

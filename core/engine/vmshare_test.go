@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/patchbay-net/patchbay/core/engine"
@@ -75,9 +76,16 @@ func TestBindingSettles(t *testing.T) {
 		l := newLab(t)
 		l.sharedWAN("")
 		l.mustAdd(internal())
-		l.mustReserve(promisedVM("p1", weight(9)))
+		policy := weight(9)
+		policy.Mirror = ptr(vswitch.MirrorSource)
+		l.mustReserve(promisedVM("p1", policy))
+		l.mustAttach(promised(1, vswitch.PolicyChange{Mirror: ptr(vswitch.MirrorDestination)}))
 		l.plugWAN("vnet0", 40)
 		l.mustBind(engine.BindPortRequest{Owner: vm("p1"), Netdev: "vnet0"})
+		copied := func() bool { return strings.Contains(l.kernel.String(), "copy to ") }
+		if !copied() {
+			t.Fatalf("nothing is copied:\n%s", l.kernel)
+		}
 		l.wantParts("bound", "nic0 *:100.0 nic0 "+webUUID+":900.0")
 		l.mustReserve(reserveWeb("p2"))
 		l.moveTap("vnet0", "pb-prod")
@@ -94,9 +102,10 @@ func TestBindingSettles(t *testing.T) {
 		if p := l.wantBound(vm("p2"), "vnet0"); p.PolicyChanged {
 			t.Errorf("failed at step %d, it is not settled: %+v", n+1, p)
 		}
-		if !failed {
-			l.wantParts("taken", "")
-			l.wantHealthy()
+		l.wantParts(fmt.Sprintf("failed at step %d, taken again", n+1), "")
+		if copied() {
+			t.Errorf("failed at step %d, taken again, it is copied still:\n%s", n+1, l.kernel)
 		}
+		l.wantHealthy()
 	}
 }

@@ -103,6 +103,26 @@ func (tx *Tx) DropExpected(domain string) error {
 	return tx.run.table(factTable).remove(expectedKey(domain))
 }
 
+// DropExpectedLate drops of what PutExpected stored what is late: nobody may have come to say
+// that a VM does not.
+func (tx *Tx) DropExpectedLate(late func(Expected) bool) error {
+	t := tx.run.table(factTable)
+	prefix := expectedKey("")
+	var keys []string
+	err := t.walk(prefix, prefix, func(r row) error {
+		var e Expected
+		if err := t.decode(r.body, &e); err != nil || !late(e) {
+			return err
+		}
+		keys = append(keys, string(r.key))
+		return nil
+	})
+	for _, key := range keys {
+		err = errors.Join(err, t.remove(key))
+	}
+	return err
+}
+
 func netdevKey(netdev string) string { return "netdev\x00" + netdev }
 
 // PortOfNetdev returns the port that has somebody else's netdev.

@@ -124,6 +124,7 @@ func FuzzParse(f *testing.F) {
 	f.Add(definition(domain.WriteWish("ua-web", domain.Wish{Switch: "prod"})))
 	f.Add(definition(`<p:ports xmlns:p='` + domain.Namespace + `'><p:port mac='52:54:00:00:00:02'><p:policy stormLimit='7'><p:acl>deny in from any</p:acl></p:policy></p:port></p:ports>`))
 	f.Add("<domain><uuid>")
+	f.Add(definition(declared(domain.WriteState([]byte(`{"version":1,"ports":[{"switch":"prod"}]}`)))))
 	f.Fuzz(func(t *testing.T, text string) {
 		d, err := domain.Parse([]byte(text))
 		if err != nil {
@@ -131,6 +132,12 @@ func FuzzParse(f *testing.F) {
 		}
 		if _, uuid, err := domain.ParseID([]byte(text)); err != nil || uuid != d.UUID {
 			t.Errorf("read whole, and not its id: %v", err)
+		}
+		if d.State != nil {
+			again, err := domain.Parse([]byte(definition(declared(domain.WriteState(d.State)))))
+			if err != nil || string(again.State) != string(d.State) {
+				t.Errorf("state %q is written as %q, %v", d.State, again.State, err)
+			}
 		}
 		for _, n := range d.NICs {
 			if n.Wish == nil || n.Alias == "" {

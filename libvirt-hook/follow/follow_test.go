@@ -302,6 +302,47 @@ func TestHeldMACs(t *testing.T) {
 	})
 }
 
+// TestNICLeaves: an address goes with the interface that had it in the definition, and one that
+// is held for an interface to be stays.
+func TestNICLeaves(t *testing.T) {
+	mac, planned := vswitch.MAC{0x52, 0x54, 0, 0xaa, 0, 1}, vswitch.MAC{0x52, 0x54, 0, 0xaa, 0, 10}
+	other := vswitch.DomainRef{Name: "other"}
+	tried(t, nothing, func(l *lab) {
+		hold := func(d vswitch.DomainRef, mac vswitch.MAC, nic string) error {
+			_, err := l.HoldMAC(t.Context(), engine.HoldMACRequest{Domain: d, MAC: mac, NIC: nic})
+			return err
+		}
+		if err := hold(vswitch.DomainRef{Name: "web01"}, planned, "ua-next"); err != nil {
+			t.Fatal(err)
+		}
+		l.told(follow.Event{Domain: webUUID}, func() { l.web.mac = "52:54:00:aa:00:02" })
+		if err := hold(other, mac, ""); err != nil {
+			t.Errorf("the interface has another address now: %v", err)
+		}
+		for _, kept := range []vswitch.MAC{planned, {0x52, 0x54, 0, 0xaa, 0, 2}} {
+			if err := hold(other, kept, ""); !errors.Is(err, vswitch.MACDuplicate) {
+				t.Errorf("%s: %v", kept, err)
+			}
+		}
+	})
+}
+
+// TestNICLeavesUnseen: the same, where the definition was changed while nobody looked, and of an
+// interface without a name.
+func TestNICLeavesUnseen(t *testing.T) {
+	mac := vswitch.MAC{0x52, 0x54, 0, 0xaa, 0, 9}
+	hold := func(l *lab) {
+		if _, err := l.HoldMAC(t.Context(), engine.HoldMACRequest{Domain: vswitch.DomainRef{ID: webUUID, Name: "web01"}, MAC: mac}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tried(t, hold, func(l *lab) {
+		if _, err := l.HoldMAC(t.Context(), engine.HoldMACRequest{Domain: vswitch.DomainRef{Name: "other"}, MAC: mac}); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // TestUndefinedUnseen: what was held for a domain that was undefined while nobody looked is
 // let go of, and what waits for a domain to be defined is not.
 func TestUndefinedUnseen(t *testing.T) {
@@ -318,6 +359,10 @@ func TestUndefinedUnseen(t *testing.T) {
 	}
 	tried(t, hold, func(l *lab) {
 		other := vswitch.DomainRef{Name: "other"}
+		if _, err := l.HoldMAC(t.Context(), engine.HoldMACRequest{Domain: other, MAC: mac}); !errors.Is(err, vswitch.MACDuplicate) {
+			t.Errorf("of a domain that was missed once: %v", err)
+		}
+		l.pass(61 * time.Second)
 		if _, err := l.HoldMAC(t.Context(), engine.HoldMACRequest{Domain: other, MAC: mac}); err != nil {
 			t.Errorf("of a domain that is gone: %v", err)
 		}

@@ -56,7 +56,7 @@ type Follower struct {
 func New(c Config) *Follower {
 	f := &Follower{Config: c}
 	for _, uri := range c.URIs {
-		f.links = append(f.links, &link{follower: f, uri: uri, wake: make(chan struct{}, 1), known: map[string]bool{}, since: map[string]time.Time{}, held: map[string]string{}})
+		f.links = append(f.links, &link{follower: f, uri: uri, wake: make(chan struct{}, 1), known: map[string]bool{}, since: map[string]time.Time{}, held: map[string]definition{}})
 	}
 	return f
 }

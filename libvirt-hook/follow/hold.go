@@ -6,11 +6,20 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"time"
 
 	"github.com/patchbay-net/patchbay/core/engine"
 	"github.com/patchbay-net/patchbay/core/vswitch"
 	"github.com/patchbay-net/patchbay/libvirt-hook/domain"
 )
+
+// definition is what addresses are held for.
+type definition struct {
+	text string
+	macs map[vswitch.MAC]bool
+	// fresh says that nobody has looked yet for addresses that a former one had.
+	fresh bool
+}
 
 // hold keeps the addresses of a domain for it while it is defined, whether it runs or not.
 // One that somebody else has is that one's: starting the domain says so.
@@ -19,7 +28,7 @@ func (l *link) hold(ctx context.Context, d seen) error {
 	if text == "" {
 		text = d.XML
 	}
-	if l.held[d.UUID] == text {
+	if l.held[d.UUID].text == text {
 		return nil
 	}
 	is, err := domain.Parse([]byte(text))
@@ -27,8 +36,9 @@ func (l *link) hold(ctx context.Context, d seen) error {
 		return nil //nolint:nilerr // starting it says so
 	}
 	var problems []error
-	held := 0
+	held, macs := 0, map[vswitch.MAC]bool{}
 	for _, n := range is.NICs {
+		macs[n.MAC] = true
 		if n.MAC.IsZero() || !l.ours(n) {
 			continue
 		}
@@ -43,7 +53,7 @@ func (l *link) hold(ctx context.Context, d seen) error {
 		held++
 	}
 	if len(problems) == 0 {
-		l.held[d.UUID] = text
+		l.held[d.UUID] = definition{text: text, macs: macs, fresh: true}
 		if held > 0 {
 			l.follower.Log.Info("addresses are held for a domain", "domain", d.Name, "addresses", held)
 		}
@@ -57,41 +67,67 @@ func (l *link) ours(n domain.NIC) bool {
 	return domain.OnSwitch(n.Bridge) || n.Wish != nil && n.Wish.Switch != "" || n.Network != "" && l.networks[n.Network]
 }
 
-// unhold lets go of the addresses of domains that are defined no more: of one that was undefined
-// now, and when all is looked at of those whose end nobody has seen. What is held for a domain
-// that has no UUID yet waits for being defined.
+// unhold lets go of the addresses of domains that are defined no more, and of interfaces that
+// have left a definition. libvirt has told of the former and does not know them any more, or
+// they were missing in two looks at all; the latter by a definition that libvirt has shown. What
+// is held for a domain that has no UUID yet waits for being defined.
 func (l *link) unhold(ctx context.Context, all bool) error {
-	gone := map[string]bool{}
-	for id := range l.held {
-		gone[id] = !l.knows(id)
+	var problems []error
+	look := all
+	for id, d := range l.held {
+		if !l.knows(id) {
+			err := l.letGo(ctx, engine.ReleaseMACRequest{Domain: vswitch.DomainRef{ID: id}})
+			if err == nil {
+				delete(l.held, id)
+			}
+			problems = append(problems, err)
+		}
+		look = look || d.fresh
+	}
+	if !look {
+		return errors.Join(problems...)
+	}
+	leases, err := l.follower.Verbs.MACs(ctx)
+	if err != nil {
+		return errors.Join(append(problems, err)...)
 	}
 	known, sure := l.follower.domains()
-	if all && sure {
-		leases, err := l.follower.Verbs.MACs(ctx)
-		if err != nil {
-			return err
-		}
-		for _, m := range leases {
-			if id := m.Domain.ID; m.Held && id != "" && m.Port == "" {
-				gone[id] = !known[id]
+	absent := map[string]time.Time{}
+	for _, m := range leases {
+		id := m.Domain.ID
+		d, followed := l.held[id]
+		switch {
+		case !m.Held || id == "":
+		case followed && d.fresh && !d.macs[m.MAC]:
+			problems = append(problems, l.letGo(ctx, engine.ReleaseMACRequest{MAC: m.MAC, Domain: m.Domain}))
+		case all && sure && !known[id] && m.Port == "":
+			since, again := l.absent[id]
+			if !again {
+				since = time.Now()
+			} else if time.Since(since) >= settling {
+				problems = append(problems, l.letGo(ctx, engine.ReleaseMACRequest{MAC: m.MAC, Domain: m.Domain}))
 			}
+			absent[id] = since
 		}
 	}
-	var problems []error
-	for id, is := range gone {
-		if !is {
-			continue
-		}
-		released, err := l.follower.Verbs.ReleaseMAC(ctx, engine.ReleaseMACRequest{Domain: vswitch.DomainRef{ID: id}})
-		if err == nil {
-			delete(l.held, id)
-		}
-		if len(released) > 0 {
-			l.follower.Log.Info("addresses of a domain are let go of", "domain", released[0].Domain.Name, "addresses", len(released))
-		}
-		problems = append(problems, err)
+	if all {
+		l.absent = absent
 	}
-	return errors.Join(problems...)
+	err = errors.Join(problems...)
+	for id, d := range l.held {
+		d.fresh = d.fresh && err != nil
+		l.held[id] = d
+	}
+	return err
+}
+
+// letGo ends holds, and tells of it.
+func (l *link) letGo(ctx context.Context, req engine.ReleaseMACRequest) error {
+	released, err := l.follower.Verbs.ReleaseMAC(ctx, req)
+	if len(released) > 0 {
+		l.follower.Log.Info("addresses of a domain are let go of", "domain", released[0].Domain.Name, "addresses", len(released), "first", released[0].MAC.String())
+	}
+	return err
 }
 
 // sameButCounts compares two states of a domain but for what its ports have counted.

@@ -36,9 +36,10 @@ type link struct {
 	gone   bool            // the other side has closed the connection
 
 	// Of reconcile alone:
-	since    map[string]time.Time // what is left over, by its name
-	held     map[string]string    // the definition that addresses were held for, by domain
-	networks map[string]bool      // active ones that are a switch's, by name
+	since    map[string]time.Time  // what is left over, by its name
+	held     map[string]definition // those that addresses were held for, by domain
+	absent   map[string]time.Time  // since when domains of held addresses are missing
+	networks map[string]bool       // active ones that are a switch's, by name
 
 	activating sync.WaitGroup
 }

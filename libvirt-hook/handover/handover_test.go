@@ -1,8 +1,10 @@
 package handover
 
 import (
+	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/patchbay-net/patchbay/core/wire"
@@ -53,4 +55,36 @@ func TestNotACall(t *testing.T) {
 	if rest := handOver([]string{"patchbay-libvirt-hook", "--help"}); rest.Call.Driver != "" {
 		t.Errorf("%+v", rest)
 	}
+}
+
+// FuzzNote: whatever a network is called, its note is a file of the directory of notes, and no
+// other network's.
+func FuzzNote(f *testing.F) {
+	f.Add("prod", "<source network='prod'/>")
+	f.Add("../../etc/passwd", "<bridge name='pb-x'")
+	f.Add(".%2e\x00", "network='a&b' https://patchbay.net/xmlns/libvirt/")
+	run := f.TempDir()
+	f.Setenv(wire.RunDirEnv, run)
+	f.Fuzz(func(t *testing.T, name, document string) {
+		file := fileName(name)
+		if filepath.Base(file) != file && name != "" || strings.HasPrefix(file, ".") || strings.ContainsRune(file, 0) {
+			t.Fatalf("the note of %q is %q", name, file)
+		}
+		if back, err := url.PathUnescape(file); err != nil || back != name {
+			t.Errorf("the note of %q is that of %q, %v", name, back, err)
+		}
+		c := wire.HookCall{Driver: call.Network, Object: name, Operation: call.Start, Stdin: []byte(document)}
+		const longest = 255
+		marked := ours(c)
+		if is := noted(run, name); len(file) <= longest && !strings.Contains(name, "&") && name != "" && is != marked {
+			t.Errorf("network %q: ours %v, noted %v", name, marked, is)
+		}
+		c.Operation, c.Stdin = call.Start, nil
+		_ = ours(c) // takes the note away
+		if filepath.IsLocal(file) && noted(run, name) && !strings.Contains(name, "&") {
+			t.Errorf("network %q is noted still", name)
+		}
+		c.Driver, c.Stdin = call.QEMU, []byte(document)
+		_ = ours(c)
+	})
 }

@@ -42,10 +42,7 @@ func (h hook) expect(ctx context.Context, d domain.Domain) error {
 	if d.State != nil {
 		req.State = &engine.DomainState{}
 		if err := json.Unmarshal(d.State, req.State); err != nil {
-			return &vswitch.Error{
-				Kind: vswitch.Invalid, Object: "domain " + d.Name, Err: fmt.Errorf("what the other host says of its ports cannot be read: %w", err),
-				Hint: "bring Patchbay on both hosts to the same version",
-			}
+			return fmt.Errorf("domain %s, from the other host: %w", d.Name, err)
 		}
 	}
 	return errors.Join(h.verbs.ExpectDomain(ctx, req), h.prepare(ctx, d))

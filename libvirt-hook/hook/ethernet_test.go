@@ -59,6 +59,38 @@ func TestPremadeTap(t *testing.T) {
 	}
 }
 
+// TestPremadeTapLeaves: an interface that is taken out of a running VM is in no definition any more
+// when the VM stops, and no hook tells of it.
+func TestPremadeTapLeaves(t *testing.T) {
+	for name, out := range map[string]func(*lab){
+		"when patchbayd finds out": func(l *lab) {
+			if err := l.ReleasePort(context.Background(), l.portsOf(ethernetVM)[0].Owner); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"when the VM stops": func(l *lab) {
+			bare := `<domain type='kvm'><name>vmeth</name><uuid>` + ethernetVM + `</uuid></domain>`
+			if says := l.serve("qemu", []string{"vmeth", "stopped", "end", "-"}, bare); says != "" {
+				t.Fatal(says)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t)
+			text := ethernet(`<p:port alias='ua-e0' switch='ext' profile='plain'/>`)
+			for _, operation := range []string{"prepare", "start"} {
+				if says := l.serve("qemu", []string{"vmeth", operation, "begin", "-"}, text); says != "" {
+					t.Fatalf("%s: %s", operation, says)
+				}
+			}
+			out(l)
+			if _, err := l.kernel.Netdev(context.Background(), "pt-e0"); !errors.Is(err, vswitch.NotFound) || len(l.portsOf("")) > 0 {
+				t.Errorf("left: %+v, %v", l.portsOf(""), err)
+			}
+		})
+	}
+}
+
 func TestEthernetRefused(t *testing.T) {
 	l := newLab(t)
 	for wish, says := range map[string]string{

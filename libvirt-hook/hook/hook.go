@@ -87,7 +87,7 @@ func (h hook) nameless(ctx context.Context, c wire.HookCall, n network.Network) 
 	}
 	return &vswitch.Error{
 		Kind: vswitch.Invalid, Object: "network " + n.Name, Err: fmt.Errorf("bridge %s is a switch's, and the network's metadata does not name switch %s", n.Bridge, s.Name),
-		Hint: fmt.Sprintf("define it with `patchbay libvirt network %s --name %s --define`", s.Name, n.Name),
+		Hint: fmt.Sprintf("define it with `%s`", vswitch.ShellWords("patchbay", "libvirt", "network", s.Name, "--name", n.Name, "--define")),
 	}
 }
 

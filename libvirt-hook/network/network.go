@@ -135,7 +135,7 @@ func (n Network) Validate() error {
 	problems := append([]error(nil), n.refused...)
 	found := func(format string, args ...any) {
 		problems = append(problems, &vswitch.Error{
-			Kind: vswitch.Invalid, Err: fmt.Errorf(format, args...), Hint: fmt.Sprintf("compare with `patchbay libvirt network %s`", n.Switch),
+			Kind: vswitch.Invalid, Err: fmt.Errorf(format, args...), Hint: fmt.Sprintf("compare with `patchbay libvirt network %s`", vswitch.ShellWords(n.Switch)),
 		})
 	}
 	if n.Mode != "bridge" {
@@ -190,7 +190,7 @@ func (n Network) profileOf(group string) (vswitch.PortProfile, error) {
 	}
 	return vswitch.PortProfile{}, &vswitch.Error{
 		Kind: vswitch.NotFound, Object: "network " + n.Name, Err: fmt.Errorf("portgroup %.64q has no port profile in the network's metadata", group),
-		Hint: fmt.Sprintf("add it with `patchbay switch profile set %s %s`, then run `patchbay libvirt network %s --define`", n.Switch, group, n.Switch),
+		Hint: fmt.Sprintf("add it with `patchbay switch profile set %s %s`, then run `patchbay libvirt network %[1]s --define`", vswitch.ShellWords(n.Switch), vswitch.ShellWords(group)),
 	}
 }
 
