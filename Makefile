@@ -141,7 +141,7 @@ build-guest:
 	@CGO_ENABLED=0 go build -trimpath -o bin/guest ./integration/guest/run
 
 .PHONY: test-guest
-test-guest: build build-faults build-guest ## What this machine's kernel cannot run, in guests with kernels that can
+test-guest: build build-faults build-guest build-libvirt ## What this machine's kernel cannot run, in guests with kernels that can
 	$(call stage,test-guest,bin/guest test ./... | $(REPORT) -guests)
 
 # Some twenty guests, of which half shall die: for those who change the runner.

@@ -120,6 +120,7 @@ func (f Feature) tryOut(h *netlink.Handle) error {
 		}
 		return h.LinkAdd(&netlink.Vlan{LinkAttrs: netlink.LinkAttrs{Name: "probe.7", ParentIndex: b.Index}, VlanId: 7})
 	case TUN:
+		_ = exec.Command("modprobe", "tun").Run() // which makes /dev/net/tun
 		return command("ip", "tuntap", "add", "dev", "probe", "mode", "tap")
 	case TBF:
 		return command("tc", "qdisc", "add", "dev", "lo", "root", "tbf", "rate", "1mbit", "burst", "10k", "latency", "1ms")

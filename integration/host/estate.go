@@ -19,7 +19,7 @@ type estate struct {
 // Estate is how a host gets files of its own.
 type Estate struct {
 	Name     string // of the host
-	Template string // the directory that its root begins as; nothing is written there
+	Template string // the directory that its root begins as, or several in overlayfs' way; nothing is written there
 	Share    string // a directory, above the host's, that it has at the same path as this process
 }
 

@@ -230,7 +230,13 @@ func isDeafTo(t *testing.T, d *machine.Domain, addr string) {
 // container attaches a container to a switch by the CNI plugin.
 func (s *site) container(sw, id, address string) *host.Container {
 	s.t.Helper()
-	n, err := s.Network(fmt.Sprintf(`{"cniVersion":"1.0.0","name":"n-%[1]s","plugins":[{"type":"patchbay","switch":"%[1]s","ipam":{"type":"static","addresses":[{"address":"%s/24"}]}}]}`, sw, address))
+	return s.containerIn(sw, "untagged", id, address)
+}
+
+// containerIn is container for one that is in a VLAN.
+func (s *site) containerIn(sw, vlan, id, address string) *host.Container {
+	s.t.Helper()
+	n, err := s.Network(fmt.Sprintf(`{"cniVersion":"1.0.0","name":"n-%[1]s","plugins":[{"type":"patchbay","switch":"%[1]s","vlan":%q,"ipam":{"type":"static","addresses":[{"address":"%s/24"}]}}]}`, sw, vlan, address))
 	ok(s.t, err)
 	c, err := s.Container(id)
 	ok(s.t, err)

@@ -108,7 +108,7 @@ func (g *guest) run(ctx context.Context, out io.Writer) (int, error) {
 
 // prepare writes what the guest reads.
 func (g *guest) prepare() error {
-	o := order{Argv: g.Argv, Dir: g.Dir, Env: append([]string{"PATCHBAY_GUEST=" + string(g.Kernel)}, g.Env...)}
+	o := order{Argv: g.Argv, Dir: g.Dir, Env: append([]string{"PATCHBAY_GUEST=" + string(g.Kernel), "PATCHBAY_GUEST_DIR=" + piecesDir}, g.Env...)}
 	if g.Kernel == QEMU {
 		o.NICs = g.NICs
 		o.Modules = []string{"virtio_console"}
@@ -142,7 +142,7 @@ func (g *guest) file(name string) string { return filepath.Join(g.dir, name) }
 func (g *guest) uml() []string {
 	return []string{
 		filepath.Join(g.kernel, "linux"), "mem=1G", "uml_dir=" + g.dir + "/", "initrd=" + g.file("initrd"), "con0=fd:0,fd:1", "con=null", "quiet", "panic=-1",
-		"patchbay.on=uml", "patchbay.root=" + g.root, "patchbay.kernel=" + g.kernel, "patchbay.out=" + g.dir, "patchbay.source=" + g.Source,
+		"patchbay.on=uml", "patchbay.root=" + g.root, "patchbay.kernel=" + g.kernel, "patchbay.pieces=" + filepath.Dir(g.root), "patchbay.out=" + g.dir, "patchbay.source=" + g.Source,
 	}
 }
 

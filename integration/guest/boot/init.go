@@ -125,7 +125,7 @@ func makeRoot() error {
 	out.flags &^= unix.MS_RDONLY
 	shared := []mount{
 		{"run", root + "/run", "tmpfs", 0, "mode=755"}, {"tmp", root + "/tmp", "tmpfs", 0, "mode=1777"}, // the source may be below
-		out,
+		out, args.share("pieces", root+piecesDir),
 	}
 	if src != "" {
 		shared = append(shared, args.share("source", "/lower/source"))

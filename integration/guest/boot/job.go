@@ -41,6 +41,9 @@ type order struct {
 	Rows, Columns uint16
 }
 
+// piecesDir is where a guest has the pieces that this machine has, to read.
+const piecesDir = "/pieces"
+
 // Names of files in the directory that a guest shares with the process that booted it.
 const (
 	orderFile   = "order"   // what to do, in JSON

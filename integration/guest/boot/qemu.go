@@ -21,7 +21,7 @@ func (g *guest) qemu() []string {
 		"-chardev", "socket,id=toguest,path=" + g.file("monitor"), "-device", "virtio-serial", "-device", "virtserialport,chardev=toguest,name=monitor",
 	}
 	for _, s := range []struct{ name, path, more string }{
-		{"root", g.root, ",readonly=on"}, {"kernel", g.kernel, ",readonly=on"}, {"source", g.Source, ",readonly=on"}, {"out", g.dir, ""},
+		{"root", g.root, ",readonly=on"}, {"kernel", g.kernel, ",readonly=on"}, {"pieces", filepath.Dir(g.root), ",readonly=on"}, {"source", g.Source, ",readonly=on"}, {"out", g.dir, ""},
 	} {
 		if s.path != "" {
 			argv = append(argv, "-fsdev", "local,id="+s.name+",path="+s.path+",security_model=none,multidevs=remap"+s.more,

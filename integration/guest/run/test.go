@@ -48,7 +48,28 @@ func (f *flags) test(ctx context.Context) (int, error) {
 	if err := build(ctx, suites, binaries); err != nil {
 		return 0, err
 	}
+	if err := download(ctx, suites); err != nil {
+		return 0, err
+	}
 	return f.runAll(ctx, suites)
+}
+
+// download has what tests download be there before the first guest boots, which has no
+// network: the TestMain of each package runs, and none of its tests.
+func download(ctx context.Context, suites []suite) error {
+	done := make(map[string]bool)
+	for _, s := range suites {
+		if done[s.binary] {
+			continue
+		}
+		done[s.binary] = true
+		c := exec.CommandContext(ctx, s.binary, "-test.run=^$")
+		c.Dir = s.dir
+		if out, err := c.CombinedOutput(); err != nil {
+			return fmt.Errorf("what the tests of %s need: %w\n%s", s.pkg, err, out)
+		}
+	}
+	return nil
 }
 
 // runAll runs suites, some guests at a time, and returns the worst status.

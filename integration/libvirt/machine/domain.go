@@ -53,7 +53,7 @@ func (m *Machine) xml(d *Domain, def Definition, socket string) string {
 	if metadata != "" {
 		metadata = "<metadata>" + metadata + "</metadata>"
 	}
-	return fmt.Sprintf(domainXML, d.Name, d.UUID, m.kernel, m.initrd, slots, d.log, socket, metadata, def.Interfaces)
+	return fmt.Sprintf(domainXML, d.Name, d.UUID, kernelPath, m.initrd, slots, d.log, socket, metadata, def.Interfaces)
 }
 
 // Define makes a domain that does not run yet.

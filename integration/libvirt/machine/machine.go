@@ -34,7 +34,6 @@ type Machine struct {
 	Daemon  *exec.Cmd // libvirtd; nil while it does not run
 
 	log     string // of libvirtd
-	kernel  string // of virtual machines
 	initrd  string
 	domains []*Domain
 }
@@ -71,18 +70,21 @@ func New(ctx context.Context, c Config) (*Machine, error) {
 	if err := os.MkdirAll(filepath.Join(dir, "vm"), 0o755); err != nil {
 		return nil, err
 	}
-	h, err := host.NewWith(dir, host.Estate{Name: c.Name, Template: filepath.Join(root, "root"), Share: c.Share})
+	h, err := host.NewWith(dir, host.Estate{Name: c.Name, Template: filepath.Join(root, "root") + ":" + filepath.Join(kernel, "domain"), Share: c.Share})
 	if err != nil {
 		return nil, err
 	}
-	m := &Machine{Host: h, Version: c.Version, log: filepath.Join(dir, "libvirtd.log"), kernel: filepath.Join(c.Share, "vmlinuz"), initrd: filepath.Join(c.Share, "initrd")}
+	m := &Machine{Host: h, Version: c.Version, log: filepath.Join(dir, "libvirtd.log"), initrd: filepath.Join(c.Share, "initrd")}
 	if err := errors.Join(m.image(kernel), m.configure(c.Name)); err != nil {
 		return nil, errors.Join(err, h.Close())
 	}
 	return m, nil
 }
 
-// image puts kernel and first file system of virtual machines where libvirt finds them.
+// kernelPath is the kernel of virtual machines in a machine's root.
+const kernelPath = "/boot/vmlinux"
+
+// image puts the first file system of virtual machines where libvirt finds it.
 func (m *Machine) image(kernel string) error {
 	if _, err := os.Stat(m.initrd); err == nil {
 		return nil // another machine has
@@ -92,8 +94,7 @@ func (m *Machine) image(kernel string) error {
 	if err != nil {
 		return fmt.Errorf("%w; run `make build-libvirt`", err)
 	}
-	linux, err := os.ReadFile(filepath.Join(kernel, "linux"))
-	return errors.Join(err, os.WriteFile(m.kernel, linux, 0o644), os.WriteFile(m.initrd, rd, 0o644))
+	return os.WriteFile(m.initrd, rd, 0o644)
 }
 
 // configure tells libvirtd to do without what a system would have for it.

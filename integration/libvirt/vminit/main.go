@@ -42,7 +42,7 @@ func serve() error {
 	}
 	vm := &vm{Netns: here, taps: map[string]*hearing{}}
 	return console.Serve(line, map[string]console.Verb{
-		"links": vm.links, "address": vm.address, "await": vm.await, "ping": vm.ping, "send": vm.send, "tap": vm.tap, "heard": vm.heard,
+		"links": vm.links, "address": vm.address, "vlan": vm.vlan, "await": vm.await, "ping": vm.ping, "send": vm.send, "tap": vm.tap, "heard": vm.heard,
 		"answer": vm.answer, "ask": vm.ask, "poweroff": poweroff, "crash": crash,
 	})
 }
@@ -148,6 +148,25 @@ func (vm *vm) address(args ...string) (string, error) {
 		return "", err
 	}
 	return "", netlink.AddrReplace(l, a)
+}
+
+// vlan NIC ID makes a netdev for the frames of a NIC with that tag and says its name.
+func (vm *vm) vlan(args ...string) (string, error) {
+	l, err := vm.nic(args[0])
+	if err != nil {
+		return "", err
+	}
+	id, err := strconv.Atoi(args[1])
+	if err != nil {
+		return "", err
+	}
+	h, err := vm.Links()
+	if err != nil {
+		return "", err
+	}
+	defer h.Close()
+	name := l.Attrs().Name + "." + args[1]
+	return name, h.LinkAdd(&netlink.Vlan{LinkAttrs: netlink.LinkAttrs{Name: name, ParentIndex: l.Attrs().Index}, VlanId: id})
 }
 
 // ping ADDRESS DURATION.
