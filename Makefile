@@ -26,6 +26,9 @@ export GOLANGCI_VERSION PLUGINS_VERSION CNITOOL_VERSION
 TOOLS   := bin/tools
 LDFLAGS := '-s -w -X main.version=$(VERSION) -X main.buildVersion=$(VERSION) -X github.com/patchbay-net/patchbay/core/wire.Build=$(VERSION)'
 GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags $(LDFLAGS)
+# The CNI plugin asks patchbayd before Go's runtime begins: see docs/adr/0010-plugin-asks-first.md.
+ENTRY   := $(if $(filter amd64,$(shell go env GOARCH)),-E _patchbay_start)
+CNIBUILD := CGO_ENABLED=0 go build -trimpath -ldflags $(LDFLAGS)' $(ENTRY)'
 # patchbayd with libvirt: a C compiler builds it, and it loads libvirt's library when it
 # runs where there is one. See docs/adr/0015-two-patchbayds.md.
 LIBVIRT  ?= $(if $(shell command -v "$$(go env CC)"),yes,no)
@@ -60,7 +63,7 @@ build: ## Build bin/patchbay, bin/patchbayd, bin/cni/patchbay, bin/patchbay-libv
 	@mkdir -p bin/cni bin/plugins bin/libvirt
 	$(GOBUILD) -o bin/patchbay ./cmd/patchbay
 	$(GOBUILD) -o bin/patchbayd ./cmd/patchbayd
-	$(GOBUILD) -o bin/cni/patchbay ./cni
+	$(CNIBUILD) -o bin/cni/patchbay ./cni
 	$(GOBUILD) -o bin/plugins/patchbay-plugin-example ./plugins/example
 	$(GOBUILD) -o bin/patchbay-libvirt-hook ./libvirt-hook
 ifeq ($(LIBVIRT),yes)
@@ -108,7 +111,7 @@ test-unit: ## Unit tests with the race detector, shuffled
 .PHONY: build-faults
 build-faults:
 	@mkdir -p bin/faults/cni
-	@$(GOBUILD) -tags patchbay_faults -o bin/faults/cni/patchbay ./cni
+	@$(CNIBUILD) -tags patchbay_faults -o bin/faults/cni/patchbay ./cni
 	@$(GOBUILD) -tags patchbay_faults -o bin/faults/patchbay-libvirt-hook ./libvirt-hook
 	@$(GOBUILD) -tags patchbay_faults -o bin/faults/patchbay ./cmd/patchbay
 	@$(GOBUILD) -tags patchbay_faults -o bin/faults/patchbayd ./cmd/patchbayd

@@ -6,6 +6,9 @@
 // nothing but system calls, so it comes before the JSON, addresses, store and netlink of
 // a plugin that works by itself. To start with those takes as long as patchbayd needs to
 // attach a container.
+//
+// Where the linker has been told so (-E _patchbay_start, as the Makefile does for amd64)
+// patchbayd is asked even before Go's runtime begins, which costs more than all the rest.
 package handover
 
 import (
@@ -41,8 +44,13 @@ func handOver() Rest {
 		return Rest{Call: c}
 	}
 	beQuiet()
-	var err error
-	if c.Stdin, err = wire.ReadAll(stdin, maxStdin); err != nil {
+	read, asked, alone := before()
+	if asked {
+		c.Stdin = read
+		return Rest{Call: c, Alone: alone}
+	}
+	rest, err := wire.ReadAll(stdin, maxStdin)
+	if c.Stdin = append(read, rest...); err != nil {
 		return Rest{Call: c, Err: err}
 	}
 	a, done, alone := wire.Ask(c)

@@ -13,9 +13,15 @@ const (
 	RunDirEnv   = "PATCHBAY_RUN_DIR"   // instead of /run/patchbay
 )
 
+const (
+	defaultState = "/var/lib/patchbay"
+	defaultRun   = "/run/patchbay"
+	socketName   = "/patchbayd.sock"
+)
+
 // Dirs are the store's directories that the environment names, or else the default ones.
 func Dirs() (state, run string) {
-	state, run = "/var/lib/patchbay", "/run/patchbay"
+	state, run = defaultState, defaultRun
 	if d, _ := syscall.Getenv(StateDirEnv); d != "" {
 		state = d
 	}
@@ -26,7 +32,7 @@ func Dirs() (state, run string) {
 }
 
 // SocketPath is where patchbayd listens.
-func SocketPath(runDir string) string { return runDir + "/patchbayd.sock" }
+func SocketPath(runDir string) string { return runDir + socketName }
 
 // Build names the build that a program is of; the linker sets it for all programs
 // alike. Two programs of one build agree on all that travels.
@@ -41,14 +47,20 @@ type Place struct {
 	Run   string `json:"run"`
 }
 
+// Where the kernel shows a thread's namespaces.
+const (
+	netNamespace   = "/proc/thread-self/ns/net"
+	mountNamespace = "/proc/thread-self/ns/mnt"
+)
+
 // Here is the calling thread's place, with these directories.
 func Here(state, run string) (Place, error) {
 	p := Place{State: state, Run: run}
 	var err error
-	if p.Net, err = namespace("/proc/thread-self/ns/net"); err != nil {
+	if p.Net, err = namespace(netNamespace); err != nil {
 		return p, err
 	}
-	p.Mount, err = namespace("/proc/thread-self/ns/mnt")
+	p.Mount, err = namespace(mountNamespace)
 	return p, err
 }
 
