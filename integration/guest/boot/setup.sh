@@ -180,4 +180,4 @@ libvirt9 | libvirt11)
 	exit 2
 	;;
 esac
-rm -rf "$dir/unpacked" "$apt" "$recipe"
+rm -rf "$dir/unpacked" "$dir/.recipe" "$apt"
