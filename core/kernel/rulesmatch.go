@@ -98,6 +98,11 @@ func hasMark(bit uint32) []expression {
 	return []expression{meta(unix.NFT_META_MARK), masked(hostOrder(bit)), equal(hostOrder(bit))}
 }
 
+// meta mark & BIT != BIT
+func lacksMark(bit uint32) []expression {
+	return []expression{meta(unix.NFT_META_MARK), masked(hostOrder(bit)), notEqual(hostOrder(bit))}
+}
+
 // iifname . vlan id @SET
 func inVLANOf(set string) []expression {
 	return []expression{

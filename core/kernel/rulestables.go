@@ -62,6 +62,8 @@ const (
 	setClosed      = "closed"      // uplink . VLAN that no frame may name
 	setHeard       = "heard"       // groups of which a router has been heard
 	setAsked       = "asked"       // groups that have just been asked for one
+	setAskedIn     = "asked_in"    // uplinks by which one has just been asked for
+	setRouters     = "routers"     // ports behind which a router has been heard
 	setReports     = "reports"     // the types of MLD's reports; the kernel keeps it constant
 	setTags        = "tags"        // what a tag begins with; constant
 	setPriority    = "priority"    // ports whose tags keep their priority
@@ -99,6 +101,8 @@ func bridgeTable() ruleTable {
 			{name: setReports, key: icmp6Type, constant: reportTypes()},
 			{name: setHeard, key: devGroup, learnt: routersSpeak, room: maxGroups},
 			{name: setAsked, key: devGroup, learnt: solicitationsRest, room: maxGroups},
+			{name: setAskedIn, key: ifName, learnt: solicitationsRest, room: maxGroups},
+			{name: setRouters, key: ifName, learnt: routersSpeak, room: maxGroups},
 			tagSet(),
 			{name: setPriority, key: ifName},
 		},
@@ -148,7 +152,9 @@ func preroutingRules() [][]expression {
 		rule(inSet(meta(unix.NFT_META_IIFGROUP), setQuiet), probeOfEUI64(), countedDrop()),
 		// iifgroup @quiet icmpv6 type nd-router-advert update @heard { iifgroup }
 		rule(inSet(meta(unix.NFT_META_IIFGROUP), setQuiet), icmp6(routerAdvertisement), []expression{meta(unix.NFT_META_IIFGROUP), noted(setHeard)}),
-		rule(icmp6(routerSolicitation), jump(chainSolicitations)),
+		// icmpv6 type nd-router-advert update @routers { iifname }
+		rule(ours(unix.NFT_META_IIFGROUP), icmp6(routerAdvertisement), []expression{meta(unix.NFT_META_IIFNAME), noted(setRouters)}),
+		rule(ours(unix.NFT_META_IIFGROUP), icmp6(routerSolicitation), jump(chainSolicitations)),
 	}
 }
 
@@ -158,26 +164,38 @@ const chainSolicitations = "solicitations"
 // when it begins.
 const routersSpeak, solicitationsRest = 1800 * time.Second, time.Second
 
-// maxGroups is more than a host has switches; of one beyond it all solicitations pass.
+// maxGroups is more than a host has switches, or ports with a router behind them; of one
+// beyond it all solicitations pass.
 const maxGroups = 1 << 16
 
-// solicitationRules say who hears that a guest looks for a router. Where there is none its
-// kernel goes on looking for as long as it lives, and to ask 5000 guests takes 30 ms of
-// processor time: until a router of the switch is heard, one of all that ask in a second does.
+// solicitationRules say which solicitations for routers all guests hear: one of all that a
+// switch's guests send in a second, and one of all that come by an uplink. It is marked. A guest's kernel
+// without a router goes on looking for as long as it lives, and to ask 5000 takes 30 ms
+// of processor time.
 func solicitationRules() [][]expression {
-	group := meta(unix.NFT_META_IIFGROUP)
+	group, name := meta(unix.NFT_META_IIFGROUP), meta(unix.NFT_META_IIFNAME)
+	uplink := is(unix.NFT_META_IIFGROUP, vswitch.UplinkGroup)
 	return [][]expression{
 		// The router that is known is asked alone.
 		rule(steer(), accept()),
-		// iifgroup != @quiet accept
-		rule([]expression{group, lookupNot(setQuiet)}, accept()),
-		rule(inSet(group, setHeard), accept()),
-		// From another segment comes what was let through there.
+		// From another segment comes what was let through there, marked, and from the root
+		// what was not.
 		rule(hasMark(askedMark), accept()),
-		rule(inSet(group, setAsked), countedDrop()),
+		rule(uplink, namedLike(vswitch.SegmentTrunkPrefix), accept()),
+		rule(uplink, inSet(name, setAskedIn), accept()),
+		// update @asked_in { iifname } meta mark set meta mark | 0x20000
+		rule(uplink, []expression{name, noted(setAskedIn)}, setMark(askedMark, true), accept()),
+		// iifgroup @quiet iifgroup != @heard iifgroup @asked drop: nobody is there to hear it
+		rule(inSet(group, setQuiet), []expression{group, lookupNot(setHeard)}, inSet(group, setAsked), countedDrop()),
+		rule(inSet(group, setAsked), accept()),
 		// update @asked { iifgroup } meta mark set meta mark | 0x20000
 		rule([]expression{group, noted(setAsked)}, setMark(askedMark, true)),
 	}
+}
+
+// forGuests matches what goes to a guest's port, or to a segment.
+func forGuests() []expression {
+	return rule(ours(unix.NFT_META_OIFGROUP), isNot(unix.NFT_META_OIFGROUP, vswitch.UplinkGroup))
 }
 
 // taggedRules see frames with a tag, the outermost of which the kernel has set aside.
@@ -204,7 +222,12 @@ func forwardRules() [][]expression {
 		rule(unicast(), accept()),
 		// Behind an uplink somebody may route multicast: reports reach it, but no
 		// other port.
-		rule(ours(unix.NFT_META_OIFGROUP), isNot(unix.NFT_META_OIFGROUP, vswitch.UplinkGroup), icmp6InSet(setReports), countedDrop()),
+		rule(forGuests(), icmp6InSet(setReports), countedDrop()),
+		// Nor does a solicitation that is not for all reach any other port than the host's,
+		// and those behind which a router has been heard.
+		rule(forGuests(), icmp6(routerSolicitation), lacksMark(askedMark),
+			[]expression{meta(unix.NFT_META_OIFNAME), notEqual([]byte(vswitch.HostPortPrefix))},
+			[]expression{meta(unix.NFT_META_OIFNAME), lookupNot(setRouters)}, countedDrop()),
 	}
 }
 

@@ -164,54 +164,135 @@ func TestRouterSolicitationIsSteered(t *testing.T) {
 	})
 }
 
+// solicitor sends solicitations for routers that can be told apart.
+type solicitor struct {
+	*listener
+	mac  [6]byte
+	sent int
+}
+
+func (s *solicitor) ask(t *testing.T, n int) (asked []func([]byte) bool) {
+	t.Helper()
+	for range n {
+		s.sent++
+		id := byte(s.sent)
+		s.send(t, icmp6Frame([6]byte{0x33, 0x33, 0, 0, 0, 2}, s.mac, net.ParseIP(fmt.Sprintf("fe80::%x", id)), net.ParseIP("ff02::2"),
+			[]byte{routerSolicitation, 0, 0, 0, 0, 0, 0, 0}))
+		asked = append(asked, both(isICMP6(routerSolicitation), func(f []byte) bool { return f[14+8+15] == id && [6]byte(f[6:]) == s.mac }))
+	}
+	return asked
+}
+
+// advertise has all know of a router.
+func advertise(t *testing.T, router *listener, n byte, heard ...*listener) {
+	t.Helper()
+	mac := macOf(n)
+	router.send(t, icmp6Frame([6]byte{0x33, 0x33, 0, 0, 0, 1}, mac, net.ParseIP(fmt.Sprintf("fe80::%x", n)), net.ParseIP("ff02::1"), []byte{routerAdvertisement, 0, 0, 0, 64, 0, 0, 0}))
+	for _, l := range heard {
+		l.await(t, "the router's advertisement", both(isICMP6(routerAdvertisement), func(f []byte) bool { return [6]byte(f[6:]) == mac }))
+	}
+}
+
+// seldom checks that of the solicitations one a second was heard with rules, all without.
+func seldom(t *testing.T, rules bool, l *listener, asked []func([]byte) bool, since time.Time) {
+	t.Helper()
+	heard := 0
+	for _, is := range asked {
+		if l.heard(is) {
+			heard++
+		}
+	}
+	least, most := 1, 1+int(time.Since(since).Seconds())
+	if !rules {
+		least, most = len(asked), len(asked)
+	}
+	if heard < least || heard > most {
+		t.Errorf("%d of %d solicitations came through in %s, want %d to %d", heard, len(asked), time.Since(since), least, most)
+	}
+}
+
 // While no router is heard on a switch, one solicitation a second passes, from whatever
-// segment; afterwards all do.
+// segment; afterwards they reach the router, and others as seldom as before.
 func TestQuietSwitchSeldomAsksForRouters(t *testing.T) {
-	const asked = 20
+	const many = 20
 	withAndWithout(t, func(t *testing.T, rules bool) {
 		l := newLab(t, 3, vswitch.Group(1))
 		sh(t, l.host, fmt.Sprintf(`ip link add pb-further type bridge stp_state 0 forward_delay 0 mcast_snooping 0
 			ip link set pb-further up
-			ip link add r1 master pb-lab group %d type veth peer name r2
-			ip link set r2 master pb-further group %d up
+			ip link add r1 master pb-lab group %d type veth peer name pbs1-lab
+			ip link set pbs1-lab master pb-further group %d up
 			ip link set r1 up
 			ip link set p3 master pb-further
 			ip link`, vswitch.Group(1), vswitch.UplinkGroup))
 		if rules {
 			apply(t, l.host, plan.SetRules{Add: plan.Rules{Base: true, Quiet: map[uint32]bool{vswitch.Group(1): true}}})
 		}
-		other, router, guest := listen(t, l.guests[0], "eth0"), listen(t, l.guests[1], "eth0"), listen(t, l.guests[2], "eth0")
-		solicitation := func(n int) func([]byte) bool {
-			return both(isICMP6(routerSolicitation), func(f []byte) bool { return f[14+8+15] == byte(n) })
+		other, router := listen(t, l.guests[0], "eth0"), listen(t, l.guests[1], "eth0")
+		guest := &solicitor{listener: listen(t, l.guests[2], "eth0"), mac: macOf(3)}
+		start := time.Now()
+		asked := guest.ask(t, many)
+		fence(t, guest.listener, other)
+		seldom(t, rules, other, asked, start)
+		advertise(t, router, 2, guest.listener)
+		more := guest.ask(t, many)
+		for _, is := range more {
+			router.await(t, "a solicitation for the router", is)
 		}
-		ask := func(from, n int) {
-			for i := from; i < from+n; i++ {
-				guest.send(t, icmp6Frame([6]byte{0x33, 0x33, 0, 0, 0, 2}, macOf(3), net.ParseIP(fmt.Sprintf("fe80::%x", i)), net.ParseIP("ff02::2"),
-					[]byte{routerSolicitation, 0, 0, 0, 0, 0, 0, 0}))
+		fence(t, guest.listener, other)
+		seldom(t, rules, other, append(asked, more...), start)
+	})
+}
+
+// On a switch with an uplink all solicitations reach the uplink, the host's port and the
+// guests who are routers, of whatever segment. The others hear one a second: of those of
+// guests, and of those from outside.
+func TestSolicitationsReachRouters(t *testing.T) {
+	const many = 20
+	withAndWithout(t, func(t *testing.T, rules bool) {
+		l := newLab(t, 6, vswitch.Group(1))
+		sh(t, l.host, fmt.Sprintf(`ip link add pb-further type bridge stp_state 0 forward_delay 0 mcast_snooping 0
+			ip link set pb-further up
+			ip link add r1 master pb-lab group %[1]d type veth peer name pbs1-lab
+			ip link set pbs1-lab master pb-further group %[2]d up
+			ip link set r1 up
+			ip link set p5 master pb-further
+			ip link set p6 master pb-further
+			ip link set p1 group %[2]d
+			ip link set p2 down name pbp-lab up`, vswitch.Group(1), vswitch.UplinkGroup))
+		if rules {
+			apply(t, l.host, plan.SetRules{Add: plan.Rules{Base: true}})
+		}
+		wire := &solicitor{listener: listen(t, l.guests[0], "eth0"), mac: macOf(1)}
+		host, router := listen(t, l.guests[1], "eth0"), listen(t, l.guests[2], "eth0")
+		guest := &solicitor{listener: listen(t, l.guests[3], "eth0"), mac: macOf(4)}
+		far, farRouter := listen(t, l.guests[4], "eth0"), listen(t, l.guests[5], "eth0")
+		reach := func(asked []func([]byte) bool, routers ...*listener) {
+			t.Helper()
+			for i, l := range routers {
+				for _, is := range asked {
+					l.await(t, fmt.Sprintf("a solicitation for router %d", i), is)
+				}
 			}
 		}
 		start := time.Now()
-		ask(1, asked)
-		fence(t, guest, other)
-		most, heard := 1+int(time.Since(start).Seconds()), 0
-		for i := range asked {
-			if other.heard(solicitation(1 + i)) {
-				heard++
-			}
-		}
-		if !rules {
-			most = asked
-		}
-		if heard == 0 || heard > most {
-			t.Errorf("%d of %d solicitations came through in %s, want 1 to %d", heard, asked, time.Since(start), most)
-		}
-		router.send(t, icmp6Frame([6]byte{0x33, 0x33, 0, 0, 0, 1}, macOf(2), net.ParseIP("fe80::2"), net.ParseIP("ff02::1"), []byte{routerAdvertisement, 0, 0, 0, 64, 0, 0, 0}))
-		guest.await(t, "the router's advertisement", isICMP6(routerAdvertisement))
-		ask(1+asked, asked)
-		for i := range asked {
-			router.await(t, "a solicitation for the router", solicitation(1+asked+i))
-			other.await(t, "a solicitation for all who may be routers", solicitation(1+asked+i))
-		}
+		asked := guest.ask(t, many)
+		reach(asked, wire.listener, host)
+		fence(t, guest.listener, router)
+		fence(t, guest.listener, far)
+		seldom(t, rules, router, asked, start)
+		seldom(t, rules, far, asked, start)
+		advertise(t, router, 3, guest.listener, wire.listener)
+		advertise(t, farRouter, 6, guest.listener, wire.listener)
+		more := guest.ask(t, many)
+		reach(more, wire.listener, host, router, farRouter)
+		fence(t, guest.listener, far)
+		seldom(t, rules, far, append(asked, more...), start)
+
+		start = time.Now()
+		outside := wire.ask(t, many)
+		reach(outside, host, router, farRouter)
+		fence(t, wire.listener, guest.listener)
+		seldom(t, rules, guest.listener, outside, start)
 	})
 }
 

@@ -51,9 +51,12 @@ func SegmentName(switchName string, segment int) string {
 	return netdevName(fmt.Sprintf("pb%d-", segment), switchName)
 }
 
+// SegmentTrunkPrefix begins the names of trunks' ends at further segments.
+const SegmentTrunkPrefix = "pbs"
+
 // TrunkNames names the two ends of the trunk between the root and a further segment.
 func TrunkNames(switchName string, segment int) (atRoot, atSegment string) {
-	return netdevName(fmt.Sprintf("pbr%d-", segment), switchName), netdevName(fmt.Sprintf("pbs%d-", segment), switchName)
+	return netdevName(fmt.Sprintf("pbr%d-", segment), switchName), netdevName(fmt.Sprintf("%s%d-", SegmentTrunkPrefix, segment), switchName)
 }
 
 // IsTrunk reports whether a netdev's name is that of a trunk's end at the root.
