@@ -1,9 +1,12 @@
 package integration_test
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 
+	"github.com/patchbay-net/patchbay/core/engine"
+	"github.com/patchbay-net/patchbay/core/vswitch"
 	"github.com/patchbay-net/patchbay/integration/guest"
 )
 
@@ -98,6 +101,14 @@ func TestMinimumsOfATeam(t *testing.T) {
 	reaches(t, a.Netns, "192.0.2.1")
 	if got := h.run(h.Netns, "tc", "-s", "class", "show", "dev", "eth0", "classid", "5043:10"); strings.Contains(got, "Sent 0 bytes") {
 		t.Errorf("nothing went by the guest's class:\n%s", got)
+	}
+	var stats []engine.PortStats
+	ok(t, json.Unmarshal([]byte(h.patchbay("port", "stats", "--switch", "wan", "-o", "json")), &stats))
+	for _, s := range stats {
+		guest := s.Owner.Kind == vswitch.OwnerContainer
+		if s.Uplink == nil || s.Uplink.DefaultFlow == guest || guest && s.Uplink.Bytes == 0 {
+			t.Errorf("port stats tells of the uplink %+v for %s", s.Uplink, s.Owner)
+		}
 	}
 	h.patchbay("team", "set", "team0", "--members", "eth1,eth2")
 	if shared("eth0") || !shared("eth1") || !shared("eth2") {

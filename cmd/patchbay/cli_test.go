@@ -99,6 +99,18 @@ func (h *fakeHost) attach(sw, id, subnet string) vswitch.Port {
 	return a.Port
 }
 
+// shareWAN has a guest on wan who is promised a part, and a guest who is not.
+func (h *fakeHost) shareWAN() {
+	h.t.Helper()
+	h.kernel.SetSpeed("eth1", 1000)
+	mail := h.attach("wan", "mail", "10.0.20.0/24")
+	h.attach("wan", "guest", "10.0.20.0/24")
+	h.must("port set mail --min-weight 60")
+	h.kernel.SetShareCounters("eth1", kernel.ShareCounters{
+		{}: {Packets: 17, Bytes: 1700}, mail.MAC: {Packets: 900, Bytes: 1 << 20, Dropped: 3, Borrowed: 450, Waiting: 3028},
+	})
+}
+
 // furnish makes a switch of each type with guests.
 func (h *fakeHost) furnish() {
 	h.t.Helper()
@@ -176,6 +188,23 @@ func TestOutput(t *testing.T) {
 			bridgeMAC := regexp.MustCompile(`0e(:[0-9a-f]{2}){5}`) // another one each time
 			golden(t, name, bridgeMAC.ReplaceAllString(h.must(line), "0e:xx:xx:xx:xx:xx"))
 		})
+	}
+}
+
+// What has left by a shared uplink stands beside what ports have counted.
+func TestUplinkTraffic(t *testing.T) {
+	h := newFakeHost(t)
+	h.furnish()
+	h.shareWAN()
+	for name, line := range map[string]string{
+		"port-stats-shared":  "port stats",
+		"port-stats-minimum": "port stats mail",
+		"port-stats-others":  "port stats guest",
+	} {
+		t.Run(name, func(t *testing.T) { golden(t, name, h.must(line)) })
+	}
+	if got := h.must("port stats mail -o json"); !strings.Contains(got, `"borrowed": 450`) {
+		t.Errorf("JSON does not tell of the uplink:\n%s", got)
 	}
 }
 

@@ -23,8 +23,14 @@ receives and OUT what it sends: the switch end of the port counts the one as sen
 the other as received. DROPPED and ERRORS are those of the netdev, both ways. GUARDED
 are the frames of OUT that the port's guards have dropped; with PORT, for each guard.
 
+While the switch's uplink is shared by minimums of bandwidth, UPLINK are the packets that
+have left by it for the port, at all members of a team, and LOST those that did not find
+room; with PORT, also how many went beyond the minimum. Ports without a minimum share
+one class, the default flow: a "*" marks its counters, which are of all of them together.
+
 A port counts from when its switch end was made: that is when its owner was attached,
-or when somebody had deleted the netdev and it was made anew. What a guard has dropped
+or when somebody had deleted the netdev and it was made anew; UPLINK from when the port was
+promised something of an uplink that did not change since. What a guard has dropped
 counts from when it was set, or its limit was changed, or its rules were made anew
 after somebody had flushed them. A reboot resets all.
 
@@ -59,6 +65,10 @@ func statsGrid(stats []engine.PortStats, sw string, t terminal) string {
 		return portGrid(nil, sw, t)
 	}
 	g := grid{heading: []string{"PORT", "SWITCH", "OWNER", "IN", "IN-BYTES", "OUT", "OUT-BYTES", "DROPPED", "ERRORS", "GUARDED"}}
+	shared := slices.ContainsFunc(stats, func(s engine.PortStats) bool { return s.Uplink != nil })
+	if shared {
+		g.heading = append(g.heading, "UPLINK", "LOST")
+	}
 	for _, s := range stats {
 		cells := []string{s.ID, s.Switch, whiteboard.OwnerName(s.Owner)}
 		if s.Gone {
@@ -70,7 +80,11 @@ func statsGrid(stats []engine.PortStats, sw string, t terminal) string {
 		} {
 			cells = append(cells, strconv.FormatUint(n, 10))
 		}
-		g.add(append(cells, guardedCell(s.Guarded))...)
+		cells = append(cells, guardedCell(s.Guarded))
+		if shared {
+			cells = append(cells, uplinkCells(s.Uplink)...)
+		}
+		g.add(cells...)
 	}
 	return g.render(t)
 }
@@ -87,6 +101,18 @@ func guardedCell(by map[string]uint64) string {
 	return strconv.FormatUint(sum, 10)
 }
 
+// uplinkCells are empty for a port of a switch whose uplink nobody has a part of.
+func uplinkCells(u *engine.UplinkTraffic) []string {
+	if u == nil {
+		return []string{"", ""}
+	}
+	ofAll := ""
+	if u.DefaultFlow {
+		ofAll = "*"
+	}
+	return []string{strconv.FormatUint(u.Packets, 10) + ofAll, strconv.FormatUint(u.Dropped, 10) + ofAll}
+}
+
 func statsSheet(s engine.PortStats) *sheet {
 	var sh sheet
 	sh.add("Port", s.ID)
@@ -98,6 +124,9 @@ func statsSheet(s engine.PortStats) *sheet {
 	}
 	sh.add("In, to the owner", trafficWords(s.In)+"; tx of "+s.Netdev)
 	sh.add("Out, from the owner", trafficWords(s.Out)+"; rx of "+s.Netdev)
+	if u := s.Uplink; u != nil {
+		sh.add("By the uplink", uplinkWords(*u))
+	}
 	if len(s.Guarded) == 0 {
 		return &sh
 	}
@@ -107,6 +136,15 @@ func statsSheet(s engine.PortStats) *sheet {
 	}
 	sh.each("Dropped by guards", words)
 	return &sh
+}
+
+func uplinkWords(u engine.UplinkTraffic) string {
+	words := fmt.Sprintf("%s, %s, %d dropped, %d beyond the minimum, %s waiting",
+		count(u.Packets, "packet"), count(u.Bytes, "byte"), u.Dropped, u.Borrowed, count(u.Waiting, "byte"))
+	if u.DefaultFlow {
+		return words + "; of all ports without a minimum together"
+	}
+	return words
 }
 
 func trafficWords(t engine.Traffic) string {

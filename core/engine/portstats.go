@@ -29,6 +29,9 @@ type PortStats struct {
 	// Guarded are the frames of Out that guards have dropped, by the name of the guard: an
 	// entry for each guard that the port has.
 	Guarded map[string]uint64 `json:"guarded,omitempty"`
+	// Uplink is what has left by the switch's uplink while that is shared by minimums of
+	// bandwidth; nil otherwise.
+	Uplink *UplinkTraffic `json:"uplink,omitempty"`
 }
 
 // Traffic is what went one way.
@@ -50,6 +53,10 @@ func (e *Engine) PortStats(ctx context.Context, req PortStatsRequest) ([]PortSta
 	if err != nil {
 		return nil, fault("port stats", req.object(), err)
 	}
+	classes, err := e.classCounters(ctx, ports)
+	if err != nil {
+		return nil, fault("port stats", req.object(), err)
+	}
 	all := make([]PortStats, 0, len(ports))
 	for _, p := range ports {
 		c, there := counted[p.Netdev]
@@ -58,7 +65,7 @@ func (e *Engine) PortStats(ctx context.Context, req PortStatsRequest) ([]PortSta
 			ID: p.ID, Switch: p.Switch, Owner: p.Owner, Netdev: p.Netdev, Gone: !there,
 			In:      Traffic{Packets: sum.InPackets, Bytes: sum.InBytes, Dropped: c.TxDropped, Errors: c.TxErrors},
 			Out:     Traffic{Packets: sum.OutPackets, Bytes: sum.OutBytes, Dropped: c.RxDropped, Errors: c.RxErrors},
-			Guarded: guardedBy(p.Policy, c.Guards),
+			Guarded: guardedBy(p.Policy, c.Guards), Uplink: uplinkTraffic(p, classes[p.Switch]),
 		})
 	}
 	return all, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/patchbay-net/patchbay/core/plan"
+	"github.com/patchbay-net/patchbay/core/vswitch"
 )
 
 // SetCounters lets a netdev of the host have counted so much. It forgets what guards have
@@ -26,6 +27,37 @@ func (f *Fake) PortCounters(ctx context.Context) (map[string]PortCounters, error
 	all := make(map[string]PortCounters)
 	for name, link := range f.host.links {
 		all[name] = link.counters
+	}
+	return all, nil
+}
+
+// SetShareCounters lets the classes of a netdev have counted so much. A class that goes takes
+// with it what it has counted, as on Linux.
+func (f *Fake) SetShareCounters(netdev string, c ShareCounters) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if link := f.host.links[netdev]; link != nil {
+		link.shared = c
+	}
+}
+
+// ShareCounters is Kernel's: what SetShareCounters said, of the classes that are there.
+func (f *Fake) ShareCounters(ctx context.Context, netdevs ...string) (map[string]ShareCounters, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.answers(ctx); err != nil {
+		return nil, err
+	}
+	all := make(map[string]ShareCounters)
+	for _, netdev := range netdevs {
+		link := f.host.links[netdev]
+		if link == nil || link.shares == nil {
+			continue
+		}
+		all[netdev] = ShareCounters{{}: link.shared[vswitch.MAC{}]}
+		for mac := range link.shares.Classes {
+			all[netdev][mac] = link.shared[mac]
+		}
 	}
 	return all, nil
 }

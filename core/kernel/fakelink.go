@@ -46,7 +46,8 @@ type fakeLink struct {
 
 	queue  plan.Shape // of what leaves it
 	shares *plan.Tree // of what leaves it, of several
-	steer  *fakeLink  // where all goes that comes by it; itself if that is gone
+	shared ShareCounters
+	steer  *fakeLink // where all goes that comes by it; itself if that is gone
 }
 
 // maxBridgePorts is BR_MAX_PORTS less port 0, which is never given out.

@@ -20,7 +20,7 @@ func (f *Fake) carryOutAtShares(step plan.Step) error {
 		netdev = s.Netdev
 	case plan.DeleteShares:
 		if l := f.host.links[s.Netdev]; l != nil {
-			l.shares = nil
+			l.shares, l.shared = nil, nil
 		}
 		return nil
 	default:
@@ -37,13 +37,14 @@ func (f *Fake) carryOutAtShares(step plan.Step) error {
 	case plan.MakeShares:
 		t := s.Tree
 		t.Classes = maps.Clone(t.Classes)
-		l.shares = &t
+		l.shares, l.shared = &t, nil
 	case plan.SetShares:
 		if l.shares == nil {
 			return refused(vswitch.NotFound, syscall.ENOENT, "classes of %s", netdev)
 		}
 		t := plan.Tree{Rate: s.Rate, Default: s.Default, Classes: maps.Clone(l.shares.Classes)}
 		maps.DeleteFunc(t.Classes, func(mac vswitch.MAC, c plan.Class) bool { return s.Gone[mac] == c })
+		maps.DeleteFunc(l.shared, func(mac vswitch.MAC, _ ClassCounters) bool { _, gone := s.Gone[mac]; return gone })
 		maps.Copy(t.Classes, s.Changed)
 		maps.Copy(t.Classes, s.New)
 		l.shares = &t
@@ -87,7 +88,7 @@ func (f *Fake) DropShares(netdev string) {
 	defer f.mu.Unlock()
 	defer f.tellSince(f.scene())
 	if l := f.host.links[netdev]; l != nil {
-		l.shares = nil
+		l.shares, l.shared = nil, nil
 	}
 }
 

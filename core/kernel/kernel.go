@@ -33,6 +33,10 @@ type Kernel interface {
 	// name. It reads them all at once, so that its cost for each is small.
 	PortCounters(ctx context.Context) (map[string]PortCounters, error)
 
+	// ShareCounters returns what has gone by the classes of the netdevs, for those that are
+	// shared.
+	ShareCounters(ctx context.Context, netdevs ...string) (map[string]ShareCounters, error)
+
 	// Addressing returns what the host has on one netdev, in the order in which it can be
 	// added to another, or an error of kind vswitch.NotFound.
 	Addressing(ctx context.Context, netdev string) (plan.Addressing, error)
