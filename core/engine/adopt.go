@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -13,14 +14,11 @@ import (
 
 // admissible looks at what an adopted netdev is and at who else has a static MAC.
 func (e *Engine) admissible(ctx context.Context, r reservation) error {
-	if !r.port.Adopted && !r.port.StaticMAC {
-		return nil
-	}
-	netdevs, err := e.kernel.Netdevs(ctx)
-	if err != nil {
-		return err
-	}
 	if r.port.Adopted {
+		netdevs, err := e.kernel.Netdevs(ctx)
+		if err != nil {
+			return err
+		}
 		teams, err := e.teamRecords()
 		if err != nil {
 			return err
@@ -32,20 +30,74 @@ func (e *Engine) admissible(ctx context.Context, r reservation) error {
 	if !r.port.StaticMAC {
 		return nil
 	}
-	for _, n := range netdevs {
-		holder := n.Name
-		if n.MAC != r.port.MAC && !slices.Contains(n.VFs, r.port.MAC) || n.Name == r.port.Netdev {
+	return e.addressOfNobody(ctx, r.port.MAC, "choose another address, or leave it out to get one from the pool", func(n kernel.Netdev) (holder string) {
+		switch {
+		case n.Name == r.port.Netdev:
+			return ""
+		case n.MAC != r.port.MAC && slices.Contains(n.VFs, r.port.MAC):
+			return "a VF of " + n.Name
+		}
+		return holderByItself(n, r.port.MAC)
+	})
+}
+
+func holderByItself(n kernel.Netdev, mac vswitch.MAC) string {
+	if n.MAC != mac {
+		return ""
+	}
+	return n.Name
+}
+
+// addressOfNobody refuses an address that is the host's: of a netdev that is in no bridge, of an
+// uplink or of a team's member. What is in a bridge besides is a guest, whose address the store
+// has, or the host's end of one.
+func (e *Engine) addressOfNobody(ctx context.Context, mac vswitch.MAC, hint string, holder func(kernel.Netdev) string) error {
+	netdevs, err := e.kernel.FreeNetdevs(ctx)
+	if err != nil {
+		return err
+	}
+	lower, err := e.lowerNetdevs()
+	if err != nil {
+		return err
+	}
+	for _, name := range lower {
+		n, err := e.kernel.Netdev(ctx, name)
+		if errors.Is(err, vswitch.NotFound) {
 			continue
 		}
-		if n.MAC != r.port.MAC {
-			holder = "a VF of " + n.Name
+		if err != nil {
+			return err
 		}
-		return &vswitch.Error{
-			Kind: vswitch.MACDuplicate, Err: fmt.Errorf("MAC address %s belongs to %s of this host", r.port.MAC, holder),
-			Hint: "choose another address, or leave it out to get one from the pool",
+		netdevs = append(netdevs, n)
+	}
+	for _, n := range netdevs {
+		if whose := holder(n); whose != "" {
+			return &vswitch.Error{Kind: vswitch.MACDuplicate, Err: fmt.Errorf("MAC address %s belongs to %s of this host", mac, whose), Hint: hint}
 		}
 	}
 	return nil
+}
+
+// lowerNetdevs names the uplinks and the members of teams.
+func (e *Engine) lowerNetdevs() (names []string, err error) {
+	err = e.store.View(func(tx *store.Tx) error {
+		records, err := tx.Switches()
+		if err != nil {
+			return err
+		}
+		teams, err := tx.Teams()
+		names = nil
+		for _, r := range records {
+			if r.Uplink != "" {
+				names = append(names, r.Uplink)
+			}
+		}
+		for _, t := range teams {
+			names = append(names, t.Members...)
+		}
+		return err
+	})
+	return names, err
 }
 
 // adoptable refuses a netdev that is not there, is ours, or serves somebody else.

@@ -20,7 +20,7 @@ func (e *Engine) HoldMAC(ctx context.Context, req HoldMACRequest) (vswitch.MACHo
 	err := errors.Join(req.Domain.Validate(), vswitch.ValidateVMAlias(req.NIC))
 	if err == nil && !req.MAC.IsZero() {
 		if err = req.MAC.ValidateStatic(); err == nil {
-			err = e.addressOfNobody(ctx, req.MAC)
+			err = e.addressForVM(ctx, req.MAC)
 		}
 	}
 	if err != nil {

@@ -187,6 +187,41 @@ func TestReserveRefuses(t *testing.T) {
 	}
 }
 
+// frugal is a kernel with so many netdevs that nobody should list them.
+type frugal struct {
+	mortal
+	t *testing.T
+}
+
+func (f frugal) Netdevs(ctx context.Context) ([]kernel.Netdev, error) {
+	f.t.Error("all netdevs are listed")
+	return f.mortal.Netdevs(ctx)
+}
+
+// TestHostsAddresses: the host's addresses are known without a look at every port, also those of
+// NICs that are in a bridge or a team.
+func TestHostsAddresses(t *testing.T) {
+	ctx := context.Background()
+	l := newLab(t)
+	l.mustAdd(internal())
+	_, err := l.AddTeam(ctx, vswitch.Team{Name: "team0", Members: []string{"nic0"}})
+	must(t, err)
+	l.mustAdd(vswitch.Switch{Name: "wan", Type: vswitch.External, Uplink: "team0"})
+	l.mustAdd(vswitch.Switch{Name: "other", Type: vswitch.External, Uplink: "nic1"})
+	l.Engine = engine.New(engine.Config{Kernel: frugal{mortal{l.kernel}, t}, Store: l.store()})
+	for _, mac := range []vswitch.MAC{nics()[1].MAC, nics()[2].MAC} {
+		req := reserveWeb("p1")
+		req.MAC = mac
+		_, err = l.ReservePort(ctx, req)
+		wantKind(t, err, vswitch.MACDuplicate)
+		attach := request(0)
+		attach.MAC = mac
+		_, err = l.Attach(ctx, attach)
+		wantKind(t, err, vswitch.MACDuplicate)
+	}
+	l.mustReserve(reserveWeb("p1"))
+}
+
 // A VM may have one address on several ports, and another VM may not have it as long as
 // there is one.
 func TestOneAddressOfOneVM(t *testing.T) {

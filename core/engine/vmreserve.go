@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/patchbay-net/patchbay/core/kernel"
 	"github.com/patchbay-net/patchbay/core/store"
 	"github.com/patchbay-net/patchbay/core/vswitch"
 )
@@ -67,7 +68,7 @@ func (e *Engine) tryReserve(ctx context.Context, req ReservePortRequest) (vswitc
 		return vswitch.Port{}, err
 	}
 	defer unlockPort()
-	if err := e.addressOfNobody(ctx, req.MAC); err != nil {
+	if err := e.addressForVM(ctx, req.MAC); err != nil {
 		return vswitch.Port{}, err
 	}
 	var p vswitch.Port
@@ -78,19 +79,15 @@ func (e *Engine) tryReserve(ctx context.Context, req ReservePortRequest) (vswitc
 	return p, err
 }
 
-// addressOfNobody refuses the address of a netdev of the host. A VM may have the address of a
+// addressForVM refuses the address of a netdev of the host. A VM may have the address of a
 // VF, or of a macvtap: both may be its own, to fail over to.
-func (e *Engine) addressOfNobody(ctx context.Context, mac vswitch.MAC) error {
-	netdevs, err := e.kernel.Netdevs(ctx)
-	for _, n := range netdevs {
-		if n.MAC == mac && n.Kind != "macvtap" && n.Kind != "macvlan" {
-			return &vswitch.Error{
-				Kind: vswitch.MACDuplicate, Err: fmt.Errorf("MAC address %s belongs to %s of this host", mac, n.Name),
-				Hint: "give the VM another one: `patchbay libvirt mac` chooses one from the pool",
-			}
+func (e *Engine) addressForVM(ctx context.Context, mac vswitch.MAC) error {
+	return e.addressOfNobody(ctx, mac, "give the VM another one: `patchbay libvirt mac` chooses one from the pool", func(n kernel.Netdev) string {
+		if n.Kind == "macvtap" || n.Kind == "macvlan" {
+			return ""
 		}
-	}
-	return err
+		return holderByItself(n, mac)
+	})
 }
 
 func (e *Engine) reserveFor(tx *store.Tx, req ReservePortRequest) (p vswitch.Port, err error) {

@@ -220,6 +220,12 @@ func (f *Fake) Netdevs(ctx context.Context) ([]Netdev, error) {
 	return all, nil
 }
 
+// FreeNetdevs is Kernel's.
+func (f *Fake) FreeNetdevs(ctx context.Context) ([]Netdev, error) {
+	all, err := f.Netdevs(ctx)
+	return slices.DeleteFunc(all, func(n Netdev) bool { return n.Master != "" }), err
+}
+
 // Netdev is Kernel's.
 func (f *Fake) Netdev(ctx context.Context, name string) (Netdev, error) {
 	f.mu.Lock()

@@ -26,6 +26,10 @@ type Kernel interface {
 	// Netdevs lists the netdevs of the host's namespace.
 	Netdevs(ctx context.Context) ([]Netdev, error)
 
+	// FreeNetdevs lists those of Netdevs that are in no bridge, team or other master. On a host
+	// with many ports that is far less.
+	FreeNetdevs(ctx context.Context) ([]Netdev, error)
+
 	// Netdev returns one netdev, or an error of kind vswitch.NotFound.
 	Netdev(ctx context.Context, name string) (Netdev, error)
 

@@ -59,6 +59,14 @@ func (l *Linux) Netdevs(ctx context.Context) ([]Netdev, error) {
 	return listNetdevs()
 }
 
+// FreeNetdevs lists the netdevs of the host's namespace that have no master.
+func (l *Linux) FreeNetdevs(ctx context.Context) ([]Netdev, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return listFreeNetdevs()
+}
+
 // Netdev returns one netdev of the host's namespace.
 func (l *Linux) Netdev(ctx context.Context, name string) (Netdev, error) {
 	if err := ctx.Err(); err != nil {

@@ -33,9 +33,10 @@ func (l netdevLink) stacked() bool {
 	return slices.Contains([]string{"vlan", "macvlan", "macvtap", "ipvlan", "ipvtap", "macsec"}, l.kind)
 }
 
-// listNetdevs lists the netdevs in the namespace of the calling thread, by name.
-func listNetdevs() ([]Netdev, error) {
-	links, err := dumpLinks()
+// listNetdevs lists the netdevs in the namespace of the calling thread, by name: those that the
+// filters select.
+func listNetdevs(filters ...*nl.RtAttr) ([]Netdev, error) {
+	links, err := dumpLinks(filters...)
 	if err != nil {
 		return nil, fmt.Errorf("list netdevs: %w", err)
 	}
@@ -57,6 +58,14 @@ func listNetdevs() ([]Netdev, error) {
 	}
 	slices.SortFunc(devs, func(a, b Netdev) int { return cmp.Compare(a.Name, b.Name) })
 	return devs, nil
+}
+
+// noMaster in a request selects netdevs without a master (Linux 5.15).
+const noMaster = 1<<32 - 1
+
+// listFreeNetdevs is listNetdevs of those without a master.
+func listFreeNetdevs() ([]Netdev, error) {
+	return listNetdevs(nl.NewRtAttr(unix.IFLA_MASTER, nl.Uint32Attr(noMaster)))
 }
 
 // readNetdev reads one netdev in the namespace of the calling thread. One that
@@ -137,10 +146,13 @@ func dump(r *nl.NetlinkRequest, reset func(), answer func([]byte)) error {
 	return c.dump(r, reset, answer)
 }
 
-func dumpLinks() (links []netdevLink, err error) {
+func dumpLinks(filters ...*nl.RtAttr) (links []netdevLink, err error) {
 	r := nl.NewNetlinkRequest(unix.RTM_GETLINK, unix.NLM_F_DUMP)
 	r.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
 	r.AddData(wantVFs())
+	for _, f := range filters {
+		r.AddData(f)
+	}
 	err = dump(r, func() { links = nil }, func(b []byte) {
 		if l := parseNetdevLink(b); l.index != 0 {
 			links = append(links, l)

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -45,6 +46,13 @@ func TestNetdevs(t *testing.T) {
 		}
 		if eth0, eth1 := got[1], got[2]; eth0.Peer != eth1.Index || eth1.Peer != eth0.Index || got[0].Peer != 0 {
 			t.Errorf("ends of a pair are %d and %d, and know %d and %d", eth0.Index, eth1.Index, eth0.Peer, eth1.Peer)
+		}
+		free, err := listFreeNetdevs()
+		if err != nil {
+			return err
+		}
+		if diff := cmp.Diff(slices.Concat(want[:1], want[2:]), free, prefixes, maxMTU, sorted); diff != "" {
+			t.Errorf("without a master (-want +got):\n%s", diff)
 		}
 		for _, one := range got {
 			alone, err := readNetdev(one.Name)
