@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -21,6 +22,7 @@ type Netdev struct {
 	Name   string
 	Index  int
 	MAC    vswitch.MAC
+	Random bool // its driver made the MAC up
 	MTU    int
 	Up     bool
 	Master bool // it is part of a bridge, a team or the like
@@ -35,6 +37,9 @@ func (h *Host) Netdev(name string) (Netdev, error) {
 	a := link.Attrs()
 	d := Netdev{Name: a.Name, Index: a.Index, MTU: a.MTU, Up: a.RawFlags&unix.IFF_UP != 0, Master: a.MasterIndex != 0}
 	copy(d.MAC[:], a.HardwareAddr)
+	const random = "1" // NET_ADDR_RANDOM
+	assigned, err := os.ReadFile(filepath.Join(h.sys, "class/net", name, "addr_assign_type"))
+	d.Random = err == nil && strings.TrimSpace(string(assigned)) == random
 	return d, nil
 }
 

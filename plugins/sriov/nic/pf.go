@@ -1,6 +1,7 @@
 package nic
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/vishvananda/netlink"
 
@@ -122,11 +124,18 @@ func (h *Host) isBridge(addr string) bool {
 	return err == nil && strings.HasPrefix(class, "0x06")
 }
 
-// MakeVFs makes n VFs on a NIC that has none: with others on it the kernel refuses.
-func (h *Host) MakeVFs(pf PF, n int) error {
-	err := h.write(h.device(pf.Addr, "sriov_numvfs"), fmt.Sprint(n))
+// MakeVFs makes n VFs on a NIC that has none: with others on it the kernel refuses. Some NICs
+// lose their link by that; it waits a little for it to come back.
+func (h *Host) MakeVFs(ctx context.Context, pf PF, n int) error {
+	w, err := h.Watch()
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	err = h.write(h.device(pf.Addr, "sriov_numvfs"), fmt.Sprint(n))
 	switch {
 	case err == nil:
+		h.awaitLink(ctx, w, pf)
 		return nil
 	case errors.Is(err, syscall.ENOMEM) && h.noMemory(pf.Addr):
 		return sdk.Deny(vswitch.NoVFMemory, "%d VFs of %s: the firmware left their registers no addresses", n, pf.Addr)
@@ -136,6 +145,19 @@ func (h *Host) MakeVFs(pf PF, n int) error {
 		return sdk.Deny(vswitch.NoDriverSupport, "driver %q of %s makes no VFs: %v", pf.Driver, pf.Addr, err)
 	}
 	return sdk.Deny(vswitch.Refused, "%d VFs of %s: %v", n, pf.Addr, err)
+}
+
+// linkTime is for how long a link is waited for.
+const linkTime = 5 * time.Second
+
+func (h *Host) awaitLink(ctx context.Context, w *Watch, pf PF) {
+	ctx, cancel := context.WithTimeout(ctx, linkTime)
+	defer cancel()
+	for pf.Link {
+		if now, err := h.PF(pf.Addr); err != nil || now.Link || w.Next(ctx) != nil {
+			return
+		}
+	}
 }
 
 // The lines of a function's file `resource` that are its VFs'.
@@ -170,6 +192,9 @@ type VF struct {
 	Driver   string   // "" for none
 	Override string   // the only driver that may take it, "" for any
 	Netdevs  []string // in this namespace
+	// Lost says that its driver works with what is no more: the NIC was reset behind it. The
+	// driver has to take it anew.
+	Lost bool
 }
 
 // Netdev is the VF's netdev, "" where this namespace has none.
@@ -191,7 +216,22 @@ func (h *Host) VF(pf string, index int) (VF, error) {
 		vf.Override = text
 	}
 	slices.Sort(vf.Netdevs)
+	vf.Lost = vf.Driver != "" && !vf.PassedThrough() && !h.masters(addr)
 	return vf, nil
+}
+
+// masters reports whether a function may use the bus, which drivers have it do from the
+// beginning, and which it forgets when its NIC is reset. Where that cannot be read it may.
+func (h *Host) masters(addr string) bool {
+	f, err := os.Open(h.device(addr, "config"))
+	if err != nil {
+		return true
+	}
+	defer func() { _ = f.Close() }() // read only
+	const command, busMaster = 4, 1 << 2
+	var register [1]byte
+	n, _ := f.ReadAt(register[:], command) // see n
+	return n == 0 || register[0]&busMaster != 0
 }
 
 // VFs lists the VFs of a NIC.

@@ -133,7 +133,7 @@ func sameOwner(a, b sdk.Request) bool {
 // that is no VM has a driver to use it with.
 func (p *Provider) intact(addr string, entry record.VF) (nic.VF, bool) {
 	vf, err := p.host.VF(entry.PF, entry.Index)
-	if err != nil || vf.Addr != addr || entry.Phase != record.Held {
+	if err != nil || vf.Addr != addr || vf.Lost || entry.Phase != record.Held {
 		return nic.VF{}, false
 	}
 	if entry.Request.Owner != vswitch.OwnerVM && (vf.Driver == "" || vf.PassedThrough()) {
@@ -144,7 +144,7 @@ func (p *Provider) intact(addr string, entry record.VF) (nic.VF, bool) {
 		return nic.VF{}, false
 	}
 	settings, err := p.host.Settings(pf)
-	return vf, err == nil && settings[vf.Index].MAC == wanted(entry.Request, entry.Path).MAC
+	return vf, err == nil && (settings[vf.Index].MAC == entry.Request.MAC || entry.Path == sdk.PathSoftware)
 }
 
 // renew brings the VF that a port has up to date while it works. What fails leaves it as it

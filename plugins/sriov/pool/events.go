@@ -17,6 +17,11 @@ func (p *Provider) WatchEvents(ctx context.Context, tell func(sdk.Event) error) 
 	if err != nil {
 		return err
 	}
+	return p.follow(ctx, next, before, tell)
+}
+
+// follow tells what happens from a sight on.
+func (p *Provider) follow(ctx context.Context, next <-chan struct{}, before sight, tell func(sdk.Event) error) error {
 	for {
 		select {
 		case <-next:

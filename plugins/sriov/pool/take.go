@@ -46,7 +46,7 @@ func (p *Provider) choose(ctx context.Context, pf nic.PF, r sdk.Request) (nic.VF
 	fresh := pf.Num == 0
 	if fresh {
 		var err error
-		if pf, err = p.makeVFs(pf); err != nil {
+		if pf, err = p.makeVFs(ctx, pf); err != nil {
 			return nic.VF{}, record.VF{}, err
 		}
 	}
@@ -66,7 +66,7 @@ func (p *Provider) choose(ctx context.Context, pf nic.PF, r sdk.Request) (nic.VF
 		}
 		entry := record.VF{PF: pf.Addr, Index: vf.Index, Phase: record.Taking, Request: r, Found: p.found(vf, settings[vf.Index])}
 		if fresh { // its driver may not be done with it yet
-			entry.Found.Driver, entry.Found.Netdev = "", ""
+			entry.Found.Driver, entry.Found.Netdev, entry.Found.Settings.MAC = "", "", vswitch.MAC{}
 		}
 		sdk.Log(ctx).Info("take VF", "port", r.Port, "nic", pf.Addr, "vf", vf.Index, "address", vf.Addr)
 		if err := p.file.Put(vf.Addr, entry); err != nil {
@@ -79,7 +79,7 @@ func (p *Provider) choose(ctx context.Context, pf nic.PF, r sdk.Request) (nic.VF
 }
 
 // makeVFs makes the VFs of a NIC that has none.
-func (p *Provider) makeVFs(pf nic.PF) (nic.PF, error) {
+func (p *Provider) makeVFs(ctx context.Context, pf nic.PF) (nic.PF, error) {
 	if pf.Netdev == "" || pf.Total == 0 {
 		return nic.PF{}, sdk.Deny(vswitch.NoDriverSupport, "driver %q of %s makes no VFs", pf.Driver, pf.Addr)
 	}
@@ -87,7 +87,7 @@ func (p *Provider) makeVFs(pf nic.PF) (nic.PF, error) {
 	if err := p.file.Made(pf.Addr, n); err != nil {
 		return nic.PF{}, err
 	}
-	if err := p.host.MakeVFs(pf, n); err != nil {
+	if err := p.host.MakeVFs(ctx, pf, n); err != nil {
 		if failed := p.file.Made(pf.Addr, 0); failed != nil {
 			err = errors.Join(err, failed)
 		}
@@ -116,6 +116,9 @@ func (p *Provider) found(vf nic.VF, s nic.Settings) record.Found {
 	f := record.Found{Settings: s, Driver: vf.Driver, Override: vf.Override}
 	if d, err := p.host.Netdev(vf.Netdev()); err == nil {
 		f.Netdev, f.MTU, f.Up = d.Name, d.MTU, d.Up
+		if d.Random { // some NICs show what the driver made up as if somebody had set it
+			f.Settings.MAC = vswitch.MAC{}
+		}
 	}
 	return f
 }
