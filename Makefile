@@ -65,6 +65,7 @@ build: ## Build bin/patchbay, bin/patchbayd, bin/cni/patchbay, bin/patchbay-libv
 	$(GOBUILD) -o bin/patchbayd ./cmd/patchbayd
 	$(CNIBUILD) -o bin/cni/patchbay ./cni
 	$(GOBUILD) -o bin/plugins/patchbay-plugin-example ./plugins/example
+	$(GOBUILD) -o bin/plugins/patchbay-plugin-sriov ./plugins/sriov
 	$(GOBUILD) -o bin/patchbay-libvirt-hook ./libvirt-hook
 ifeq ($(LIBVIRT),yes)
 	CGO_ENABLED=1 go build -tags libvirt_dlopen -trimpath -ldflags $(LDFLAGS) -o bin/libvirt/patchbayd ./cmd/patchbayd
@@ -115,6 +116,7 @@ build-faults:
 	@$(GOBUILD) -tags patchbay_faults -o bin/faults/patchbay-libvirt-hook ./libvirt-hook
 	@$(GOBUILD) -tags patchbay_faults -o bin/faults/patchbay ./cmd/patchbay
 	@$(GOBUILD) -tags patchbay_faults -o bin/faults/patchbayd ./cmd/patchbayd
+	@$(GOBUILD) -tags patchbay_faults -o bin/faults/patchbay-plugin-sriov ./plugins/sriov
 
 .PHONY: test-integration
 test-integration: build build-faults deps ## Real kernel, real plugins, real runtimes, in private namespaces
