@@ -20,6 +20,7 @@ iproute2 /usr/sbin/ip
 iputils-ping /usr/bin/ping
 gcc /usr/bin/gcc
 libc6-dev /usr/include/stdlib.h
+patch /usr/bin/patch
 LIST
 # A dynamic busybox finds no library in a container that has nothing else.
 [[ $(ldd "$(command -v busybox)" 2>&1) == *'not a dynamic executable'* ]] || packages+=(busybox-static)

@@ -37,6 +37,9 @@ const (
 	Linux612 Feature = "Linux 6.12"
 	// NICs are four cards, joined in pairs, whose cables can be cut: see SetLink.
 	NICs Feature = "CONFIG_IGB"
+	// Netdevsim is a driver of NICs that exist in memory only, here with steering of frames
+	// to queues besides what it is published with: see boot/netdevsim.
+	Netdevsim Feature = "CONFIG_NETDEVSIM"
 )
 
 // Named is the feature of a constant above, by the constant's name.
@@ -64,6 +67,8 @@ func Named(constant string) (Feature, error) {
 		return Netdev, nil
 	case "NICs":
 		return NICs, nil
+	case "Netdevsim":
+		return Netdevsim, nil
 	case "Linux61":
 		return Linux61, nil
 	case "Linux612":
@@ -73,7 +78,9 @@ func Named(constant string) (Feature, error) {
 }
 
 // InUML reports whether Debian's user-mode-linux has the feature.
-func (f Feature) InUML() bool { return f != NAT && f != Netdev && f != NICs && f != Linux612 }
+func (f Feature) InUML() bool {
+	return f != NAT && f != Netdev && f != NICs && f != Netdevsim && f != Linux612
+}
 
 // Missing tells what the running kernel lacks of a feature, nil for nothing. It tries
 // the feature out in a network namespace that is gone afterwards, as root.
@@ -85,6 +92,8 @@ func (f Feature) Missing() error {
 			switch f {
 			case NICs:
 				return cardsThere()
+			case Netdevsim:
+				return netdevsimThere()
 			case Linux61, Linux612:
 				return f.running()
 			}
@@ -135,7 +144,7 @@ func (f Feature) tryOut(h *netlink.Handle) error {
 		return command("nft", "add table inet probe; add chain inet probe out { type nat hook postrouting priority srcnat; }; add rule inet probe out masquerade")
 	case Netdev:
 		return command("nft", "add table netdev probe; add chain netdev probe in { type filter hook ingress device lo priority 0; }")
-	case NICs, Linux61, Linux612:
+	case NICs, Netdevsim, Linux61, Linux612:
 	}
 	return errors.New("no such feature")
 }
@@ -159,6 +168,13 @@ func cardsThere() error {
 	}
 	_, err := os.Stat("/sys/class/net/n3")
 	return err
+}
+
+func netdevsimThere() error {
+	if os.Getenv(Env) != "qemu" {
+		return errors.New("only guests under qemu have the one that steers frames")
+	}
+	return command("modprobe", "netdevsim")
 }
 
 func command(name string, args ...string) error {

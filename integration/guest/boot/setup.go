@@ -3,10 +3,11 @@ package boot
 import (
 	"context"
 	"crypto/sha256"
-	_ "embed"
+	"embed"
 	"encoding/hex"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,8 +15,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-//go:embed setup.sh
-var recipe []byte
+//go:embed setup.sh netdevsim
+var recipe embed.FS
+
+// recipeSum is a checksum of all that the recipe consists of.
+func recipeSum() (string, error) {
+	sum := sha256.New()
+	err := fs.WalkDir(recipe, ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		text, err := recipe.ReadFile(path)
+		_, _ = fmt.Fprintf(sum, "%s %d\n%s", path, len(text), text) // a hash takes anything
+		return err
+	})
+	return hex.EncodeToString(sum.Sum(nil)[:6]), err
+}
 
 // Dir is where pieces of guests are kept: $PATCHBAY_GUEST_DIR, or patchbay-guest in
 // the user's cache. It may be removed at any time while no guest runs.
@@ -53,8 +68,11 @@ func Piece(ctx context.Context, name string, progress io.Writer) (string, error)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
-	sum := sha256.Sum256(recipe)
-	at := filepath.Join(dir, name+"-"+hex.EncodeToString(sum[:6]))
+	sum, err := recipeSum()
+	if err != nil {
+		return "", err
+	}
+	at := filepath.Join(dir, name+"-"+sum)
 	if _, err := os.Stat(at); err == nil {
 		return at, nil
 	}
@@ -77,7 +95,11 @@ func Piece(ctx context.Context, name string, progress io.Writer) (string, error)
 		return "", err
 	}
 	_, _ = fmt.Fprintf(progress, "setting up %s for guests in %s\n", name, dir) // only talk
-	c := exec.CommandContext(ctx, "bash", "-c", string(recipe), "setup.sh", name, half)
+	script := filepath.Join(half, ".recipe")                                    // which setup.sh removes
+	if err := os.CopyFS(script, recipe); err != nil {
+		return "", err
+	}
+	c := exec.CommandContext(ctx, "bash", filepath.Join(script, "setup.sh"), name, half)
 	c.Stdout, c.Stderr = progress, progress
 	c.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
 	if err := c.Run(); err != nil {

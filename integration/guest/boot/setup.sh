@@ -3,14 +3,15 @@
 # made of:
 #   root   the files of a small Debian 12, without any configuration
 #   uml    Debian's user-mode-linux with its modules
-#   qemu   Debian's qemu and its newest 6.12 kernel with its modules (backports)
+#   qemu   Debian's qemu and its newest 6.12 kernel with its modules (backports), and
+#          netdevsim, which Debian leaves out, with what is in netdevsim/ here
 # or of what integration/libvirt runs:
 #   libvirt9, libvirt11   libvirtd and qemu of Debian 12, and of its backports
 # Packages are downloaded by an apt with lists and a state of its own and unpacked
 # below DIR. Nothing is installed, and root is not needed; apt-get, dpkg-deb, tar,
-# gpgv and Debian's archive keyring must be there.
+# gpgv and Debian's archive keyring must be there; for qemu gcc, make and patch too.
 set -euo pipefail
-piece=$1 dir=$2
+piece=$1 dir=$2 recipe=$(dirname "$0")
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 [ -e $keyring ] || { echo "no $keyring: guests are set up on Debian, or with its package debian-archive-keyring" >&2; exit 1; }
 apt=$dir/.apt
@@ -49,6 +50,28 @@ merged() {
 		mkdir -p "$1/usr/$name"
 		ln -s "usr/$name" "$1/$name"
 	done
+}
+
+# netdevsim RELEASE VERSION TREE: a module of NICs that exist in memory only, built from
+# the kernel's own source, into the module directory TREE.
+netdevsim() {
+	local release=$1 version=$2 tree=$3 build=$dir/unpacked/netdevsim headers=$dir/unpacked/usr/src/linux-headers-$1
+	download "linux-headers-$release=$version" "linux-headers-${release%-amd64}-common=$version" "linux-kbuild-${release%-amd64}=$version"
+	unpack "$dir/unpacked"
+	sed -i "s#^include /usr/src#include $dir/unpacked/usr/src#" "$headers/Makefile"
+	download "linux-source-6.12=$version"
+	mkdir -p "$build"
+	# The archive is 1.5 GB unpacked, of which this is all that is kept.
+	dpkg-deb --fsys-tarfile "$apt"/cache/archives/linux-source-*.deb | tar -xO --wildcards '*/linux-source-6.12.tar.xz' | xz -dc |
+		tar -C "$build" -x --strip-components=4 --no-same-owner linux-source-6.12/drivers/net/netdevsim
+	rm -f "$apt"/cache/archives/*.deb
+	cp "$recipe"/netdevsim/*.c "$build"
+	for change in "$recipe"/netdevsim/*.patch; do patch -s -d "$build" -p1 <"$change"; done
+	(cd "$build" && printf 'obj-m := netdevsim.o\nnetdevsim-y :=%s\n' "$(printf ' %s' *.c | sed 's/\.c/.o/g')" >Kbuild)
+	make -s -C "$headers" M="$build" -j"$(nproc)" CONFIG_DEBUG_INFO_BTF_MODULES= modules
+	strip -g "$build/netdevsim.ko"
+	mkdir -p "$tree/extra"
+	mv "$build/netdevsim.ko" "$tree/extra"
 }
 
 # modules TREE RELEASE: a module directory goes where the guest looks for it.
@@ -112,6 +135,7 @@ qemu)
 	download "$kernel"
 	unpack "$dir/unpacked" "./boot/vmlinuz-$release" ./lib/modules
 	mv "$dir/unpacked/boot/vmlinuz-$release" "$dir/linux"
+	netdevsim "$release" "$(apt-cache "${own[@]}" show "$kernel" | sed -n 's/^Version: //p' | head -1)" "$dir/unpacked/lib/modules/$release"
 	modules "$dir/unpacked/lib/modules/$release" "$release"
 	pick early netfs 9pnet 9p 9pnet_virtio overlay
 	pick vm failover net_failover virtio_net # of a libvirt domain
@@ -138,4 +162,4 @@ libvirt9 | libvirt11)
 	exit 2
 	;;
 esac
-rm -rf "$dir/unpacked" "$apt"
+rm -rf "$dir/unpacked" "$apt" "$recipe"
