@@ -66,6 +66,7 @@ build: ## Build bin/patchbay, bin/patchbayd, bin/cni/patchbay, bin/patchbay-libv
 	$(CNIBUILD) -o bin/cni/patchbay ./cni
 	$(GOBUILD) -o bin/plugins/patchbay-plugin-example ./plugins/example
 	$(GOBUILD) -o bin/plugins/patchbay-plugin-sriov ./plugins/sriov
+	$(GOBUILD) -o bin/plugins/patchbay-plugin-ipsec ./plugins/ipsec
 	$(GOBUILD) -o bin/patchbay-libvirt-hook ./libvirt-hook
 ifeq ($(LIBVIRT),yes)
 	CGO_ENABLED=1 go build -tags libvirt_dlopen -trimpath -ldflags $(LDFLAGS) -o bin/libvirt/patchbayd ./cmd/patchbayd
