@@ -62,6 +62,7 @@ build: ## Build bin/patchbay, bin/patchbayd, bin/cni/patchbay, bin/patchbay-libv
 	$(GOBUILD) -o bin/patchbayd ./cmd/patchbayd
 	$(GOBUILD) -o bin/cni/patchbay ./cni
 	$(GOBUILD) -o bin/plugins/patchbay-plugin-example ./plugins/example
+	$(GOBUILD) -o bin/plugins/patchbay-plugin-vmq ./plugins/vmq
 	$(GOBUILD) -o bin/patchbay-libvirt-hook ./libvirt-hook
 ifeq ($(LIBVIRT),yes)
 	CGO_ENABLED=1 go build -tags libvirt_dlopen -trimpath -ldflags $(LDFLAGS) -o bin/libvirt/patchbayd ./cmd/patchbayd
