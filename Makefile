@@ -26,6 +26,7 @@ export GOLANGCI_VERSION PLUGINS_VERSION CNITOOL_VERSION
 TOOLS   := bin/tools
 LDFLAGS := '-s -w -X main.version=$(VERSION) -X main.buildVersion=$(VERSION) -X github.com/patchbay-net/patchbay/core/wire.Build=$(VERSION)'
 GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags $(LDFLAGS)
+PLUGINS := example ipsec sriov vmq
 # The CNI plugin asks patchbayd before Go's runtime begins: see docs/adr/0010-plugin-asks-first.md.
 ENTRY   := $(if $(filter amd64,$(shell go env GOARCH)),-E _patchbay_start)
 CNIBUILD := CGO_ENABLED=0 go build -trimpath -ldflags $(LDFLAGS)' $(ENTRY)'
@@ -64,9 +65,7 @@ build: ## Build bin/patchbay, bin/patchbayd, bin/cni/patchbay, bin/patchbay-libv
 	$(GOBUILD) -o bin/patchbay ./cmd/patchbay
 	$(GOBUILD) -o bin/patchbayd ./cmd/patchbayd
 	$(CNIBUILD) -o bin/cni/patchbay ./cni
-	$(GOBUILD) -o bin/plugins/patchbay-plugin-example ./plugins/example
-	$(GOBUILD) -o bin/plugins/patchbay-plugin-sriov ./plugins/sriov
-	$(GOBUILD) -o bin/plugins/patchbay-plugin-ipsec ./plugins/ipsec
+	$(foreach p,$(PLUGINS),$(GOBUILD) -o bin/plugins/patchbay-plugin-$p ./plugins/$p && )true
 	$(GOBUILD) -o bin/patchbay-libvirt-hook ./libvirt-hook
 ifeq ($(LIBVIRT),yes)
 	CGO_ENABLED=1 go build -tags libvirt_dlopen -trimpath -ldflags $(LDFLAGS) -o bin/libvirt/patchbayd ./cmd/patchbayd

@@ -31,10 +31,10 @@ func (c *Conn) QueueCounters(a Adapter, queue int) (map[string]uint64, error) {
 	return parseStats(b, names, queue), nil
 }
 
-// queueStat is how drivers call what they count of a queue: rx_queue_3_packets (igb, ixgbe,
-// ice, virtio_net's rx3_packets), rx-3.packets (i40e), rx3_packets (mlx5), [3]: rx_packets
-// (bnxt), queue_3_rx_packets (ena: queue_3_rx_cnt).
-var queueStat = regexp.MustCompile(`^(?:rx_queue_|rx-|rx|\[|queue_)(\d+)(?:_|\.|\]: rx_|_rx_)(packets|bytes)$`)
+// queueStat is how drivers call what they count of a queue: rx_queue_3_packets (igb, igc,
+// ixgbe, ice), rx-3.packets (i40e), rx3_packets (mlx5), rx-3.rx_packets (sfc),
+// [3]: rx_ucast_packets (bnxt).
+var queueStat = regexp.MustCompile(`^(?:rx_queue_|rx-?|\[)(\d+)(?:_|\.|\.rx_|\]: rx_ucast_)(packets|bytes)$`)
 
 // parseStats reads those of a queue from a struct ethtool_stats.
 func parseStats(b []byte, names []string, queue int) map[string]uint64 {
@@ -76,16 +76,56 @@ func queueStats(index, queue int) (map[string]uint64, error) {
 	r.AddData(&nl.Genlmsg{Command: getQueueStats, Version: 1})
 	r.AddData(nl.NewRtAttr(statIfindex, nl.Uint32Attr(uint32(index))))
 	r.AddData(nl.NewRtAttr(statScope, nl.Uint32Attr(scopeQueue)))
-	messages, err := r.Execute(unix.NETLINK_GENERIC, 0)
+	var counted map[string]uint64
+	err = dump(r, func(m []byte) {
+		if c, of := parseQueueStats(m); of == queue {
+			counted = c
+		}
+	})
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) {
 		return nil, nil // an older kernel, or a driver that does not count
 	}
-	for _, m := range messages {
-		if counted, of := parseQueueStats(m); of == queue {
-			return counted, nil
+	return counted, err
+}
+
+// dump asks for a list and reads it to its end. The library's way ends at the first message,
+// since this family does not say of its messages that they are of a list (NLM_F_MULTI).
+func dump(r *nl.NetlinkRequest, each func([]byte)) error {
+	s, err := nl.Subscribe(unix.NETLINK_GENERIC) // to no group
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	if err := s.SetReceiveTimeout(&unix.Timeval{Sec: 10}); err != nil {
+		return err
+	}
+	if err := s.Send(r); err != nil {
+		return err
+	}
+	for {
+		messages, _, err := s.Receive()
+		if err != nil {
+			return err
+		}
+		for _, m := range messages {
+			switch m.Header.Type {
+			case unix.NLMSG_DONE, unix.NLMSG_ERROR:
+				return verdict(m.Data)
+			}
+			each(m.Data)
 		}
 	}
-	return nil, err
+}
+
+// verdict is the error number at the end of an answer.
+func verdict(b []byte) error {
+	if len(b) < 4 {
+		return nil
+	}
+	if n := int32(order.Uint32(b)); n < 0 {
+		return unix.Errno(-n)
+	}
+	return nil
 }
 
 // parseQueueStats reads a queue's answer, and which one it is; -1 for none.

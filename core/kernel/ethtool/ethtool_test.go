@@ -76,14 +76,14 @@ func TestCountersOfAQueue(t *testing.T) {
 		"rx_packets", "rx_queue_3_packets", "rx_queue_3_bytes", "rx_queue_3_drops", "tx_queue_3_packets", "rx_queue_13_packets", // igb
 		"rx-4.packets", "tx-4.packets", "veb.tc_4_rx_packets", // i40e
 		"rx5_packets", "rx5_bytes", "rx5_csum_none", "tx5_packets", // mlx5
-		"[6]: rx_packets", "[6]: tx_packets", "queue_7_rx_bytes", // bnxt, ena
+		"[6]: rx_ucast_packets", "[6]: rx_mcast_packets", "rx-7.rx_packets", // bnxt, sfc
 	}
 	b := make([]byte, 8+8*len(names))
 	for i := range names {
 		order.PutUint64(b[8+8*i:], uint64(100+i))
 	}
 	for queue, want := range map[int]map[string]uint64{
-		3: {"rx_packets": 101, "rx_bytes": 102}, 4: {"rx_packets": 106}, 5: {"rx_packets": 109, "rx_bytes": 110}, 6: {"rx_packets": 113}, 7: {"rx_bytes": 115}, 8: {},
+		3: {"rx_packets": 101, "rx_bytes": 102}, 4: {"rx_packets": 106}, 5: {"rx_packets": 109, "rx_bytes": 110}, 6: {"rx_packets": 113}, 7: {"rx_packets": 115}, 8: {},
 	} {
 		if diff := cmp.Diff(want, parseStats(b, names, queue)); diff != "" {
 			t.Errorf("queue %d: %s", queue, diff)
@@ -123,6 +123,7 @@ func FuzzAnswers(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		_, _ = parseQueueStats(b)
 		_ = aboutNICs(b)
+		_ = verdict(b)
 		if a, ok := parseAdapter(b); ok && (a.Netdev == "" || a.Address == "") {
 			t.Errorf("a NIC without a name: %+v", a)
 		}
