@@ -20,6 +20,7 @@ type definition struct {
 	gateway    gateways
 	masquerade masquerade
 	notes      string
+	sriov      bool
 	shared     vswitch.SharedUplink
 	yes        bool
 }
@@ -34,6 +35,7 @@ func (d *definition) flags(cmd *cobra.Command, c *cli) {
 	f.Var(&d.gateway, "gateway", "host's `address/length` on an internal switch; can be repeated")
 	f.Var(&d.masquerade, "masquerade", "hide guests behind the host's address (NAT): on, off, ipv4 or ipv6")
 	f.Lookup("masquerade").NoOptDefVal = "on"
+	f.BoolVar(&d.sriov, "sriov", false, "let ports have virtual functions (VFs) of the uplink; fixed")
 	f.StringVar((*string)(&d.shared.Mode), "min-bandwidth-mode", "", "`mode` in which ports are promised a part of the uplink: weight (the default), absolute or none; fixed")
 	f.Var((*bitsFlag)(&d.shared.DefaultFlow), "default-flow-rate", "bits a second for all without a minimum, a `rate` like 100M; 0: a tenth of the link")
 	f.IntVar(&d.shared.DefaultFlowWeight, "default-flow-weight", 0, "`weight` of all without a minimum, 1-100; 0: 1")
@@ -53,7 +55,7 @@ func (d *definition) flags(cmd *cobra.Command, c *cli) {
 func (d *definition) toSwitch(cmd *cobra.Command, name string) vswitch.Switch {
 	s := vswitch.Switch{
 		Name: name, Type: vswitch.SwitchType(strings.ToLower(d.kind)), Uplink: d.uplink,
-		VLAN: d.vlan, MTU: d.mtu, Gateway: d.gateway, Masquerade: d.masquerade.Masquerade, MinBandwidth: d.shared, Notes: d.notes,
+		VLAN: d.vlan, MTU: d.mtu, Gateway: d.gateway, Masquerade: d.masquerade.Masquerade, MinBandwidth: d.shared, SRIOV: d.sriov, Notes: d.notes,
 	}
 	if cmd.Flags().Changed("host-access") {
 		s.HostAccess = &d.hostAccess
@@ -86,6 +88,9 @@ func (d *definition) toChange(cmd *cobra.Command) engine.SwitchChange {
 	}
 	if given("masquerade") {
 		c.Masquerade = &d.masquerade.Masquerade
+	}
+	if given("sriov") {
+		c.SRIOV = &d.sriov
 	}
 	if given("min-bandwidth-mode") {
 		c.BandwidthMode = &d.shared.Mode

@@ -34,7 +34,16 @@ or in bits a second, as "switch show" says, and 0 is none:
   --min-rate RATE   bits a second
 
 --mirror source has each frame that the owner sends or receives copied to the ports of the
-same switch that are --mirror destination; docs/mirroring.md tells more.`
+same switch that are --mirror destination; docs/mirroring.md tells more.
+
+Of the switch's uplink a port may have a hardware queue (VMQ), a virtual function (SR-IOV)
+and encryption of its security associations (IPsec). Each is require, prefer or off; where
+there is less than ports ask for, those with more weight have it, and "port show" tells why
+the others have not:
+
+  --vmq MODE, --vmq-weight N        prefer with weight 100, unless said otherwise; 0 is off
+  --sriov MODE, --sriov-weight N    off, unless said otherwise
+  --ipsec MODE, --ipsec-max-sas N   prefer with up to 512 SAs; 0 is off`
 
 // policyFlags are the flags of a port's policy. The function that it returns tells what of
 // it was given.
@@ -55,7 +64,9 @@ func policyFlags(cmd *cobra.Command) func() vswitch.PolicyChange {
 	f.IntVar(&minWeight, "min-weight", 0, "its `weight` among those who send by the uplink, 1-100; 0 for none")
 	f.StringVar((*string)(&p.Mirror), "mirror", "none", "whose frames are copied: source, destination or none")
 	complete(cmd, "mirror", vswitch.MirrorModes()...)
+	offload := offloadFlags(cmd)
 	return func() (c vswitch.PolicyChange) {
+		c.Offload = offload()
 		given(cmd, "max-in", &c.Bandwidth.In.Max, &maxIn)
 		given(cmd, "max-out", &c.Bandwidth.Out.Max, &maxOut)
 		given(cmd, "min-rate", &c.Bandwidth.Min.Rate, &minRate)
@@ -109,6 +120,7 @@ func policyWords(p vswitch.Policy) []string {
 		{p.IEEEPriorityTag, "IEEE priority tag: the priority of its tags passes"},
 		{p.Mirror == vswitch.MirrorSource, "mirror source: what it sends and receives is copied to the switch's destinations"},
 		{p.Mirror == vswitch.MirrorDestination, "mirror destination: it gets copies of what the switch's sources send and receive"},
+		{p.Offload != vswitch.OffloadPolicy{}, "offload " + p.Offload.String()},
 	} {
 		if guard.on {
 			words = append(words, guard.words)

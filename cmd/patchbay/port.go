@@ -35,6 +35,7 @@ Hyper-V twins: Get- and Remove-VMNetworkAdapter, Set-VMNetworkAdapterVlan,
 
 func (c *cli) portListCommand() *cobra.Command {
 	var sw string
+	var offload bool
 	cmd := &cobra.Command{
 		Use:     "list",
 		Aliases: []string{"ls"},
@@ -43,11 +44,18 @@ func (c *cli) portListCommand() *cobra.Command {
 guests' by owner. ENDPOINT is the netdev that the owner sees; PORT, the port's ID, is
 the netdev at the switch's end.
 
+With --offload it lists what the switches' uplinks do for the ports (VFs, hardware queues,
+encryption), and why not more.
+
 Hyper-V twin: Get-VMNetworkAdapter -All.`,
 		Example: `  patchbay port list
+  patchbay port list --offload
   patchbay port list --switch lan -o json`,
 		Args: operands(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if offload {
+				return c.listOffloads(cmd, sw)
+			}
 			ports, err := c.open().Ports(cmd.Context(), sw)
 			if err != nil {
 				return err
@@ -56,6 +64,7 @@ Hyper-V twin: Get-VMNetworkAdapter -All.`,
 		},
 	}
 	cmd.Flags().StringVar(&sw, "switch", "", "only the ports of this switch")
+	cmd.Flags().BoolVar(&offload, "offload", false, "what the uplinks do for the ports, and why not more")
 	completeBy(cmd, "switch", c.switchNames)
 	return cmd
 }
@@ -160,6 +169,13 @@ func portSheet(p engine.PortStatus) *sheet {
 	}
 	if m := p.Minimum; m != nil {
 		s.add("Minimum now", minimumWords(*m))
+	}
+	var offloads []string
+	for _, o := range p.Offload {
+		offloads = append(offloads, offloadWords(o))
+	}
+	if len(offloads) > 0 {
+		s.each("Offload", offloads)
 	}
 	s.each("Addresses", addressWords(p.Addresses))
 	if len(p.Routes) > 0 {

@@ -42,7 +42,9 @@ Hyper-V twins: Set-VMNetworkAdapterVlan, Set-VMNetworkAdapter.`,
   patchbay port set web-1 --dhcp-guard --router-guard --storm-limit 1000
   patchbay port set web-1 --dhcp-guard=false
   patchbay port set web-1 --max-in 100M --max-out 20M
-  patchbay port set web-1 --min-weight 50`,
+  patchbay port set web-1 --min-weight 50
+  patchbay port set web-1 --vmq-weight 50 --ipsec-max-sas 0
+  patchbay port set web-1 --sriov prefer --sriov-failover`,
 		SuggestFor:        []string{"change", "edit", "vlan"},
 		Args:              operands("PORT"),
 		ValidArgsFunction: c.completePorts,

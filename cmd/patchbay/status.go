@@ -75,6 +75,7 @@ func statusText(s engine.Status, t terminal) string {
 	if len(s.Teams) > 0 {
 		b.WriteString("\n" + t.bold("Teams") + "\n" + teamGrid(s.Teams, t))
 	}
+	b.WriteString(offloadText(s.Offload, t))
 	b.WriteString(daemonText(s.Daemon, t))
 	if len(s.Problems) > 0 {
 		b.WriteString("\n" + t.bold("Problems") + "\n")

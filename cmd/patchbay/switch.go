@@ -49,9 +49,17 @@ Hyper-V twin: Get-VMSwitch -Name NAME.`,
 		Args:              operands("NAME"),
 		ValidArgsFunction: c.completeSwitches,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			s, err := c.open().Switch(cmd.Context(), args[0])
+			client := c.open()
+			s, err := client.Switch(cmd.Context(), args[0])
 			if err != nil {
 				return err
+			}
+			if s.Type == vswitch.External {
+				of, err := client.Offloads(cmd.Context(), args[0])
+				if err != nil {
+					return err
+				}
+				s.Offload = of[0].Totals
 			}
 			return c.print(s, func() string { return switchSheet(s).render(c.terminal) })
 		},
@@ -78,6 +86,16 @@ func switchSheet(s engine.SwitchStatus) *sheet {
 	t.add("Bridge", fmt.Sprintf("%s (%s)", s.Bridge, s.BridgeMAC))
 	if s.Segments > 0 {
 		t.add("Segments", fmt.Sprintf("%d bridges", s.Segments))
+	}
+	if s.Type == vswitch.External {
+		t.add("SR-IOV", sriovWord(s.SRIOV))
+		var has []string
+		for _, o := range s.Offload {
+			has = append(has, totalWords(o))
+		}
+		if len(has) > 0 {
+			t.each("Offload", has)
+		}
 	}
 	if s.Type == vswitch.External || !s.MinBandwidth.IsZero() {
 		t.add("Minimum bandwidth", s.MinBandwidth.String())

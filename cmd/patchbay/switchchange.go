@@ -29,16 +29,19 @@ Adding a switch that exists with the same definition changes nothing, repairs wh
 has lost, and succeeds; with another definition it is refused: use "switch set".
 
 Ports may be promised a part of the uplink ("port set --min-weight" or "--min-rate"): by
-weight, or in bits a second with --min-bandwidth-mode absolute. The mode cannot change.
+weight, or in bits a second with --min-bandwidth-mode absolute. The mode cannot change. Nor can
+--sriov, without which no port gets a VF.
 
 Hyper-V twin: New-VMSwitch NAME -SwitchType | -NetAdapterName, -AllowManagementOS,
--MinimumBandwidthMode, -Notes; for --gateway New-NetIPAddress, for --masquerade New-NetNat.`,
+-EnableIov, -MinimumBandwidthMode, -Notes; for --gateway New-NetIPAddress, for --masquerade
+New-NetNat.`,
 		Example: `  patchbay switch add wan --uplink eth1
   patchbay switch add dmz --uplink eth2 --host-access=false
   patchbay switch add lan --type internal --gateway 10.0.10.1/24 --masquerade
   patchbay switch add lan6 --type internal --gateway 10.0.6.1/24 --gateway fd00:6::1/64
   patchbay switch add lab --type private --notes "no way out"
-  patchbay switch add wan --uplink eth1 --min-bandwidth-mode absolute`,
+  patchbay switch add wan --uplink eth1 --min-bandwidth-mode absolute
+  patchbay switch add wan --uplink eth1 --sriov`,
 		SuggestFor:        []string{"new", "create", "make"},
 		Args:              operands("NAME"),
 		ValidArgsFunction: noCompletion,
@@ -193,6 +196,7 @@ func differences(before, after engine.SwitchStatus) *sheet {
 	compare("masquerade", before.Masquerade.String(), after.Masquerade.String())
 	compare("policy of new ports", before.PortDefaults.String(), after.PortDefaults.String())
 	compare("policy of the host's port", before.HostPolicy.String(), after.HostPolicy.String())
+	compare("SR-IOV", sriovWord(before.SRIOV), sriovWord(after.SRIOV))
 	compare("minimum bandwidth", before.MinBandwidth.String(), after.MinBandwidth.String())
 	compareProfiles(before.Switch, after.Switch, compare)
 	compare("notes", before.Notes, after.Notes)

@@ -10,6 +10,8 @@ import (
 	"github.com/patchbay-net/patchbay/cni/plugin"
 	"github.com/patchbay-net/patchbay/core/api"
 	"github.com/patchbay-net/patchbay/core/wire"
+	"github.com/patchbay-net/patchbay/sdk/host"
+	"github.com/patchbay-net/patchbay/sdk/host/fleet"
 )
 
 // daemon is patchbayd's life.
@@ -36,7 +38,12 @@ func (d daemon) run(ctx context.Context) (err error) {
 	if own {
 		defer func() { _ = os.Remove(wire.SocketPath(d.dirs.Run)) }() // gone is as good
 	}
-	verbs, behind := api.OpenResident(d.dirs)
+	plugins := fleet.Open(fleet.Config{
+		Dirs: host.Dirs(d.getenv), Checksums: host.ChecksumFile, Settings: host.Settings(d.getenv),
+		RunDir: d.dirs.Run, Log: d.log, Resident: true,
+	})
+	defer plugins.Close()
+	verbs, behind := api.OpenResident(d.dirs, plugins)
 	defer func() { err = errors.Join(err, behind.Close()) }()
 	resident := newResident(verbs, d.log)
 	server, err := api.NewServer(api.ServerConfig{Verbs: resident, Plugin: plugin.ServeResident, Hook: resident.hook, Dirs: d.dirs, Log: d.log})

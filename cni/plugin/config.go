@@ -52,7 +52,7 @@ type cniArgs struct {
 func knownKeys() []string {
 	return []string{
 		"switch", "mtu", "macSpoofing", "vlan", "vlanTrunk", "portIsolation",
-		"dhcpGuard", "routerGuard", "addressGuard", "stormLimit", "ieeePriorityTag", "acl", "bandwidth", "mirror", "ipam", "dns", "args", "runtimeConfig", "capabilities", "prevResult",
+		"dhcpGuard", "routerGuard", "addressGuard", "stormLimit", "ieeePriorityTag", "acl", "bandwidth", "mirror", "offload", "ipam", "dns", "args", "runtimeConfig", "capabilities", "prevResult",
 		"cniVersion", "cniVersions", "name", "type", "disableCheck", "disableGC", "loadOnlyInlinedPlugins",
 	}
 }
@@ -107,6 +107,9 @@ func parse(data []byte) (*config, error) {
 		return nil, err
 	}
 	if err := c.parseFromRuntime(keys["runtimeConfig"], keys["args"]); err != nil {
+		return nil, err
+	}
+	if err := c.parseOffload(keys["offload"]); err != nil {
 		return nil, err
 	}
 	return c, c.parseBandwidth(keys["bandwidth"])

@@ -34,21 +34,24 @@ func OpenAlone() *Client { return &Client{OpenEngine(Dirs())} }
 
 // OpenEngine returns the engine of this host in the caller's own process.
 func OpenEngine(dirs store.Dirs) *engine.Engine {
-	return openEngine(store.Config{Dirs: dirs, Brief: true}, kernel.NewLinux())
+	return openEngine(store.Config{Dirs: dirs, Brief: true}, kernel.NewLinux(), nil)
 }
 
 // OpenResident is OpenEngine for a process that stays, as patchbayd does: it answers
 // deletions early. Close waits for what goes on behind the answers and has to be
 // called when the last verb has ended.
-func OpenResident(dirs store.Dirs) (*engine.Engine, io.Closer) {
+//
+// hardware is what it has of plugins, nil for nothing.
+func OpenResident(dirs store.Dirs, hardware engine.Hardware) (*engine.Engine, io.Closer) {
 	k := kernel.NewResidentLinux()
-	return openEngine(store.Config{Dirs: dirs}, k), k
+	return openEngine(store.Config{Dirs: dirs}, k, hardware), k
 }
 
-func openEngine(c store.Config, k kernel.Kernel) *engine.Engine {
+func openEngine(c store.Config, k kernel.Kernel, hardware engine.Hardware) *engine.Engine {
 	return engine.New(engine.Config{
-		Kernel: kernel.WithFaults(k),
-		Store:  store.New(c),
+		Kernel:   kernel.WithFaults(k),
+		Store:    store.New(c),
+		Hardware: hardware,
 
 		HostRoot: os.Getenv(HostRootEnv),
 	})

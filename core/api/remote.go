@@ -307,6 +307,11 @@ func (c *remote) Status(ctx context.Context) (engine.Status, error) {
 	return s, err
 }
 
+// Offloads is engine.Engine's.
+func (c *remote) Offloads(ctx context.Context, sw string) ([]engine.SwitchOffload, error) {
+	return ask(ctx, c, nameOffloads, args{sw}, func(v Verbs) ([]engine.SwitchOffload, error) { return v.Offloads(ctx, sw) })
+}
+
 // Topology is engine.Engine's.
 func (c *remote) Topology(ctx context.Context) (engine.Topology, error) {
 	return ask(ctx, c, nameTopology, args{}, func(v Verbs) (engine.Topology, error) { return v.Topology(ctx) })

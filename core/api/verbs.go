@@ -45,6 +45,7 @@ type Verbs interface {
 	Port(ctx context.Context, name string) (engine.PortStatus, error)
 	SetPort(ctx context.Context, name string, c engine.PortChange) (engine.PortStatus, error)
 	PortACL(ctx context.Context, name string) ([]engine.ACLEntry, error)
+	Offloads(ctx context.Context, sw string) ([]engine.SwitchOffload, error)
 	PortStats(context.Context, engine.PortStatsRequest) ([]engine.PortStats, error)
 	MACPool(context.Context) (engine.PoolStatus, error)
 	SetMACPool(context.Context, vswitch.MACRange) (engine.PoolStatus, error)
@@ -96,6 +97,7 @@ const (
 	namePort         = "port show"
 	nameSetPort      = "port set"
 	namePortACL      = "port acl list"
+	nameOffloads     = "offload list"
 	namePortStats    = "port stats"
 	nameMACPool      = "mac pool show"
 	nameSetMACPool   = "mac pool set"
@@ -149,6 +151,7 @@ func served() map[string]verb {
 		namePort:         one(Verbs.Port),
 		nameSetPort:      changes(two(Verbs.SetPort)),
 		namePortACL:      one(Verbs.PortACL),
+		nameOffloads:     one(Verbs.Offloads),
 		namePortStats:    one(Verbs.PortStats),
 		nameMACPool:      none(Verbs.MACPool),
 		nameSetMACPool:   changes(one(Verbs.SetMACPool)),

@@ -158,6 +158,9 @@ func isJSON(target any) bool {
 
 func decodeJSON(n *yaml.Node, target any) error {
 	word := any(n.Value)
+	if _, number := target.(*vswitch.Number); number && n.ShortTag() == intTag {
+		return json.Unmarshal([]byte(n.Value), target)
+	}
 	if n.ShortTag() == boolTag {
 		var on bool
 		if err := n.Decode(&on); err != nil {

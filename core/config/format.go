@@ -96,6 +96,9 @@ func formatSwitch(b *strings.Builder, s vswitch.Switch, mtu int) {
 			field(true, "%s: %s", p.key, flow(p.policy))
 		}
 	}
+	if s.SRIOV {
+		field(true, "sriov: true")
+	}
 	if u := s.Normalized().MinBandwidth; !u.IsZero() {
 		field(true, "minBandwidth: %s", flow(u))
 	}

@@ -24,7 +24,7 @@ func aclRules(t *testing.T, texts ...string) (all []vswitch.ACLRule) {
 
 // What is written is read as the same, and written again as the same bytes.
 func TestFormat(t *testing.T) {
-	no := false
+	no, prefer := false, vswitch.OffloadPrefer
 	rules, rate := aclRules(t, "deny out tcp to 10.0.0.0/8 port 25 weight 10"), vswitch.Bits(1e7)
 	trunk, err := vswitch.ParsePortVLAN("trunk 10-20 native 1")
 	if err != nil {
@@ -43,10 +43,12 @@ func TestFormat(t *testing.T) {
 		}},
 		{Name: "profiled", Type: vswitch.Private, PortProfiles: []vswitch.PortProfile{
 			{Name: "db", Isolated: true, Policy: vswitch.PolicyChange{DHCPGuard: &no, ACL: &rules, Bandwidth: vswitch.BandwidthChange{In: vswitch.LimitChange{Max: &rate}}}},
-			{Name: "web", Default: true, VLAN: &trunk, MACSpoofing: true, Offload: vswitch.OffloadWishes{VMQ: vswitch.OffloadPrefer}},
+			{Name: "web", Default: true, VLAN: &trunk, MACSpoofing: true, Policy: vswitch.PolicyChange{Offload: vswitch.OffloadChange{VMQ: vswitch.VMQChange{Mode: &prefer}}}},
 		}},
 		{Name: "wan", Type: vswitch.External, Uplink: "eth1.5@a", HostAccess: &no, MinBandwidth: vswitch.SharedUplink{Mode: "absolute", DefaultFlow: 1e8}, PortDefaults: vswitch.Policy{Bandwidth: vswitch.Bandwidth{Min: vswitch.Minimum{Rate: 2e8}}}},
-		{Name: "1e3", Type: vswitch.External, Uplink: "null"},
+		{Name: "1e3", Type: vswitch.External, Uplink: "null", SRIOV: true, PortDefaults: vswitch.Policy{Offload: vswitch.OffloadPolicy{
+			VMQ: vswitch.VMQPolicy{Weight: vswitch.NumberOf(0)}, SRIOV: vswitch.SRIOVPolicy{Mode: vswitch.OffloadRequire, QueuePairs: vswitch.NumberOf(2), Failover: true}, IPsec: vswitch.IPsecPolicy{MaxSAs: vswitch.NumberOf(16)},
+		}}},
 	}}
 	c.Teams = []vswitch.Team{
 		{Name: "t0", Members: []string{"eth2", "on"}},

@@ -78,6 +78,7 @@ func agrees(want vswitch.Switch, have store.SwitchRecord) error {
 	check("mtu", want.MTU == 0 || want.MTU == have.EffectiveMTU, want.MTU, have.EffectiveMTU)
 	check("gateway", len(want.Gateway) == 0 || slices.Equal(want.Normalized().Gateway, have.Normalized().Gateway), want.Gateway, have.Gateway)
 	check("masquerade", want.Masquerade.IsZero() || masqueradesAs(want, have), want.Masquerade, have.Masquerade)
+	check("sriov", !want.SRIOV || have.SRIOV, want.SRIOV, have.SRIOV)
 	check("minBandwidth", want.MinBandwidth.IsZero() || want.Normalized().MinBandwidth == have.MinBandwidth, want.MinBandwidth, have.MinBandwidth)
 	check("portDefaults", want.PortDefaults.IsZero() || want.PortDefaults.Equal(have.PortDefaults), want.PortDefaults, have.PortDefaults)
 	check("portProfiles", len(want.PortProfiles) == 0 || vswitch.SameProfiles(want.Normalized().PortProfiles, have.PortProfiles), want.PortProfiles, have.PortProfiles)

@@ -212,7 +212,7 @@ func (e *Engine) measureSwitch(ctx context.Context, a *application, s vswitch.Sw
 		return e.agree(ctx, a, nil, record)
 	}
 	old := a.existing[at]
-	if err := keepsMode(old.Switch, s); err != nil {
+	if err := keepsFixed(old.Switch, s); err != nil {
 		return err
 	}
 	record := old

@@ -83,6 +83,9 @@ func (e *Engine) tryAttach(ctx context.Context, req AttachRequest) (Attachment, 
 	if err := e.admissible(ctx, r); err != nil {
 		return Attachment{}, undone(err, e.forget(r)) // nothing is touched yet
 	}
+	if err := e.equip(ctx, r.port); err != nil {
+		return Attachment{}, undone(err, e.forget(r))
+	}
 	err = e.plug(ctx, r)
 	if lacksGuards(err) {
 		if err = e.guard(ctx); err == nil {
@@ -365,7 +368,8 @@ func (e *Engine) forget(r reservation) error {
 	if r.known {
 		return nil
 	}
-	return e.store.Update(func(tx *store.Tx) error { return tx.DeletePort(r.port.ID) })
+	forgotten := e.store.Update(func(tx *store.Tx) error { return tx.DeletePort(r.port.ID) })
+	return errors.Join(forgotten, e.strip(context.Background(), r.port))
 }
 
 // validate bounds what a face passes on from outside.

@@ -139,6 +139,9 @@ func fieldsOf(old, new store.SwitchRecord) (fields []FieldChange) {
 			compare(policy.field, was, is)
 		}
 	}
+	if !added || new.SRIOV {
+		compare("SR-IOV", yesNo(old.SRIOV), yesNo(new.SRIOV))
+	}
 	if !added || !new.MinBandwidth.IsZero() {
 		compare("minimum bandwidth", old.MinBandwidth.String(), new.MinBandwidth.String())
 	}

@@ -20,6 +20,10 @@ type Engine struct {
 	// resident is what Keep has done; nil in a process that comes and goes.
 	resident atomic.Pointer[ledger]
 	leaving  leaving
+	// hardware is nil where nobody runs plugins; arbiter is Keep's, while it works.
+	hardware Hardware
+	denials  denials
+	arbiter  atomic.Pointer[arbiter]
 }
 
 // Config is what an engine works with. Now is the clock; nil means time.Now.
@@ -31,6 +35,8 @@ type Config struct {
 	HostRoot string
 	// Segments are the sizes that switches grow by; zero means vswitch's default.
 	Segments vswitch.SegmentSizes
+	// Hardware is what NICs can do by plugins; nil where nobody runs any.
+	Hardware Hardware
 }
 
 // New returns an engine. It touches neither kernel nor store.
@@ -41,5 +47,5 @@ func New(c Config) *Engine {
 	if c.Segments == (vswitch.SegmentSizes{}) {
 		c.Segments = vswitch.DefaultSegmentSizes()
 	}
-	return &Engine{kernel: c.Kernel, store: c.Store, now: c.Now, root: cmp.Or(c.HostRoot, "/"), sizes: c.Segments}
+	return &Engine{kernel: c.Kernel, store: c.Store, now: c.Now, root: cmp.Or(c.HostRoot, "/"), sizes: c.Segments, hardware: c.Hardware}
 }

@@ -130,6 +130,7 @@ func (e *Engine) conclude(ctx context.Context, t *transaction) error {
 	if err := e.noteAll(t); err != nil {
 		return err
 	}
+	defer e.offloadsChanged()
 	names := t.names()
 	for _, team := range t.newTeams() {
 		s, _ := e.standing(team.Name)

@@ -83,6 +83,9 @@ func (e *Engine) Port(ctx context.Context, name string) (PortStatus, error) {
 	if status.Minimum, err = e.minimumOf(ctx, p); err != nil {
 		return PortStatus{}, fault("port show", "port "+name, err)
 	}
+	if status.Offload, err = e.offloadsOf(ctx, p); err != nil {
+		return PortStatus{}, fault("port show", "port "+name, err)
+	}
 	for _, s := range steps {
 		status.Drift = append(status.Drift, s.String())
 	}

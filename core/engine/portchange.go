@@ -174,8 +174,11 @@ func (e *Engine) trySetPort(ctx context.Context, id string, c PortChange) (spare
 	if err != nil {
 		return false, err
 	}
-	changed, err := e.changePort(ctx, old, next)
 	joint := discord(old.port, next.port)
+	var changed bool
+	if err = e.equip(ctx, next.port); err == nil {
+		changed, err = e.changePort(ctx, old, next)
+	}
 	if err == nil {
 		err = e.accord(ctx, joint...)
 	}

@@ -45,6 +45,11 @@ func (e *Engine) Keep(ctx context.Context, log *slog.Logger, ready func()) error
 	heralding.Go(func() { r.herald.run(ctx) })
 	r.everything(ctx)
 	ready()
+	if e.hardware != nil {
+		a := newArbiter(e, log)
+		e.arbiter.Store(a)
+		heralding.Go(func() { a.run(ctx) })
+	}
 	return fault("watch", "", r.loop(ctx, ended))
 }
 

@@ -65,6 +65,8 @@ type SwitchStatus struct {
 	Ports          int    `json:"ports"`
 	// Segments is the number of bridges that the switch has grown to; 0 for one.
 	Segments int `json:"segments,omitempty"`
+	// Offload is what the uplink has of each feature, and what ports hold of it.
+	Offload []vswitch.OffloadTotal `json:"offload,omitempty"`
 	// Warnings are what the user should know of what the verb has done.
 	Warnings []string `json:"warnings,omitempty"`
 }
@@ -100,6 +102,8 @@ type SwitchChange struct {
 	Gateway    *[]netip.Prefix     `json:"gateway,omitempty"`
 	Masquerade *vswitch.Masquerade `json:"masquerade,omitempty"`
 	Notes      *string             `json:"notes,omitempty"`
+	// SRIOV cannot change, and is refused unless it is what it is.
+	SRIOV *bool `json:"sriov,omitempty"`
 	// BandwidthMode cannot change, and is refused unless it is what it is.
 	BandwidthMode     *vswitch.BandwidthMode `json:"bandwidthMode,omitempty"`
 	DefaultFlow       *vswitch.Bits          `json:"defaultFlow,omitempty"`
@@ -123,6 +127,8 @@ type PortStatus struct {
 	MirroredTo []string `json:"mirroredTo,omitempty"`
 	// Minimum is what became of a minimum of bandwidth; nil without one.
 	Minimum *MinimumStatus `json:"minimum,omitempty"`
+	// Offload is what the port has of the switch's uplink, and why not more.
+	Offload []vswitch.OffloadStatus `json:"offload,omitempty"`
 }
 
 // PoolStatus describes the MAC pool.
@@ -177,6 +183,8 @@ type Status struct {
 	Pool         PoolStatus          `json:"macPool"`
 	Capabilities kernel.Capabilities `json:"capabilities"`
 	Teams        []TeamStatus        `json:"teams,omitempty"`
+	// Offload is what the uplinks have, without their ports.
+	Offload []SwitchOffload `json:"offload,omitempty"`
 	// Daemon tells of patchbayd; nil where none carried the verb out.
 	Daemon *DaemonStatus `json:"daemon,omitempty"`
 }

@@ -58,6 +58,7 @@ func addJoint(tx *store.Tx, s plan.State, r store.SwitchRecord, caps kernel.Capa
 // accord brings what the ports of a switch have together to what the ports are, of which
 // some have come, gone or changed: copies of frames and parts of the uplink.
 func (e *Engine) accord(ctx context.Context, ports ...vswitch.Port) error {
+	defer e.offloadsChanged()
 	var switches []string
 	for _, p := range ports {
 		if !p.Policy.Bandwidth.Min.IsZero() {
@@ -235,8 +236,12 @@ func promisesOther(c change) bool {
 	return c.old.Uplink != c.new.Uplink || c.old.MinBandwidth != c.new.MinBandwidth || c.old.HostPolicy.Bandwidth.Min != c.new.HostPolicy.Bandwidth.Min
 }
 
-// keepsMode refuses another mode: what ports have been promised would mean nothing in it.
-func keepsMode(old, new vswitch.Switch) error {
+// keepsFixed refuses to change what a switch is made with for good: SR-IOV, and the mode of
+// its bandwidth, as what ports have been promised would mean nothing in another one.
+func keepsFixed(old, new vswitch.Switch) error {
+	if old.SRIOV != new.SRIOV {
+		return fixedSRIOV(old)
+	}
 	was, is := old.MinBandwidth.Mode.Effective(), new.MinBandwidth.Mode.Effective()
 	if was == is {
 		return nil

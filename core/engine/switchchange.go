@@ -44,7 +44,7 @@ func (e *Engine) setSwitch(ctx context.Context, name string, to func(vswitch.Swi
 		return SwitchStatus{}, err
 	}
 	changed := c.apply(old.Switch)
-	if err := keepsMode(old.Switch, changed); err != nil {
+	if err := keepsFixed(old.Switch, changed); err != nil {
 		return SwitchStatus{}, err
 	}
 	if err := changed.Validate(); err != nil {
@@ -169,6 +169,9 @@ func (c SwitchChange) apply(s vswitch.Switch) vswitch.Switch {
 	}
 	if c.Notes != nil {
 		s.Notes = *c.Notes
+	}
+	if c.SRIOV != nil {
+		s.SRIOV = *c.SRIOV
 	}
 	if c.BandwidthMode != nil {
 		s.MinBandwidth.Mode = *c.BandwidthMode

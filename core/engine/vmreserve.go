@@ -76,7 +76,14 @@ func (e *Engine) tryReserve(ctx context.Context, req ReservePortRequest) (vswitc
 		p, err = e.reserveFor(tx, req)
 		return err
 	})
-	return p, err
+	if err != nil || p.Plugged() {
+		return p, err
+	}
+	if err := e.equip(ctx, p); err != nil {
+		return p, undone(err, e.forget(reservation{port: p}))
+	}
+	e.offloadsChanged()
+	return p, nil
 }
 
 // addressForVM refuses the address of a netdev of the host. A VM may have the address of a

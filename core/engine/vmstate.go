@@ -21,7 +21,7 @@ type DomainState struct {
 
 // DomainStateVersion is what this build writes and the highest that it reads. It grows with
 // every field.
-const DomainStateVersion = 1
+const DomainStateVersion = 2 // 2: offload
 
 // PortState is one port of a DomainState. On the other host it is the port with the same
 // MAC address on the switch of the same name.

@@ -59,6 +59,12 @@ func (s *Store) LockShares(switchName string) (unlock func(), err error) {
 	return s.lock(mirrorLock, "shares\x00"+switchName, Exclusive)
 }
 
+// LockOffloads waits until nobody else decides what the switch's uplink does for its ports.
+// Like LockMirrors it comes last.
+func (s *Store) LockOffloads(switchName string) (unlock func(), err error) {
+	return s.lock(mirrorLock, "offloads\x00"+switchName, Exclusive)
+}
+
 // LockSwitch waits for the switch. Verbs on its ports share it, verbs on the
 // switch itself are alone. Never take it twice in one goroutine.
 func (s *Store) LockSwitch(name string, mode LockMode) (unlock func(), err error) {

@@ -29,6 +29,9 @@ func fill(v reflect.Value, n *int) {
 			Weight: *n, Stateful: true, IdleTimeout: *n + 1,
 		}
 		return
+	case *vswitch.Number:
+		*x = vswitch.NumberOf(*n)
+		return
 	case *time.Time:
 		*x = time.Date(2026, 11, 22, 12, 0, *n, *n, time.UTC)
 		return

@@ -22,6 +22,7 @@ func (p *packer) policy(v vswitch.Policy) {
 	body.integer(int(v.Bandwidth.Min.Rate))
 	body.integer(v.Bandwidth.Min.Weight)
 	body.flag(v.IEEEPriorityTag)
+	body.offload(v.Offload)
 	p.text(string(body))
 }
 
@@ -34,8 +35,51 @@ func (u *unpacker) policy() (v vswitch.Policy) {
 	v.Mirror = vswitch.MirrorMode(body.text())
 	v.Bandwidth.Min = vswitch.Minimum{Rate: vswitch.Bits(body.integer()), Weight: body.integer()}
 	v.IEEEPriorityTag = body.flag()
+	v.Offload = body.offload()
 	u.bad = u.bad || body.bad
 	return v
+}
+
+// offload is a record of its own within the policy's.
+func (p *packer) offload(v vswitch.OffloadPolicy) {
+	if v == (vswitch.OffloadPolicy{}) {
+		p.text("")
+		return
+	}
+	body := make(packer, 0, 32)
+	body.text(string(v.VMQ.Mode))
+	body.given(v.VMQ.Weight)
+	body.text(string(v.SRIOV.Mode))
+	body.given(v.SRIOV.Weight)
+	body.given(v.SRIOV.QueuePairs)
+	body.text(string(v.SRIOV.Moderation))
+	body.flag(v.SRIOV.Failover)
+	body.text(string(v.IPsec.Mode))
+	body.given(v.IPsec.MaxSAs)
+	p.text(string(body))
+}
+
+func (u *unpacker) offload() (v vswitch.OffloadPolicy) {
+	body := unpacker{rest: u.bytes(u.number())}
+	v.VMQ = vswitch.VMQPolicy{Mode: vswitch.OffloadMode(body.text()), Weight: body.given()}
+	v.SRIOV = vswitch.SRIOVPolicy{Mode: vswitch.OffloadMode(body.text()), Weight: body.given(), QueuePairs: body.given(), Moderation: vswitch.Moderation(body.text()), Failover: body.flag()}
+	v.IPsec = vswitch.IPsecPolicy{Mode: vswitch.OffloadMode(body.text()), MaxSAs: body.given()}
+	u.bad = u.bad || body.bad
+	return v
+}
+
+// given is a number that may have been left out.
+func (p *packer) given(n vswitch.Number) {
+	if p.flag(n.Given()); n.Given() {
+		p.integer(n.Or(0))
+	}
+}
+
+func (u *unpacker) given() (n vswitch.Number) {
+	if u.flag() {
+		n = vswitch.NumberOf(u.integer())
+	}
+	return n
 }
 
 func (p *packer) limit(l vswitch.Limit) {
@@ -51,7 +95,10 @@ func policyKey(switchName string) string { return switchName + "\x00g" }
 
 // ruled reports that rules are about the port alone: it has a policy, or is bound to its
 // address by rules while its VM is elsewhere.
-func ruled(p vswitch.Port) bool { return !p.Policy.IsZero() || p.VM.Stage == vswitch.VMIncoming }
+func ruled(p vswitch.Port) bool {
+	p.Policy.Offload = vswitch.OffloadPolicy{} // no rule is about that
+	return !p.Policy.IsZero() || p.VM.Stage == vswitch.VMIncoming
+}
 
 // HasPolicies reports, in constant time, whether any port of the switch has a policy, or is
 // that of a VM that has not come yet.

@@ -86,6 +86,7 @@ func (r *Realised) encode() []byte {
 	p.text(string(r.MinBandwidth.Mode))
 	p.integer(int(r.MinBandwidth.DefaultFlow))
 	p.integer(r.MinBandwidth.DefaultFlowWeight)
+	p.flag(r.SRIOV)
 	return p
 }
 
@@ -115,6 +116,7 @@ func (r *Realised) decode(body []byte) error {
 	r.PortDefaults, r.HostPolicy = u.policy(), u.policy()
 	r.Going = u.flag()
 	r.MinBandwidth = vswitch.SharedUplink{Mode: vswitch.BandwidthMode(u.text()), DefaultFlow: vswitch.Bits(u.integer()), DefaultFlowWeight: u.integer()}
+	r.SRIOV = u.flag()
 	return u.err()
 }
 

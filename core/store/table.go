@@ -24,7 +24,7 @@ const (
 	leaseTable  = "leases"  // scope NUL address: record
 	restTable   = "rest"    // scope NUL pool number: address, the oldest released first
 	poolTable   = "pools"   // scope NUL pool: poolState
-	factTable   = "facts"   // the caller's key; "domain" NUL domain's UUID NUL port; "expected" NUL domain's UUID
+	factTable   = "facts"   // the caller's key; "domain" NUL domain's UUID NUL port; "expected" NUL domain's UUID; "grant" NUL port NUL feature
 )
 
 // table is one bucket of a file. A table of no file is empty.

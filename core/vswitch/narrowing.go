@@ -20,6 +20,7 @@ import (
 //	bandwidth        a limit where there is none, or a lower one; a burst no greater than what
 //	                 passes now; less of a minimum
 //	mirror           as it is
+//	offload          a mode that asks for less (require, prefer, off), fewer SAs, a lower weight
 type Narrowing struct {
 	VLAN        *PortVLAN    `json:"vlan,omitempty"`
 	Isolated    *bool        `json:"isolated,omitempty"`
@@ -71,6 +72,8 @@ func (n Narrowing) policy(p Policy, found *problems) Policy {
 	if c.Mirror != nil && c.Mirror.plain() != p.Mirror.plain() {
 		found.widens("mirror", "whose frames are copied is for the network to say: it is %q", string(p.Mirror))
 	}
+	p.Offload = c.Offload.narrow(found, p.Offload)
+	c.Offload = OffloadChange{}
 	c.DHCPGuard, c.RouterGuard, c.AddressGuard, c.StormLimit, c.ACL, c.Mirror = nil, nil, nil, nil, nil, nil
 	c.IEEEPriorityTag = nil
 	c.Bandwidth.In, c.Bandwidth.Out, c.Bandwidth.Min, c.Bandwidth.Burst = LimitChange{}, LimitChange{}, MinimumChange{}, nil

@@ -113,7 +113,7 @@ func ptr[T any](v T) *T { return &v }
 
 // TestNarrowingKnowsAll: what a policy gets that nobody has said how to narrow is refused.
 func TestNarrowingKnowsAll(t *testing.T) {
-	known := map[string]bool{"DHCPGuard": true, "RouterGuard": true, "AddressGuard": true, "StormLimit": true, "ACL": true, "Bandwidth": true, "IEEEPriorityTag": true, "Mirror": true}
+	known := map[string]bool{"DHCPGuard": true, "RouterGuard": true, "AddressGuard": true, "StormLimit": true, "ACL": true, "Bandwidth": true, "IEEEPriorityTag": true, "Offload": true, "Mirror": true}
 	for f := range reflect.TypeFor[vswitch.PolicyChange]().Fields() {
 		if known[f.Name] {
 			continue

@@ -89,7 +89,13 @@ type SRIOVPolicy struct {
 	// PowerShell twin: -IovQueuePairsRequested.
 	QueuePairs Number     `json:"queuePairs,omitzero"`
 	Moderation Moderation `json:"interruptModeration,omitempty"`
+	// Failover gives a container a path through the switch beside the VF, so that it can get
+	// a VF, or lose it, while it runs. A VM has that by its own NICs.
+	Failover bool `json:"failover,omitempty"`
 }
+
+// off reports that no VF is wanted.
+func (p SRIOVPolicy) off() bool { return OffloadPolicy{SRIOV: p}.Wish(SRIOV).Mode == OffloadOff }
 
 // IPsecPolicy is whether the NIC may encrypt for a port.
 type IPsecPolicy struct {
@@ -167,7 +173,7 @@ func validateWish(found *problems, feature string, mode OffloadMode, a amount) {
 }
 
 func (p SRIOVPolicy) validateVF(found *problems) {
-	off := OffloadPolicy{SRIOV: p}.Wish(SRIOV).Mode == OffloadOff
+	off := p.off()
 	if n := p.QueuePairs.Or(DefaultQueuePairs); n < 1 || n > MaxQueuePairs {
 		found.found(Range, "sriov.queuePairs", "%d is outside 1-%d", n, MaxQueuePairs).in("sriov.queuePairs")
 	}
@@ -179,6 +185,9 @@ func (p SRIOVPolicy) validateVF(found *problems) {
 	}
 	if off && p.Moderation != "" {
 		found.found(Conflict, "sriov.interruptModeration", "moderation of a VF, and SR-IOV is off; give a weight too").in("sriov.interruptModeration")
+	}
+	if off && p.Failover {
+		found.found(Conflict, "sriov.failover", "failover of a VF, and SR-IOV is off; give a weight too").in("sriov.failover")
 	}
 }
 
@@ -218,6 +227,9 @@ func (p OffloadPolicy) wishWords(f Feature) string {
 	}
 	if p.SRIOV.Moderation != "" {
 		text += " moderation " + string(p.SRIOV.Moderation)
+	}
+	if p.SRIOV.Failover {
+		text += " with failover"
 	}
 	return text
 }

@@ -50,6 +50,18 @@ func (c Capabilities) Of(f Feature) Capability {
 	return Capability{Missing: NoDriverSupport}
 }
 
+// Set replaces the capability of one feature.
+func (c *Capabilities) Set(f Feature, to Capability) {
+	switch f {
+	case VMQ:
+		c.VMQ = to
+	case SRIOV:
+		c.SRIOV = to
+	case IPsec:
+		c.IPsec = to
+	}
+}
+
 // OffloadUplink is what decides about offloads besides the ports: what is below the switch.
 type OffloadUplink struct {
 	// None is a switch without an uplink: Internal or Private.

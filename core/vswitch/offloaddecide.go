@@ -18,6 +18,8 @@ type OffloadPort struct {
 	// Failover says that the port has a software path beside its VF, so that the VF can be
 	// taken from it while it is in use.
 	Failover bool
+	// Settled says that the port works without a VF and can get none while it is attached.
+	Settled bool
 }
 
 // OffloadUsage is what a port has of the uplink as things stand.
@@ -129,6 +131,8 @@ func decideVFs(ports []OffloadPort, uplink OffloadUplink, usage map[string]Offlo
 		switch {
 		case ports[i].Owner == OwnerVM && capability.VMs != "":
 			decisions[i].Reason = capability.VMs
+		case ports[i].Owner == OwnerVM:
+			decisions[i].Reason = VFOfLibvirt
 		case len(ports[i].Software) > 0:
 			decisions[i].Reason, decisions[i].Detail = NeedsSoftwarePath, strings.Join(ports[i].Software, ", ")
 		}
@@ -139,11 +143,17 @@ func decideVFs(ports []OffloadPort, uplink OffloadUplink, usage map[string]Offlo
 		func(p OffloadPort) bool { return usage[p.ID].VF },
 		func(p OffloadPort) bool { return !p.Failover },
 	}.order(open)
-	for n, i := range open {
-		if n >= capability.free() {
+	free := capability.free()
+	for _, i := range open {
+		switch {
+		case free <= 0:
 			decisions[i].Reason = NoFreeVF
 			continue
+		case ports[i].Settled && !usage[ports[i].ID].VF:
+			decisions[i].Reason = AttachedWithout
+			continue
 		}
+		free--
 		decisions[i].Effective = true
 		shapeVF(&decisions[i], ports[i].Policy.SRIOV, capability)
 	}

@@ -11,6 +11,7 @@ const (
 	NotAsked          Reason = "NOT_ASKED"           // the policy says off
 	NoUplink          Reason = "NO_UPLINK"           // the switch has no NIC that could do it
 	NoProvider        Reason = "NO_PROVIDER"         // no plugin serves the NIC
+	NoDaemon          Reason = "NO_DAEMON"           // patchbayd, which runs plugins, does not run
 	ProviderFailed    Reason = "PROVIDER_FAILED"     // the plugin crashed, hung, or answered nonsense
 	NoDriverSupport   Reason = "NO_DRIVER_SUPPORT"   // the NIC's driver cannot
 	SwitchWithout     Reason = "SWITCH_WITHOUT"      // the switch was made without SR-IOV
@@ -27,15 +28,18 @@ const (
 	LimitReached      Reason = "LIMIT_REACHED"       // the port has as many SAs or queue pairs as it may
 	ModerationFixed   Reason = "MODERATION_FIXED"    // the VF's interrupt moderation cannot be set
 	QueuesOfVF        Reason = "QUEUES_OF_VF"        // the port's VF has queues of its own, so no filter is spent
+	AttachedWithout   Reason = "ATTACHED_WITHOUT"    // the port was attached without a VF, and has no failover
+	VFOfLibvirt       Reason = "VF_OF_LIBVIRT"       // a VM gets its VF from libvirt, not from its port
+	Pending           Reason = "PENDING"             // the plugin is about to be asked
 	Refused           Reason = "REFUSED"             // the NIC refused, though it says it can
 )
 
 // Reasons lists them all.
 func Reasons() []Reason {
 	return []Reason{
-		NotAsked, NoUplink, NoProvider, ProviderFailed, NoDriverSupport, SwitchWithout, TeamWithoutVFLAG, TeamModeUnfit,
+		NotAsked, NoUplink, NoProvider, NoDaemon, ProviderFailed, NoDriverSupport, SwitchWithout, TeamWithoutVFLAG, TeamModeUnfit,
 		NoIOMMU, NoACS, NoBusResources, NoVFMemory, NeedsSoftwarePath, NoFreeVF, NoFreeFilter, NoFreeSA, LimitReached,
-		ModerationFixed, QueuesOfVF, Refused,
+		ModerationFixed, QueuesOfVF, AttachedWithout, VFOfLibvirt, Pending, Refused,
 	}
 }
 
@@ -49,6 +53,8 @@ func (r Reason) Words() (cause, hint string) {
 		return "the switch has no uplink", "give it one with `patchbay switch set NAME --uplink NIC`"
 	case NoProvider:
 		return "no plugin serves the NIC", "run `patchbay plugin list`, and install the vendor's plugin"
+	case NoDaemon:
+		return "patchbayd, which runs the plugins of NICs, does not run", "run `systemctl start patchbayd`, or `patchbayd`"
 	case ProviderFailed:
 		return "the plugin that serves the NIC failed", "run `patchbay plugin list`, and look at patchbayd's log"
 	case NoDriverSupport:
@@ -88,6 +94,12 @@ func (r Reason) portWords() (cause, hint string) {
 		return "the interrupt moderation of the NIC's VFs cannot be set", "leave it out"
 	case QueuesOfVF:
 		return "the port's VF has queues of its own", ""
+	case AttachedWithout:
+		return "the port was attached when no VF was to be had, and has no failover", "attach it anew, or let it have failover from the start"
+	case VFOfLibvirt:
+		return "a VM gets its VF from libvirt", "give the VM an interface as `patchbay libvirt interface --sriov` writes it"
+	case Pending:
+		return "the plugin is about to be asked", "look again in a moment"
 	case Refused:
 		return "the NIC refused", "look at the kernel's log"
 	}

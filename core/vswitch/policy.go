@@ -33,6 +33,8 @@ type Policy struct {
 	Bandwidth Bandwidth `json:"bandwidth,omitzero"`
 	// Mirror says whose frames are copied to whom.
 	Mirror MirrorMode `json:"mirror,omitempty"`
+	// Offload is what the switch's uplink is to do for the port.
+	Offload OffloadPolicy `json:"offload,omitzero"`
 }
 
 // MaxStormLimit is more than any link carries in a second.
@@ -44,7 +46,7 @@ func (p Policy) IsZero() bool { return p.Equal(Policy{}) }
 // Equal reports whether two ports are treated in the same way.
 func (p Policy) Equal(other Policy) bool {
 	return p.DHCPGuard == other.DHCPGuard && p.RouterGuard == other.RouterGuard && p.AddressGuard == other.AddressGuard &&
-		p.StormLimit == other.StormLimit && p.IEEEPriorityTag == other.IEEEPriorityTag && p.Bandwidth == other.Bandwidth && p.Mirror == other.Mirror && SameACL(p.ACL, other.ACL)
+		p.StormLimit == other.StormLimit && p.IEEEPriorityTag == other.IEEEPriorityTag && p.Bandwidth == other.Bandwidth && p.Mirror == other.Mirror && p.Offload == other.Offload && SameACL(p.ACL, other.ACL)
 }
 
 // String names what there is of the policy, by its keys: "dhcpGuard, stormLimit 100", or
@@ -63,6 +65,7 @@ func (p Policy) String() string {
 		{len(p.ACL) > 0, fmt.Sprintf("acl of %d", len(p.ACL))},
 		{!p.Bandwidth.IsZero(), fmt.Sprintf("bandwidth %s", p.Bandwidth)},
 		{p.Mirror != "", fmt.Sprintf("mirror %s", p.Mirror)},
+		{p.Offload != OffloadPolicy{}, fmt.Sprintf("offload (%s)", p.Offload)},
 	} {
 		if flag.on {
 			words = append(words, flag.word)
@@ -84,6 +87,7 @@ func (p Policy) Validate() error {
 	if !p.Mirror.valid() {
 		found.found(Invalid, "mirror", "%.32q is none of %s", p.Mirror, strings.Join(MirrorModes(), ", ")).in("mirror")
 	}
+	found.within("offload", p.Offload.Validate())
 	return errors.Join(found.join(), ValidateACL(p.ACL))
 }
 
@@ -113,6 +117,8 @@ type PolicyChange struct {
 	Bandwidth BandwidthChange `json:"bandwidth,omitzero"`
 
 	Mirror *MirrorMode `json:"mirror,omitempty"`
+
+	Offload OffloadChange `json:"offload,omitzero"`
 }
 
 // IsZero reports whether nothing is asked for.
@@ -129,6 +135,7 @@ func (c PolicyChange) Apply(p Policy) Policy {
 	p.Bandwidth = c.Bandwidth.apply(p.Bandwidth)
 	change(&p.Mirror, c.Mirror)
 	p.Mirror = p.Mirror.plain()
+	p.Offload = c.Offload.apply(p.Offload)
 	return p
 }
 

@@ -22,38 +22,10 @@ type PortProfile struct {
 	MACSpoofing bool `json:"macSpoofing,omitempty"`
 	// Policy is what differs from the policy that the switch gives its ports.
 	Policy PolicyChange `json:"policy,omitzero"`
-	// Offload is what the NIC should do for the port.
-	Offload OffloadWishes `json:"offload,omitzero"`
 }
 
 // MaxPortProfiles bounds the profiles of a switch.
 const MaxPortProfiles = 256
-
-// OffloadWishes are what a port's owner wants of the NIC; "" is OffloadOff.
-type OffloadWishes struct {
-	VMQ   OffloadMode `json:"vmq,omitempty"`
-	SRIOV OffloadMode `json:"sriov,omitempty"`
-	IPsec OffloadMode `json:"ipsec,omitempty"`
-}
-
-// IsZero reports whether nothing is said.
-func (o OffloadWishes) IsZero() bool { return o == OffloadWishes{} }
-
-func (o OffloadWishes) validate(p *problems) {
-	for _, wish := range []struct {
-		key  string
-		wish OffloadMode
-	}{{"vmq", o.VMQ}, {"sriov", o.SRIOV}, {"ipsec", o.IPsec}} {
-		key := "offload." + wish.key
-		switch wish.wish {
-		case "", OffloadOff, OffloadPrefer:
-		case OffloadRequire:
-			p.found(CapabilityMissing, key, "this Patchbay does every port's work in software; write prefer or off").in(key)
-		default:
-			p.found(Invalid, key, "%.32q is none of off, prefer, require", string(wish.wish)).in(key)
-		}
-	}
-}
 
 // Equal reports whether two profiles give the same.
 func (f PortProfile) Equal(other PortProfile) bool {
@@ -80,7 +52,6 @@ func (f PortProfile) String() string {
 		words = append(words, "vlan "+f.VLAN.String())
 	}
 	words = append(words, givenWords(reflect.ValueOf(f.Policy))...)
-	words = append(words, givenWords(reflect.ValueOf(f.Offload))...)
 	if len(words) == 0 {
 		return "nothing of its own"
 	}
@@ -130,7 +101,6 @@ func (f PortProfile) Validate() error {
 		p.within("vlan", f.VLAN.Validate())
 	}
 	p.within("policy", f.Policy.Apply(Policy{}).Validate())
-	f.Offload.validate(&p)
 	return p.join()
 }
 

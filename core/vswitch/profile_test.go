@@ -22,8 +22,8 @@ func TestProfilesValidate(t *testing.T) {
 		"two defaults":      {[]vswitch.PortProfile{{Name: "web", Default: true}, {Name: "db", Default: true}}, vswitch.Conflict, "portProfiles[1].default"},
 		"VLAN 4095":         {[]vswitch.PortProfile{{Name: "web", VLAN: &access}}, vswitch.VLANRange, "portProfiles[0].vlan"},
 		"a policy":          {[]vswitch.PortProfile{{Name: "web", Policy: vswitch.PolicyChange{StormLimit: &storm}}}, vswitch.Range, "portProfiles[0].policy.stormLimit"},
-		"a required VF":     {[]vswitch.PortProfile{{Name: "web", Offload: vswitch.OffloadWishes{SRIOV: vswitch.OffloadRequire}}}, vswitch.CapabilityMissing, "portProfiles[0].offload.sriov"},
-		"an unknown wish":   {[]vswitch.PortProfile{{Name: "web", Offload: vswitch.OffloadWishes{VMQ: "please"}}}, vswitch.Invalid, "portProfiles[0].offload.vmq"},
+		"a required VF":     {[]vswitch.PortProfile{{Name: "web", Policy: vswitch.PolicyChange{Offload: vswitch.OffloadChange{SRIOV: vswitch.SRIOVChange{Mode: ptr(vswitch.OffloadRequire)}}}}}, "", ""},
+		"an unknown wish":   {[]vswitch.PortProfile{{Name: "web", Policy: vswitch.PolicyChange{Offload: vswitch.OffloadChange{VMQ: vswitch.VMQChange{Mode: ptr(vswitch.OffloadMode("please"))}}}}}, vswitch.Invalid, "portProfiles[0].policy.offload.vmq.mode"},
 		"more than any has": {make([]vswitch.PortProfile, vswitch.MaxPortProfiles+1), vswitch.Invalid, "portProfiles"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -59,10 +59,12 @@ func TestProfileString(t *testing.T) {
 	vlan := vswitch.AccessVLAN(7)
 	f := vswitch.PortProfile{
 		Name: "web", Default: true, Isolated: true, VLAN: &vlan,
-		Policy:  vswitch.PolicyChange{DHCPGuard: &off, ACL: &rules, Bandwidth: vswitch.BandwidthChange{In: vswitch.LimitChange{Max: &rate}}},
-		Offload: vswitch.OffloadWishes{VMQ: vswitch.OffloadPrefer},
+		Policy: vswitch.PolicyChange{
+			DHCPGuard: &off, ACL: &rules, Bandwidth: vswitch.BandwidthChange{In: vswitch.LimitChange{Max: &rate}},
+			Offload: vswitch.OffloadChange{VMQ: vswitch.VMQChange{Mode: ptr(vswitch.OffloadPrefer)}},
+		},
 	}
-	want := "default, isolated, vlan access 7, dhcpGuard false, acl [" + rules[0].String() + "], bandwidth.in.max 10M, vmq prefer"
+	want := "default, isolated, vlan access 7, dhcpGuard false, acl [" + rules[0].String() + "], bandwidth.in.max 10M, offload.vmq.mode prefer"
 	if got := f.String(); got != want {
 		t.Errorf("%q, want %q", got, want)
 	}

@@ -21,7 +21,7 @@ func TestUnmarshalStrict(t *testing.T) {
 		{in: `{"nane":"lan"}`, want: bad, says: `key "nane": unknown; did you mean "name"?`},
 		{in: `{"Name":"lan"}`, want: bad, says: `did you mean "name"?`},
 		{in: `{"hostaccess":true}`, want: bad, says: `did you mean "hostAccess"?`},
-		{in: `{"zzzzzzzz":1}`, want: bad, says: "known keys: name, type, uplink, hostAccess, vlan, mtu, gateway, masquerade, portDefaults, portProfiles, hostPolicy, minBandwidth, notes"},
+		{in: `{"zzzzzzzz":1}`, want: bad, says: "known keys: name, type, uplink, hostAccess, vlan, mtu, gateway, masquerade, portDefaults, portProfiles, hostPolicy, sriov, minBandwidth, notes"},
 		{in: `{"nane":"lan","typo":"x","zzzzzzzz":1}`, want: is(vswitch.Invalid, vswitch.Invalid, vswitch.Invalid), says: "typo"},
 		{in: `{"name":1}`, want: bad, says: "name"},
 		{in: `[]`, want: bad, says: "array"},

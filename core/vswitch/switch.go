@@ -60,6 +60,8 @@ type Switch struct {
 	PortProfiles []PortProfile `json:"portProfiles,omitempty"`
 	// HostPolicy is that of the host's own port.
 	HostPolicy Policy `json:"hostPolicy,omitzero"`
+	// SRIOV lets ports have VFs of the uplink. It cannot change. PowerShell twin: -EnableIov.
+	SRIOV bool `json:"sriov,omitempty"`
 	// MinBandwidth is how the ports share the uplink when it is not enough for all.
 	MinBandwidth SharedUplink `json:"minBandwidth,omitzero"`
 	// Notes are free text for people.
@@ -132,6 +134,9 @@ func (s Switch) Validate() error {
 	s.validateGateway(&p, object)
 	s.MinBandwidth.validate(&p, object)
 	s.validatePolicies(&p, object)
+	if s.SRIOV && s.Type != External {
+		p.found(Invalid, object, "VFs are of an uplink, and only an external switch has one; leave sriov out").in("sriov")
+	}
 	s.validateProfiles(&p, object)
 	if n := utf8.RuneCountInString(s.Notes); n > MaxNotesLength {
 		p.found(Invalid, object, "notes have %d characters, the limit is %d", n, MaxNotesLength).in("notes")
@@ -229,6 +234,9 @@ func (s Switch) validatePolicies(p *problems, object string) {
 	p.within("hostPolicy", s.HostPolicy.Validate())
 	p.within("portDefaults", s.PortDefaults.Bandwidth.Min.ValidateIn(s.MinBandwidth.Mode))
 	p.within("hostPolicy", s.HostPolicy.Bandwidth.Min.ValidateIn(s.MinBandwidth.Mode))
+	if !s.HostPolicy.Offload.SRIOV.off() {
+		p.found(Invalid, object, "the host has the NIC itself; VFs are for guests").in("hostPolicy.offload.sriov")
+	}
 	switch {
 	case s.HostPolicy.IsZero():
 	case !s.HostPort():

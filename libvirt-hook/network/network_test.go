@@ -26,6 +26,7 @@ func definition(t *testing.T, s vswitch.Switch, name string) string {
 func prod(t *testing.T) vswitch.Switch {
 	t.Helper()
 	no, storm, rate := false, 1000, vswitch.Bits(1e8)
+	prefer, none := vswitch.OffloadPrefer, 0
 	var acl []vswitch.ACLRule
 	for _, text := range []string{"deny out tcp to any port 25 weight 10", "allow in from 10.0.0.0/8"} {
 		r, err := vswitch.ParseACLRule(text)
@@ -40,7 +41,7 @@ func prod(t *testing.T) vswitch.Switch {
 	}
 	return vswitch.Switch{Name: "prod", Type: vswitch.Internal, PortProfiles: []vswitch.PortProfile{
 		{Name: "plain"},
-		{Name: "trunk", VLAN: &trunk, MACSpoofing: true, Offload: vswitch.OffloadWishes{VMQ: vswitch.OffloadPrefer, IPsec: vswitch.OffloadOff}},
+		{Name: "trunk", VLAN: &trunk, MACSpoofing: true, Policy: vswitch.PolicyChange{Offload: vswitch.OffloadChange{VMQ: vswitch.VMQChange{Mode: &prefer}, IPsec: vswitch.IPsecChange{MaxSAs: &none}}}},
 		{Name: "web", Default: true, Isolated: true, Policy: vswitch.PolicyChange{
 			DHCPGuard: &no, StormLimit: &storm, ACL: &acl, Bandwidth: vswitch.BandwidthChange{In: vswitch.LimitChange{Max: &rate}},
 		}},
@@ -125,7 +126,7 @@ func TestRefused(t *testing.T) {
 		"no number":                       {element(`<p:portProfile name='web'><p:policy stormLimit='many'/></p:portProfile>`) + bridge, []string{`stormLimit`, `"many" is not a whole number`}},
 		"a VLAN that is none":             {element(`<p:portProfile name='web' vlan='access 4095'/>`) + bridge, []string{`portProfile web: vlan`, `4095`}},
 		"a rule that is none":             {element(`<p:portProfile name='web'><p:policy><p:acl>deny everything</p:acl></p:policy></p:portProfile>`) + bridge, []string{`policy: acl`, `everything`}},
-		"a required offload":              {element(`<p:portProfile name='web'><p:offload sriov='require'/></p:portProfile>`) + bridge, []string{`offload.sriov`, `write prefer or off`}},
+		"an offload that is none":         {element(`<p:portProfile name='web'><p:policy><p:offload><p:sriov mode='perhaps'/></p:offload></p:policy></p:portProfile>`) + bridge, []string{`sriov.mode`, `"perhaps" is none of require, prefer, off`}},
 		"a default":                       {element(`<p:portProfile name='web' default='yes'/>`) + bridge, []string{`default is said by the portgroup`, `<portgroup name='web' default='yes'/>`}},
 		"text":                            {element(`web`) + bridge, []string{`text "web"`}},
 		"twice the same":                  {element(`<p:portProfile name='web'/><p:portProfile name='web'/>`) + bridge, []string{`port profile web is defined twice`}},
@@ -214,6 +215,10 @@ func fill(t *testing.T, v reflect.Value, rule vswitch.ACLRule) {
 			*to = 1e7
 		case *vswitch.MirrorMode:
 			*to = vswitch.MirrorDestination
+		case *vswitch.OffloadMode:
+			*to = vswitch.OffloadPrefer
+		case *vswitch.Moderation:
+			*to = vswitch.ModerationLow
 		case *[]vswitch.ACLRule:
 			*to = []vswitch.ACLRule{rule}
 		default:
@@ -305,7 +310,7 @@ func FuzzParse(f *testing.F) {
 func TestAnyProfileIsRead(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	tried := 0
-	for range 2000 {
+	for range 3000 {
 		f := anyProfile(t, r)
 		s := vswitch.Switch{Name: "prod", Type: vswitch.Internal, PortProfiles: []vswitch.PortProfile{f}}
 		if rate := f.Policy.Bandwidth.Min.Rate; rate != nil && *rate > 0 {
@@ -337,7 +342,6 @@ func anyProfile(t *testing.T, r *rand.Rand) vswitch.PortProfile {
 	pick := func(words ...string) string { return words[r.IntN(len(words))] }
 	f := vswitch.PortProfile{
 		Name: pick("web", "a.b-c_d", "7"), Default: r.IntN(2) == 0, Isolated: r.IntN(2) == 0, MACSpoofing: r.IntN(2) == 0,
-		Offload: vswitch.OffloadWishes{VMQ: vswitch.OffloadMode(pick("", "off", "prefer")), IPsec: vswitch.OffloadMode(pick("", "prefer"))},
 	}
 	if text := pick("", "untagged", "access 7", "trunk 1-9,4094 native 5", "isolated 100 101", "community 100 102", "promiscuous 100 101-103"); text != "" {
 		v, err := vswitch.ParsePortVLAN(text)

@@ -32,6 +32,7 @@ func (p *Provider) Describe(context.Context) (sdk.Description, error) {
 		Features: []vswitch.Feature{vswitch.SRIOV, vswitch.VMQ},
 		Schema: sdk.Schema{
 			{Key: "nics", Type: sdk.Integer, Doc: "how many NICs to make up", Default: 1, Min: 1, Max: 64},
+			{Key: "netdevs", Type: sdk.Strings, Doc: "the netdevs that they are, in order"},
 			{Key: "vfs", Type: sdk.Integer, Doc: "how many VFs each has", Default: 4, Min: 1, Max: 255},
 			{Key: "queues", Type: sdk.Integer, Doc: "how many queues each has, besides the default one", Default: 8, Min: 1, Max: 255},
 		},
@@ -43,9 +44,10 @@ func (p *Provider) Configure(_ context.Context, c sdk.Config) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.nics = nil
+	netdevs := append(c.Strings("netdevs"), make([]string, c.Int("nics"))...)
 	for i := range c.Int("nics") { // hardware: look through /sys/bus/pci for your driver
 		p.nics = append(p.nics, sdk.NIC{
-			ID: fmt.Sprintf("example-%d", i), Driver: "example", Model: "Made Up 2000", Link: true,
+			ID: fmt.Sprintf("example-%d", i), Netdev: netdevs[i], Driver: "example", Model: "Made Up 2000", Link: true,
 			Capabilities: vswitch.Capabilities{
 				SRIOV: vswitch.Capability{Capacity: c.Int("vfs"), QueuePairs: 2},
 				VMQ:   vswitch.Capability{Capacity: c.Int("queues")},

@@ -1,0 +1,239 @@
+// Package fleet runs all plugins of a host, and speaks of them in the nouns of
+// core/vswitch: it is what the engine, which knows nothing of plugins, has of them.
+package fleet
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"github.com/patchbay-net/patchbay/core/vswitch"
+	"github.com/patchbay-net/patchbay/sdk"
+	"github.com/patchbay-net/patchbay/sdk/host"
+)
+
+// Plugin is what a fleet needs of a plugin: *host.Plugin, or sdk.Client.
+type Plugin interface {
+	sdk.Provider
+	sdk.EventSource
+}
+
+// Fleet is the plugins of a host. It is to be closed.
+type Fleet struct {
+	log  *slog.Logger
+	life context.Context
+	end  context.CancelFunc
+	done sync.WaitGroup
+
+	mu      sync.Mutex
+	members map[string]*member
+	hear    map[int]func(plugin string)
+	heard   int
+}
+
+// member is a plugin with what it told last.
+type member struct {
+	plugin Plugin
+	close  func()
+	nics   []sdk.NIC
+	failed string        // why it tells nothing at present
+	told   chan struct{} // closed when it has told, or failed, once
+	once   sync.Once
+}
+
+// New returns a fleet without plugins.
+func New(log *slog.Logger) *Fleet {
+	f := &Fleet{log: log, members: make(map[string]*member), hear: make(map[int]func(string))}
+	f.life, f.end = context.WithCancel(context.Background())
+	return f
+}
+
+// Config says which plugins a host has.
+type Config struct {
+	Dirs      []string // where they are; see host.Dirs
+	Checksums string   // the file of their checksums
+	Settings  string   // the directory of their configurations, NAME.json
+	RunDir    string   // below which their sockets are
+	Log       *slog.Logger
+	// Resident keeps them running; others are started by the first call.
+	Resident bool
+}
+
+// Open starts all plugins of a host. One that may not be started, or does not start, has a
+// reason in Look; the others work.
+func Open(c Config) *Fleet {
+	f := New(c.Log)
+	if c.Resident { // there is one such fleet: what is there is of one that was killed
+		_ = os.RemoveAll(filepath.Join(c.RunDir, "plugins")) // sockets that stay are in nobody's way
+	}
+	found, err := host.Find(c.Dirs...)
+	sums, sumsErr := host.ReadChecksums(c.Checksums)
+	if err = errors.Join(err, sumsErr); err != nil {
+		const all = "all"
+		f.fails(all, f.member(all), err.Error())
+		c.Log.Error("no plugin is started", "err", err)
+		return f
+	}
+	for _, e := range found {
+		m := f.member(e.Name)
+		settings, err := host.ReadSettings(c.Settings, e.Name)
+		if err != nil {
+			f.fails(e.Name, m, err.Error())
+			c.Log.Error("plugin is not started", "plugin", e.Name, "err", err)
+			continue
+		}
+		p := host.Open(host.Options{
+			Executable: e, Config: settings, RunDir: c.RunDir, Log: c.Log, Checksums: sums, Resident: c.Resident,
+			OnChange: func(s host.Status) {
+				if s.State == host.Waiting || s.State == host.Broken {
+					f.fails(e.Name, m, s.LastFailure)
+				}
+			},
+		})
+		m.plugin, m.close = p, p.Close
+		f.follow(e.Name, m)
+	}
+	return f
+}
+
+// Add follows a plugin that is there already, under its name.
+func (f *Fleet) Add(name string, p Plugin) {
+	m := f.member(name)
+	m.plugin = p
+	f.follow(name, m)
+}
+
+// Close ends all plugins that Open started.
+func (f *Fleet) Close() {
+	f.end()
+	f.mu.Lock()
+	members := slices.Collect(maps.Values(f.members))
+	f.mu.Unlock()
+	var closing sync.WaitGroup
+	for _, m := range members {
+		if m.close != nil {
+			closing.Go(m.close)
+		}
+	}
+	closing.Wait()
+	f.done.Wait()
+}
+
+func (f *Fleet) member(name string) *member {
+	m := &member{told: make(chan struct{})}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.members[name] = m
+	return m
+}
+
+// follow listens to what a plugin tells.
+func (f *Fleet) follow(name string, m *member) {
+	f.done.Go(func() {
+		err := m.plugin.WatchInventory(f.life, func(i sdk.Inventory) error {
+			f.mu.Lock()
+			m.nics, m.failed = i.NICs, ""
+			f.mu.Unlock()
+			f.stir(name, m)
+			return nil
+		})
+		if err != nil && f.life.Err() == nil {
+			f.fails(name, m, err.Error())
+		}
+	})
+	f.done.Go(func() {
+		err := m.plugin.WatchEvents(f.life, func(e sdk.Event) error {
+			f.log.Info("plugin tells", "plugin", name, "event", string(e.Kind), "nic", e.NIC, "of", e.Ref.String(), "detail", e.Detail)
+			f.stir(name, m)
+			return nil
+		})
+		if err != nil && f.life.Err() == nil && !errors.Is(err, vswitch.CapabilityMissing) {
+			f.log.Warn("plugin tells no events any more", "plugin", name, "err", err)
+		}
+	})
+}
+
+func (f *Fleet) fails(name string, m *member, why string) {
+	f.mu.Lock()
+	m.failed = why
+	f.mu.Unlock()
+	f.stir(name, m)
+}
+
+// stir tells all who listen that a plugin may have something else to say.
+func (f *Fleet) stir(name string, m *member) {
+	m.once.Do(func() { close(m.told) })
+	f.mu.Lock()
+	hear := slices.Collect(maps.Values(f.hear))
+	f.mu.Unlock()
+	for _, changed := range hear {
+		changed(name)
+	}
+}
+
+// Watch calls changed with each plugin's name, and again whenever it may tell something
+// else, until ctx ends. changed must not block.
+func (f *Fleet) Watch(ctx context.Context, changed func(plugin string)) {
+	f.mu.Lock()
+	f.heard++
+	me := f.heard
+	f.hear[me] = changed
+	names := slices.Collect(maps.Keys(f.members))
+	f.mu.Unlock()
+	for _, name := range names {
+		changed(name)
+	}
+	<-ctx.Done()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.hear, me)
+}
+
+// Look returns all NICs as their plugins told last, by plugin. Those of a plugin that has
+// failed since can do nothing until it is back. It waits until each has told or failed once.
+func (f *Fleet) Look(ctx context.Context) vswitch.OffloadInventory {
+	f.mu.Lock()
+	members := maps.Clone(f.members)
+	f.mu.Unlock()
+	for _, m := range members {
+		select {
+		case <-m.told:
+		case <-ctx.Done():
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var all vswitch.OffloadInventory
+	for _, name := range slices.Sorted(maps.Keys(members)) {
+		m := members[name]
+		for _, n := range m.nics {
+			all.NICs = append(all.NICs, m.nic(name, n))
+		}
+		if m.failed != "" {
+			if all.Failed == nil {
+				all.Failed = make(map[string]string)
+			}
+			all.Failed[name] = m.failed
+		}
+	}
+	return all
+}
+
+// nic is what a NIC can do while its plugin is as it is.
+func (m *member) nic(plugin string, n sdk.NIC) vswitch.OffloadNIC {
+	nic := vswitch.OffloadNIC{Plugin: plugin, ID: n.ID, Netdev: n.Netdev, Link: n.Link, Capabilities: n.Capabilities}
+	if m.failed == "" {
+		return nic
+	}
+	for _, feature := range vswitch.Features() {
+		if n.Capabilities.Of(feature) != (vswitch.Capability{}) {
+			nic.Capabilities.Set(feature, vswitch.Capability{Missing: vswitch.ProviderFailed})
+		}
+	}
+	return nic
+}

@@ -1,0 +1,281 @@
+package fleet_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/patchbay-net/patchbay/core/engine"
+	"github.com/patchbay-net/patchbay/core/kernel"
+	"github.com/patchbay-net/patchbay/core/store"
+	"github.com/patchbay-net/patchbay/core/vswitch"
+	"github.com/patchbay-net/patchbay/plugins/example/card"
+	"github.com/patchbay-net/patchbay/sdk"
+	"github.com/patchbay-net/patchbay/sdk/host"
+	"github.com/patchbay-net/patchbay/sdk/host/fleet"
+)
+
+// lab is an engine on a fake kernel, with a plugin behind the real protocol, in memory.
+type lab struct {
+	*engine.Engine
+	t      *testing.T
+	dirs   store.Dirs
+	kernel *kernel.Fake
+	nic    *nic
+	fleet  *fleet.Fleet
+	rounds chan struct{}
+	stop   func()
+}
+
+// nic is the example's provider, whose NIC is nic0 and can be tampered with.
+type nic struct {
+	*card.Provider
+	mu      sync.Mutex
+	tamper  func(*sdk.NIC)
+	changed chan struct{}
+	refuse  error
+	asked   []sdk.Request
+}
+
+func newNIC(t *testing.T, config sdk.Config) *nic {
+	t.Helper()
+	n := &nic{Provider: card.New(), changed: make(chan struct{}, 1)}
+	if err := n.Configure(context.Background(), config); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// become changes what the NIC tells of itself.
+func (n *nic) become(tamper func(*sdk.NIC)) {
+	n.mu.Lock()
+	n.tamper = tamper
+	n.mu.Unlock()
+	n.changed <- struct{}{}
+}
+
+// refuseAll has Ensure fail, or not any more.
+func (n *nic) refuseAll(err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.refuse = err
+}
+
+func (n *nic) WatchInventory(ctx context.Context, tell func(sdk.Inventory) error) error {
+	for {
+		told := false
+		inner, cancel := context.WithCancel(ctx)
+		err := n.Provider.WatchInventory(inner, func(i sdk.Inventory) error {
+			n.mu.Lock()
+			if n.tamper != nil {
+				n.tamper(&i.NICs[0])
+			}
+			n.mu.Unlock()
+			err := tell(i)
+			told = err == nil
+			cancel()
+			return err
+		})
+		cancel()
+		if !told {
+			return err
+		}
+		select {
+		case <-n.changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (n *nic) Ensure(ctx context.Context, r sdk.Request) (sdk.Grant, error) {
+	n.mu.Lock()
+	n.asked = append(n.asked, r)
+	refuse := n.refuse
+	n.mu.Unlock()
+	if refuse != nil {
+		return sdk.Grant{}, refuse
+	}
+	return n.Provider.Ensure(ctx, r)
+}
+
+// requests are what was asked for one port, in order.
+func (n *nic) requests(port string) (all []sdk.Request) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, r := range n.asked {
+		if r.Port == port {
+			all = append(all, r)
+		}
+	}
+	return all
+}
+
+const netns = "/run/netns/c"
+
+func newLab(t *testing.T, config sdk.Config) *lab {
+	t.Helper()
+	l := &lab{t: t, dirs: store.Dirs{State: t.TempDir(), Run: t.TempDir()}, rounds: make(chan struct{}, 1)}
+	l.kernel = kernel.NewFake(kernel.FakeConfig{
+		Netdevs: []kernel.Netdev{
+			{Name: "lo", Loopback: true, Up: true},
+			{Name: "nic0", MAC: vswitch.MAC{0x52, 0x54, 0, 0, 0, 1}, MTU: 1500, MaxMTU: 9000, Ethernet: true, Up: true, Carrier: true, Speed: 1000},
+		},
+		Capabilities: kernel.Capabilities{PortLocked: true, VLANFiltering: true, BridgeRules: true, NAT: true, GuardRules: true, ACLRules: true, Limits: true, Shares: true, Mirroring: true},
+	})
+	for i := range 8 {
+		l.kernel.AddNetns(fmt.Sprint(netns, i))
+	}
+	config["netdevs"], config["nics"] = []string{"nic0"}, 1
+	l.nic = newNIC(t, config)
+	l.open()
+	l.add(vswitch.Switch{Name: "wan", Uplink: "nic0", SRIOV: true})
+	return l
+}
+
+// open begins anew, as a process does that is started again.
+func (l *lab) open() {
+	l.t.Helper()
+	client, shut, err := host.InMemory(l.nic, slog.New(slog.DiscardHandler))
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	log := slog.New(heard{l.rounds})
+	l.fleet = fleet.New(log)
+	l.fleet.Add("example", client)
+	l.Engine = engine.New(engine.Config{
+		Kernel: l.kernel, Store: l.store(), Hardware: l.fleet,
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	ended, ready := make(chan error, 1), make(chan struct{})
+	go func() { ended <- l.Keep(ctx, log, func() { close(ready) }) }()
+	<-ready
+	l.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			l.t.Error(err)
+		}
+		l.fleet.Close()
+		shut()
+	})
+	l.t.Cleanup(l.stop)
+}
+
+func (l *lab) store() *store.Store {
+	return store.New(store.Config{Dirs: l.dirs, BootID: "boot", MachineID: "machine"})
+}
+
+// heard is a log that tells when offloads have been decided.
+type heard struct{ rounds chan struct{} }
+
+func (h heard) Enabled(context.Context, slog.Level) bool { return true }
+func (h heard) WithAttrs([]slog.Attr) slog.Handler       { return h }
+func (h heard) WithGroup(string) slog.Handler            { return h }
+func (h heard) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == "offloads are decided" {
+		select {
+		case h.rounds <- struct{}{}:
+		default:
+		}
+	}
+	return nil
+}
+
+func (l *lab) add(s vswitch.Switch) {
+	l.t.Helper()
+	if _, err := l.AddSwitch(context.Background(), engine.AddSwitchRequest{Switch: s}); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+func owner(i int) vswitch.Owner {
+	return vswitch.Owner{Kind: vswitch.OwnerContainer, Network: "net", ID: fmt.Sprint("c", i), Endpoint: "eth0", Netns: fmt.Sprint(netns, i)}
+}
+
+func (l *lab) attach(i int, wish vswitch.OffloadChange) (vswitch.Port, error) {
+	a, err := l.Attach(context.Background(), engine.AttachRequest{Owner: owner(i), Switch: "wan", Policy: vswitch.PolicyChange{Offload: wish}})
+	return a.Port, err
+}
+
+func (l *lab) mustAttach(i int, wish vswitch.OffloadChange) string {
+	l.t.Helper()
+	p, err := l.attach(i, wish)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return p.ID
+}
+
+func (l *lab) set(port string, wish vswitch.OffloadChange) error {
+	_, err := l.SetPort(context.Background(), port, engine.PortChange{Policy: vswitch.PolicyChange{Offload: wish}})
+	return err
+}
+
+// has is what a port has of a feature: "yes", or the reason.
+func (l *lab) has(port string, f vswitch.Feature) string {
+	l.t.Helper()
+	p, err := l.Port(context.Background(), port)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	for _, o := range p.Offload {
+		switch {
+		case o.Feature != f:
+		case o.Effective && o.NIC == "":
+			l.t.Errorf("%s of %s is in effect, and nobody does it", f, port)
+		case o.Effective:
+			return "yes"
+		default:
+			return string(o.Reason)
+		}
+	}
+	return "nothing"
+}
+
+// await waits until a port has what is wanted of a feature, looking once after each decision.
+func (l *lab) await(port string, f vswitch.Feature, want string) {
+	l.t.Helper()
+	l.until(fmt.Sprintf("%s of %s is %s", f, port, want), func() (bool, string) {
+		got := l.has(port, f)
+		return got == want, got
+	})
+}
+
+func (l *lab) until(what string, is func() (bool, string)) {
+	l.t.Helper()
+	limit := time.After(10 * time.Second)
+	for {
+		ok, got := is()
+		if ok {
+			return
+		}
+		select {
+		case <-l.rounds:
+		case <-limit:
+			l.t.Fatalf("not so: %s; it is %s", what, got)
+		}
+	}
+}
+
+// grants are what the plugin has given.
+func (l *lab) grants() int {
+	all, err := l.nic.Grants(context.Background())
+	if err != nil {
+		l.t.Error(err)
+	}
+	return len(all)
+}
+
+func weight(n int) vswitch.OffloadChange {
+	return vswitch.OffloadChange{VMQ: vswitch.VMQChange{Weight: &n}}
+}
+
+func mode(m vswitch.OffloadMode) vswitch.OffloadChange {
+	return vswitch.OffloadChange{VMQ: vswitch.VMQChange{Mode: &m}}
+}
+
+var errNoFirmware = errors.New("the firmware does not answer")
