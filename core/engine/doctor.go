@@ -65,6 +65,7 @@ type examination struct {
 	ports   map[string]int // guests by switch
 	vms     bool           // some of them are VMs
 	teams   []store.TeamRecord
+	queues  []rootQueue
 	// resident tells that this is patchbayd.
 	resident bool
 }
@@ -77,6 +78,9 @@ func (e *Engine) examine(ctx context.Context) (x examination, err error) {
 		return x, err
 	}
 	if x.netdevs, err = e.kernel.Netdevs(ctx); err != nil {
+		return x, err
+	}
+	if x.queues, err = e.rootQueues(ctx); err != nil {
 		return x, err
 	}
 	x.resident = e.resident.Load() != nil
@@ -106,7 +110,7 @@ func (x examination) findings() []Finding {
 		x.kernelVersion, x.capabilities, x.ipv6,
 		x.forwardedFrames, x.forwardedPackets, x.legacyTables, x.firewalld,
 		x.forwarding, x.routerAdvertisements, x.reversePath,
-		x.bonding, x.strangers, x.taps, x.announcements, x.standbys, x.managers, x.neighbours, x.backlog, x.connections,
+		x.bonding, x.strangers, x.taps, x.announcements, x.standbys, x.managers, x.neighbours, x.backlog, x.connections, x.rootQueues,
 	} {
 		all = append(all, check()...)
 	}

@@ -50,6 +50,9 @@ func (e *Engine) Status(ctx context.Context) (Status, error) {
 	if err := e.judgeOffloads(ctx, &s, records); err != nil {
 		return s, err
 	}
+	if err := e.judgeQueues(ctx, &s); err != nil {
+		return s, err
+	}
 	return s, e.judgeStrangers(ctx, &s)
 }
 

@@ -182,7 +182,7 @@ func (e *Engine) reach(ctx context.Context, desired, had plan.State) error {
 	if len(steps) == 0 {
 		return nil
 	}
-	return e.kernel.Apply(ctx, steps)
+	return e.perform(ctx, steps)
 }
 
 func (e *Engine) switchStatus(r store.SwitchRecord) (s SwitchStatus, err error) {

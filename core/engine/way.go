@@ -20,14 +20,14 @@ func (e *Engine) shift(ctx context.Context, t *transaction) error {
 		return err
 	}
 	before, rest := beforeFiltering(t.besidesMirrors(w.steps))
-	if err := e.kernel.Apply(ctx, before); err != nil {
+	if err := e.perform(ctx, before); err != nil {
 		return err
 	}
 	if err := e.retag(ctx, t); err != nil {
 		return err
 	}
 	if len(rest) > 0 {
-		if err := e.kernel.Apply(ctx, rest); err != nil {
+		if err := e.perform(ctx, rest); err != nil {
 			return err
 		}
 	}

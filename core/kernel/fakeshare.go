@@ -37,7 +37,7 @@ func (f *Fake) carryOutAtShares(step plan.Step) error {
 	case plan.MakeShares:
 		t := s.Tree
 		t.Classes = maps.Clone(t.Classes)
-		l.shares, l.shared = &t, nil
+		l.shares, l.shared, l.root = &t, nil, ""
 	case plan.SetShares:
 		if l.shares == nil {
 			return refused(vswitch.NotFound, syscall.ENOENT, "classes of %s", netdev)
@@ -62,6 +62,7 @@ func (f *Fake) observeShares(scope plan.State, seen *plan.State) {
 		if len(want.Ports) > 0 {
 			s.Link = uint64(l.Speed) * 1e6
 		}
+		s.Queue = l.root
 		if l.shares != nil {
 			t := *l.shares
 			t.Classes = maps.Clone(t.Classes)
@@ -79,6 +80,17 @@ func (f *Fake) SetSpeed(netdev string, speed int) {
 	defer f.tellSince(f.scene())
 	if l := f.host.links[netdev]; l != nil {
 		l.Speed = speed
+	}
+}
+
+// GiveQueue gives a netdev a root queue in the place of the one that it has, as `tc qdisc
+// replace` does; "" is the kernel's own.
+func (f *Fake) GiveQueue(netdev, queue string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	defer f.tellSince(f.scene())
+	if l := f.host.links[netdev]; l != nil {
+		l.root, l.shares, l.shared = queue, nil, nil
 	}
 }
 

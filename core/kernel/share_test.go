@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path"
 	"regexp"
 	"strings"
 	"testing"
@@ -182,6 +183,37 @@ func TestSharesAreReached(t *testing.T) {
 	if diff := cmp.Diff(pristine, sh(t, l.host, "tc qdisc show dev "+uplinkName)); diff != "" {
 		t.Errorf("left:\n%s", diff)
 	}
+}
+
+// A root queue that somebody has given the uplink is told from the kernel's own.
+func TestGivenQueuesAreSeen(t *testing.T) {
+	l := newSharedLab(t, 0, 1000)
+	for _, c := range []struct{ command, want string }{
+		{"true", ""},
+		{"tc qdisc add dev up0 root pfifo", "pfifo 8???:"},
+		{"tc qdisc replace dev up0 root handle 77: htb default 2", "htb 77:"},
+		{"tc qdisc del dev up0 root", ""},
+		{"tc qdisc add dev up0 ingress", ""},
+		{"tc qdisc add dev up0 root handle 78: pfifo", "pfifo 78:"},
+	} {
+		sh(t, l.host, c.command)
+		if got := l.observe(t, weights(1)).Shares[uplinkName]; got.Tree != nil || !matches(c.want, got.Queue) {
+			t.Errorf("%s: %+v, want %q", c.command, got, c.want)
+		}
+	}
+	steps := plan.Diff(plan.State{Shares: map[string]plan.Sharing{uplinkName: weights(1, 30)}}, l.observe(t, weights(1, 30)))
+	if s, is := steps[0].(plan.MakeShares); !is || s.Replaces != "pfifo 78:" {
+		t.Errorf("%+v does not tell what it replaces", steps)
+	}
+	l.reach(t, weights(1, 30))
+	if got := l.observe(t, weights(1, 30)).Shares[uplinkName]; got.Queue != "" || got.Tree == nil {
+		t.Errorf("ours is taken for somebody's: %+v", got)
+	}
+}
+
+func matches(pattern, s string) bool {
+	ok, err := path.Match(pattern, s)
+	return ok && err == nil
 }
 
 // A link of which nobody knows how fast it is has no classes, and keeps those that it had.

@@ -3,6 +3,7 @@ package kernel
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"maps"
 
 	"github.com/vishvananda/netlink/nl"
@@ -25,7 +26,7 @@ func (o *observer) sharing(netdev string, scope plan.Sharing, seen *plan.State) 
 	if len(scope.Ports) > 0 {
 		s.Link = uint64(linkSpeed(netdev)) * 1e6
 	}
-	if s.Tree, err = o.host.shareTree(l.index); err != nil {
+	if s.Tree, s.Queue, err = o.host.shareTree(l.index); err != nil {
 		return ignoreAbsent(err)
 	}
 	if seen.Shares == nil {
@@ -35,26 +36,32 @@ func (o *observer) sharing(netdev string, scope plan.Sharing, seen *plan.State) 
 	return nil
 }
 
-// shareTree reads the classes of ours that a netdev has; nil if it has none. One in which
-// anything is otherwise than we make it has no rate.
-func (c *rtnl) shareTree(dev int) (*plan.Tree, error) {
-	var kind string
-	var others uint32
-	err := c.rootQueue(dev, func(b []byte) { kind, others = parseShareRoot(b) })
-	if err != nil || kind == "" {
-		return nil, err
+// shareTree reads the classes of ours that a netdev has, nil if it has none, and what root
+// queue of somebody else's. A tree in which anything is otherwise than we make it has no rate.
+func (c *rtnl) shareTree(dev int) (t *plan.Tree, queue string, err error) {
+	var root shareRoot
+	if err := c.rootQueue(dev, func(b []byte) { root = parseShareRoot(b) }); err != nil {
+		return nil, "", err
 	}
-	t := &plan.Tree{Classes: make(map[vswitch.MAC]plan.Class)}
-	if kind != "htb" || others != plan.DefaultClass {
-		return t, nil
+	if root.handle != shareHandle {
+		return nil, root.given(), nil
 	}
+	t = &plan.Tree{Classes: make(map[vswitch.MAC]plan.Class)}
+	if root.kind != "htb" || root.others != plan.DefaultClass {
+		return t, "", nil
+	}
+	return t, "", c.readShares(dev, t)
+}
+
+// readShares reads the classes below a root queue of ours.
+func (c *rtnl) readShares(dev int, t *plan.Tree) error {
 	classes, err := c.shareClasses(dev)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	filters, whole, err := c.shareFilters(dev)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	root := classes[plan.RootClass]
 	t.Default = classes[plan.DefaultClass]
@@ -69,28 +76,43 @@ func (c *rtnl) shareTree(dev int) (*plan.Tree, error) {
 	if whole && len(classes) == 0 && root.Rate == root.Ceil && t.Default.ID != 0 {
 		t.Rate = root.Rate
 	}
-	return t, nil
+	return nil
 }
 
-// parseShareRoot returns what kind of queue has our number, and the class of the default flow.
-func parseShareRoot(b []byte) (kind string, others uint32) {
-	const header = 20 // struct tcmsg
-	if len(b) < header || binary.NativeEndian.Uint32(b[8:]) != shareHandle {
-		return "", 0
+// shareRoot is a root queue.
+type shareRoot struct {
+	handle uint32
+	kind   string
+	others uint32 // the class of the default flow
+}
+
+// given names one that somebody has given the netdev: the kernel's own have no number.
+func (r shareRoot) given() string {
+	if r.handle == 0 {
+		return ""
 	}
+	return fmt.Sprintf("%s %x:", r.kind, r.handle>>16)
+}
+
+func parseShareRoot(b []byte) (r shareRoot) {
+	const header = 20 // struct tcmsg
+	if len(b) < header {
+		return r
+	}
+	r.handle = binary.NativeEndian.Uint32(b[8:])
 	for attr, v := range attributes(b[header:]) {
 		switch attr {
 		case nl.TCA_KIND:
-			kind = text(v)
+			r.kind = text(v)
 		case nl.TCA_OPTIONS:
 			for attr, v := range attributes(v) {
 				if attr == nl.TCA_HTB_INIT && len(v) >= nl.SizeofTcHtbGlob {
-					others = nl.DeserializeTcHtbGlob(v).Defcls
+					r.others = nl.DeserializeTcHtbGlob(v).Defcls
 				}
 			}
 		}
 	}
-	return kind, others
+	return r
 }
 
 // shareClasses lists a netdev's classes by their numbers.

@@ -23,6 +23,9 @@ type Sharing struct {
 	// Tree is what was observed of its classes; nil without any of ours. Of what is desired it
 	// follows from the rest.
 	Tree *Tree
+	// Queue is what was observed of a root queue that somebody has given the netdev, like
+	// "fq 8001:"; "" for none, or one of the kernel's own.
+	Queue string
 }
 
 // Tree are the classes of a netdev's traffic. One whose Rate is 0 is not as Patchbay makes it.
@@ -133,8 +136,9 @@ func idsOf(ports map[vswitch.MAC]uint64, had *Tree) map[vswitch.MAC]uint16 {
 type (
 	// MakeShares gives a netdev its classes, in the place of whatever it has for a root queue.
 	MakeShares struct {
-		Netdev string
-		Tree   Tree
+		Netdev   string
+		Tree     Tree
+		Replaces string // the Queue that was there
 	}
 	// SetShares changes classes: New ones and those that are Gone with their filters. Rate and
 	// Default are always those that are wanted.
@@ -223,7 +227,7 @@ func (d *differ) shares() {
 			d.add(DeleteShares{Netdev: netdev})
 		case want == nil:
 		case have.Tree == nil || have.Tree.Rate == 0:
-			d.add(MakeShares{Netdev: netdev, Tree: *want})
+			d.add(MakeShares{Netdev: netdev, Tree: *want, Replaces: have.Queue})
 		default:
 			if s, differs := have.Tree.to(*want); differs {
 				s.Netdev = netdev
