@@ -60,6 +60,7 @@ const (
 	setApart       = "apart"       // ports that do not hear each other
 	setApartIn     = "apart_in"    // uplink . VLAN of frames from such ports elsewhere
 	setClosed      = "closed"      // uplink . VLAN that no frame may name
+	setStrangers   = "strangers"   // netdevs beside ports of ours that are none
 	setHeard       = "heard"       // groups of which a router has been heard
 	setAsked       = "asked"       // groups that have just been asked for one
 	setAskedIn     = "asked_in"    // uplinks by which one has just been asked for
@@ -103,12 +104,15 @@ func bridgeTable() ruleTable {
 			{name: setAsked, key: devGroup, learnt: solicitationsRest, room: maxGroups},
 			{name: setAskedIn, key: ifName, learnt: solicitationsRest, room: maxGroups},
 			{name: setRouters, key: ifName, learnt: routersSpeak, room: maxGroups},
+			{name: setStrangers, key: ifIndex, learnt: strangersRest, room: maxStrangers},
 			tagSet(),
 			{name: setPriority, key: ifName},
 		},
 		chains: []ruleChain{
 			{name: chainSolicitations, rules: solicitationRules},
 			{name: "tagged", rules: taggedRules},
+			{name: chainFromStranger, rules: strangerRules(unix.NFT_META_IIF)},
+			{name: chainToStranger, rules: strangerRules(unix.NFT_META_OIF)},
 			{name: "prerouting", kind: chainFilter, hook: unix.NF_INET_PRE_ROUTING, priority: bridgeDstNAT, rules: preroutingRules},
 			{name: "forward", kind: chainFilter, hook: unix.NF_INET_FORWARD, priority: bridgeFilter, rules: forwardRules},
 			{name: "input", kind: chainFilter, hook: unix.NF_INET_LOCAL_IN, priority: bridgeFirst, rules: inputRules},
@@ -216,9 +220,12 @@ func forwardRules() [][]expression {
 		rule(ours(unix.NFT_META_IIFGROUP), ours(unix.NFT_META_OIFGROUP), unicast(), accept()),
 		// A netdev in a bridge of ours that is no port of ours, the tap of a VM that nobody has
 		// asked about yet, is shut both ways. Where VLANs are filtered it is in none, and what
-		// it sends is not even learnt from.
-		rule(ours(unix.NFT_META_IIFGROUP), notOurs(unix.NFT_META_OIFGROUP), countedDrop()),
-		rule(ours(unix.NFT_META_OIFGROUP), notOurs(unix.NFT_META_IIFGROUP), countedDrop()),
+		// it sends is not even learnt from. Where not, two of them are beside a port of ours as
+		// soon as anybody has sent to all: nothing else tells that their bridge is ours.
+		rule(ours(unix.NFT_META_IIFGROUP), notOurs(unix.NFT_META_OIFGROUP), jump(chainToStranger)),
+		rule(ours(unix.NFT_META_OIFGROUP), notOurs(unix.NFT_META_IIFGROUP), jump(chainFromStranger)),
+		rule(notOurs(unix.NFT_META_IIFGROUP), inSet(meta(unix.NFT_META_IIF), setStrangers), countedDrop()),
+		rule(notOurs(unix.NFT_META_IIFGROUP), inSet(meta(unix.NFT_META_OIF), setStrangers), countedDrop()),
 		rule(unicast(), accept()),
 		// Behind an uplink somebody may route multicast: reports reach it, but no
 		// other port.
@@ -228,6 +235,23 @@ func forwardRules() [][]expression {
 		rule(forGuests(), icmp6(routerSolicitation), lacksMark(askedMark),
 			[]expression{meta(unix.NFT_META_OIFNAME), notEqual([]byte(vswitch.HostPortPrefix))},
 			[]expression{meta(unix.NFT_META_OIFNAME), lookupNot(setRouters)}, countedDrop()),
+	}
+}
+
+const chainFromStranger, chainToStranger = "from_stranger", "to_stranger"
+
+// strangersRest is for how long a netdev counts as one of our bridges: somebody may move it to
+// another one. maxStrangers is more than there are at a time.
+const strangersRest, maxStrangers = 60 * time.Second, 1 << 16
+
+// strangerRules note which netdev is a stranger, and drop the frame whether that fits or not.
+func strangerRules(which uint32) func() [][]expression {
+	return func() [][]expression {
+		return [][]expression{
+			// update @strangers { iif }
+			rule([]expression{meta(which), noted(setStrangers)}),
+			rule(countedDrop()),
+		}
 	}
 }
 

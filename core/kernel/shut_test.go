@@ -17,12 +17,13 @@ import (
 // with a tap, neither hears anybody nor is heard until it is a port of ours.
 func TestStrangersAreShut(t *testing.T) {
 	withAndWithout(t, func(t *testing.T, rules bool) {
-		l := newLab(t, 3, vswitch.Group(1))
-		sh(t, l.host, "ip link set p3 group 0")
+		l := newLab(t, 4, vswitch.Group(1))
+		sh(t, l.host, "ip link set p3 group 0; ip link set p4 group 0")
 		if rules {
 			apply(t, l.host, plan.SetRules{Add: plan.Rules{Base: true}})
 		}
 		g1, g2, stranger := listen(t, l.guests[0], "eth0"), listen(t, l.guests[1], "eth0"), listen(t, l.guests[2], "eth0")
+		second := listen(t, l.guests[3], "eth0")
 		unknown := macOf(9) // an address that the bridge would learn
 		stranger.send(t, ethernet(macOf(1), macOf(3), 0x88b5, []byte("unicast of a stranger")))
 		stranger.send(t, ethernet(broadcastMAC, unknown, 0x88b5, []byte("broadcast of a stranger")))
@@ -34,6 +35,11 @@ func TestStrangersAreShut(t *testing.T) {
 		verdict(t, "broadcast of a stranger", rules, g1, containing("broadcast of a stranger"))
 		verdict(t, "unicast to a stranger", rules, stranger, containing("unicast to a stranger"))
 		verdict(t, "broadcast to a stranger", rules, stranger, containing("broadcast of a guest"))
+		// By now the kernel knows of both that they are beside ports.
+		stranger.send(t, ethernet(macOf(4), macOf(3), 0x88b5, []byte("unicast between strangers")))
+		second.send(t, ethernet(broadcastMAC, macOf(4), 0x88b5, []byte("broadcast between strangers")))
+		verdict(t, "unicast between strangers", rules, second, containing("unicast between strangers"))
+		verdict(t, "broadcast between strangers", rules, stranger, containing("broadcast between strangers"))
 		if !rules {
 			return
 		}
@@ -63,7 +69,7 @@ func BenchmarkStrangersAreShut(b *testing.B) {
 	at := slices.IndexFunc(open.chains, func(c ruleChain) bool { return c.name == "forward" })
 	open.chains[at].rules = func() [][]expression {
 		rules := forwardRules()
-		return slices.Concat(rules[:1], rules[4:])
+		return slices.Concat(rules[:1], rules[6:])
 	}
 	for _, c := range []struct {
 		name  string
