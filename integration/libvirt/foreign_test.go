@@ -13,7 +13,7 @@ import (
 
 // TestLXC: a container of libvirt's on a switch, beside one of a container runtime.
 func TestLXC(t *testing.T) {
-	s := newSite(t)
+	s := newSite(t, machine.Libvirt9)
 	s.patchbay("switch", "add", "lan", "--type", "private")
 	s.network("lan")
 	lxc := func(args ...string) {
@@ -35,7 +35,7 @@ func TestLXC(t *testing.T) {
 
 // TestEthernet: a tap that Patchbay makes, of no network of libvirt's.
 func TestEthernet(t *testing.T) {
-	s := newSite(t)
+	s := newSite(t, machine.Libvirt9)
 	s.patchbay("switch", "add", "lan", "--type", "private")
 	c := s.container("lan", "c1", "10.7.0.9")
 	d, err := s.Define(machine.Definition{
@@ -57,7 +57,7 @@ func TestEthernet(t *testing.T) {
 // TestForeign: machines and networks that are nothing to us start and stop as if we were not
 // there, with a patchbayd that is stopped in the middle of everything.
 func TestForeign(t *testing.T) {
-	s := newSite(t)
+	s := newSite(t, machine.Libvirt9)
 	_, err := s.VirshXML("<network><name>theirs</name><forward mode='bridge'/><bridge name='br0'/></network>", "net-define")
 	ok(t, err)
 	_, err = s.Run("ip", "link", "add", "br0", "type", "bridge")

@@ -12,12 +12,13 @@ import (
 
 	"github.com/patchbay-net/patchbay/core/engine"
 	"github.com/patchbay-net/patchbay/integration/host"
+	"github.com/patchbay-net/patchbay/integration/libvirt/machine"
 )
 
 // TestKinds has one virtual machine on switches of each kind, with containers, the host
 // and an outside network.
 func TestKinds(t *testing.T) {
-	s := newSite(t)
+	s := newSite(t, machine.Libvirt9)
 	out, err := s.Neighbour("outside")
 	ok(t, err)
 	ok(t, host.Cable(s.Netns, "eth9", out, "wan"))
@@ -61,7 +62,7 @@ switches:
 
 // TestHostileGuest: what a profile denies, no guest can do, whatever it sends.
 func TestHostileGuest(t *testing.T) {
-	s := newSite(t)
+	s := newSite(t, machine.Libvirt9)
 	ok(t, s.WriteFile("/etc/host.yaml", profiles, 0o644))
 	s.patchbay("apply", "-f", "/etc/host.yaml")
 	s.network("lan")
@@ -128,7 +129,7 @@ const (
 
 // TestCountersAndBandwidth: each NIC of a virtual machine is counted, and held to its rate.
 func TestCountersAndBandwidth(t *testing.T) {
-	s := newSite(t)
+	s := newSite(t, machine.Libvirt9)
 	ok(t, s.WriteFile("/etc/host.yaml", profiles, 0o644))
 	s.patchbay("apply", "-f", "/etc/host.yaml")
 	s.network("lan")
@@ -183,7 +184,7 @@ func udpRate(t *testing.T, from *host.Netns, addr string) (mbit float64) {
 
 // TestMirror: an analyser hears what a virtual machine says, and not what others say.
 func TestMirror(t *testing.T) {
-	s := newSite(t)
+	s := newSite(t, machine.Libvirt9)
 	if !s.status().Capabilities.Mirroring {
 		t.Skip("left out: the kernel has no CONFIG_NFT_DUP_NETDEV; the same rules are tried on containers in a guest (TestMirroring)")
 	}

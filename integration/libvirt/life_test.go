@@ -5,12 +5,15 @@ import (
 	"testing"
 
 	"github.com/patchbay-net/patchbay/core/vswitch"
+	"github.com/patchbay-net/patchbay/integration/libvirt/machine"
 )
 
 // TestLife is a virtual machine's life on a switch with a container: started, unplugged,
 // plugged in again, stopped.
-func TestLife(t *testing.T) {
-	s := newSite(t)
+func TestLife(t *testing.T) { eachVersion(t, life) }
+
+func life(t *testing.T, v machine.Version) {
+	s := newSite(t, v)
 	s.patchbay("switch", "add", "lan", "--type", "private")
 	s.network("lan")
 	c := s.container("lan", "c1", "10.7.0.9")
@@ -40,8 +43,10 @@ func TestLife(t *testing.T) {
 
 // TestDefine: patchbayd has libvirt define a switch's network and start it, and tells when a
 // network that runs is behind its switch.
-func TestDefine(t *testing.T) {
-	s := newSite(t)
+func TestDefine(t *testing.T) { eachVersion(t, define) }
+
+func define(t *testing.T, v machine.Version) {
+	s := newSite(t, v)
 	s.followed(0)
 	s.patchbay("switch", "add", "lan", "--type", "private")
 	for range 2 {

@@ -129,14 +129,19 @@ func statsOf(t *testing.T, s *site, mac string) engine.PortStats {
 // TestMigrationRefused: a host that cannot take the machine says so before memory moves, and
 // one that fails later leaves it where it is.
 func TestMigrationRefused(t *testing.T) {
-	st := newStreet(t, machine.Libvirt9)
+	eachVersion(t, migrationRefused)
+}
+
+func migrationRefused(t *testing.T, v machine.Version) {
+	st := newStreet(t, v)
 	before := st.a.portOf(mac1)
-	refused := func(why, says string) {
+	refused := func(why, says string, more ...string) {
 		t.Helper()
-		if err := st.migrate(st.a, st.b); err == nil || !strings.Contains(err.Error(), says) {
-			t.Errorf("%s: %v, want %q", why, err, says)
-		}
-		st.stays(t, why)
+		st.refused(t, why, says, more...)
+	}
+	if !st.b.status().Capabilities.VLANFiltering {
+		st.inVLAN(t, 10)
+		refused("its kernel has no VLANs", "CONFIG_BRIDGE_VLAN_FILTERING", "--xml", "/etc/vm1.xml")
 	}
 	// Another machine is defined with the address there.
 	other := st.b.define("vm2", nic("lan", "ua-one", mac1))
@@ -174,6 +179,33 @@ func TestMigrationRefused(t *testing.T) {
 	if after := st.a.portOf(mac1); fmt.Sprint(after) != fmt.Sprint(before) {
 		t.Errorf("the port was %+v and is %+v", before, after)
 	}
+}
+
+// refused fails the test unless the machine may not move, and that before memory does.
+func (st *street) refused(t *testing.T, why, says string, more ...string) {
+	t.Helper()
+	before := st.b.launches()
+	if err := st.migrate(st.a, st.b, more...); err == nil || !strings.Contains(err.Error(), says) {
+		t.Errorf("%s: %v, want %q", why, err, says)
+	}
+	if st.b.launches() != before {
+		t.Errorf("%s: a hypervisor was started there", why)
+	}
+	st.stays(t, why)
+}
+
+// inVLAN writes /etc/vm1.xml of a, which is the machine as it would go to b if its port were in
+// a VLAN: for kernels on which no port can be.
+func (st *street) inVLAN(t *testing.T, id int) {
+	t.Helper()
+	_, err := st.a.daemon.Await(0, patience, "carries", "vm1")
+	ok(t, err)
+	xml := st.a.virsh("dumpxml", "vm1", "--migratable")
+	const at = `"switch":"lan"`
+	if !strings.Contains(xml, at) {
+		t.Fatalf("it does not carry its port's state:\n%s", xml)
+	}
+	ok(t, st.a.WriteFile("/etc/vm1.xml", strings.Replace(xml, at, fmt.Sprintf(`%s,"vlan":%d`, at, id), 1), 0o644))
 }
 
 // holds waits until an address is held for a domain, or none is.

@@ -8,12 +8,13 @@ import (
 	"testing"
 
 	"github.com/patchbay-net/patchbay/core/vswitch"
+	"github.com/patchbay-net/patchbay/integration/libvirt/machine"
 )
 
 // TestRefused: what cannot be is refused before a guest runs, in words that virsh shows, and
 // leaves nothing.
 func TestRefused(t *testing.T) {
-	s, d := pair(t)
+	s, d := pair(t, machine.Libvirt9)
 	s.virsh("destroy", "vm1")
 	refused := func(name, says string, interfaces string) {
 		t.Helper()
@@ -74,8 +75,10 @@ func steps() [][2]string {
 
 // TestStartFailsLater: ours has succeeded, somebody else's hook fails at each step of a
 // start, and nothing is left.
-func TestStartFailsLater(t *testing.T) {
-	s, d := pair(t)
+func TestStartFailsLater(t *testing.T) { eachVersion(t, startFailsLater) }
+
+func startFailsLater(t *testing.T, v machine.Version) {
+	s, d := pair(t, v)
 	s.virsh("destroy", "vm1")
 	for _, step := range steps() {
 		remove := s.otherHook(step[0], step[1], "echo not today >&2; exit 3")
@@ -91,8 +94,10 @@ func TestStartFailsLater(t *testing.T) {
 }
 
 // TestReconnectNeverFails: what would refuse a start does not end a guest that runs.
-func TestReconnectNeverFails(t *testing.T) {
-	s, d := pair(t)
+func TestReconnectNeverFails(t *testing.T) { eachVersion(t, reconnectNeverFails) }
+
+func reconnectNeverFails(t *testing.T, v machine.Version) {
+	s, d := pair(t, v)
 	s.virsh("metadata", "vm1", "--uri", "https://patchbay.net/xmlns/libvirt/domain/1.0", "--key", "patchbay",
 		"--set", "<ports><port alias='ua-nobody'/></ports>", "--live")
 	s.restart(s.Stop)
@@ -105,7 +110,7 @@ func TestReconnectNeverFails(t *testing.T) {
 // TestKilled: hook, patchbayd and libvirtd are killed at each step of a start, and all is
 // well when they are there again.
 func TestKilled(t *testing.T) {
-	s, d := pair(t)
+	s, d := pair(t, machine.Libvirt9)
 	s.virsh("destroy", "vm1")
 	started := func(what string, err error) {
 		t.Helper()
@@ -157,7 +162,7 @@ func TestKilled(t *testing.T) {
 
 // TestWithoutDaemon: machines start, are plugged into, and stop, though no patchbayd runs.
 func TestWithoutDaemon(t *testing.T) {
-	s, d := pair(t)
+	s, d := pair(t, machine.Libvirt9)
 	ok(t, s.daemon.Stop())
 	s.daemon = nil
 	s.whole(d)

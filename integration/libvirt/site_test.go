@@ -51,9 +51,18 @@ func sitesAlone(t *testing.T, v machine.Version, names ...string) (all []*site) 
 	return all
 }
 
-func newSite(t *testing.T) *site {
+func newSite(t *testing.T, v machine.Version) *site {
 	t.Helper()
-	return newSites(t, machine.Libvirt9, "a")[0]
+	return newSites(t, v, "a")[0]
+}
+
+// eachVersion runs a test with each libvirt, at the same time.
+func eachVersion(t *testing.T, test func(t *testing.T, v machine.Version)) {
+	t.Helper()
+	t.Parallel()
+	for _, v := range []machine.Version{machine.Libvirt9, machine.Libvirt11} {
+		t.Run(string(v), func(t *testing.T) { test(t, v) })
+	}
 }
 
 // hooks are the drivers with a hook of ours.

@@ -132,6 +132,40 @@ func TestVLANs(t *testing.T) {
 	s.empty("destroyed")
 }
 
+// TestMigrationInVLAN: the VLAN goes with the machine, unless the host there cannot have it.
+func TestMigrationInVLAN(t *testing.T) {
+	guest.Needs(t, guest.VLANs, guest.VLANDevs, guest.TUN)
+	st := newStreet(t, machine.Libvirt9)
+	n := st.a.daemon.Lines()
+	st.a.patchbay("port", "set", st.a.portOf(mac1).ID, "--vlan", "10")
+	_, err := st.a.daemon.Await(n, patience, "carries", "vm1")
+	ok(t, err)
+	for line := range strings.Lines(`addr del 10.1.0.8/24 dev br0
+link add link br0 name br0.10 type vlan id 10
+link set br0.10 up
+addr add 10.1.0.8/24 dev br0.10`) {
+		_, err := st.outside.Run(append([]string{"ip"}, strings.Fields(line)...)...)
+		ok(t, err)
+	}
+	reaches(t, st.vm, outsideAddr)
+	// Nobody may just be in a VLAN that isolates others.
+	st.b.containerIn("lan", "isolated 100 10", "c1", "10.1.0.7")
+	st.refused(t, "isolated there", "10")
+	var there []vswitch.Port
+	ok(t, st.b.PatchbayJSON(&there, "port", "list"))
+	for _, p := range there {
+		if p.Owner.ID == "c1" {
+			st.b.patchbay("port", "set", p.ID, "--vlan", "untagged")
+		}
+	}
+	ok(t, st.migrate(st.a, st.b))
+	st.a.empty("gone")
+	if p := st.b.portOf(mac1); !p.VLAN.Equal(vswitch.AccessVLAN(10)) {
+		t.Errorf("port on b: %+v", p)
+	}
+	pings(t, st.outside, "10.1.0.1")
+}
+
 // lineOf is the line of a table that has the word.
 func lineOf(table, word string) string {
 	for line := range strings.Lines(table) {

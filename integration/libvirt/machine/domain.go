@@ -29,10 +29,13 @@ type Definition struct {
 	Metadata   string // XML
 }
 
+// kernelArgs go without a look at whether the timer works, which on a busy machine seems not to.
+const kernelArgs = "console=ttyS0 quiet panic=-1 no_timer_check"
+
 const domainXML = `<domain type='qemu'>
   <name>%[1]s</name><uuid>%[2]s</uuid>%[8]s
   <memory unit='MiB'>128</memory><vcpu>1</vcpu>
-  <os><type arch='x86_64' machine='q35'>hvm</type><kernel>%[3]s</kernel><initrd>%[4]s</initrd><cmdline>console=ttyS0 quiet panic=-1</cmdline></os>
+  <os><type arch='x86_64' machine='q35'>hvm</type><kernel>%[3]s</kernel><initrd>%[4]s</initrd><cmdline>%[10]s</cmdline></os>
   <features><acpi/></features>
   <on_poweroff>destroy</on_poweroff><on_reboot>destroy</on_reboot><on_crash>destroy</on_crash>
   <devices>
@@ -53,20 +56,45 @@ func (m *Machine) xml(d *Domain, def Definition, socket string) string {
 	if metadata != "" {
 		metadata = "<metadata>" + metadata + "</metadata>"
 	}
-	return fmt.Sprintf(domainXML, d.Name, d.UUID, kernelPath, m.initrd, slots, d.log, socket, metadata, def.Interfaces)
+	return fmt.Sprintf(domainXML, d.Name, d.UUID, kernelPath, m.initrd, slots, d.log, socket, metadata, def.Interfaces, kernelArgs)
+}
+
+// domain is one that libvirt has not heard of; its console listens at the socket.
+func (m *Machine) domain(name string) (d *Domain, socket string, err error) {
+	d = &Domain{Name: name, UUID: fmt.Sprintf("00000000-0000-4000-8000-%012x", fingerprint(name)), log: filepath.Join(m.Dir, "vm", name+".log")}
+	socket = filepath.Join(m.Dir, "vm", name+".sock")
+	if d.Console, err = console.Listen(socket); err == nil {
+		m.domains = append(m.domains, d)
+	}
+	return d, socket, err
 }
 
 // Define makes a domain that does not run yet.
 func (m *Machine) Define(def Definition) (*Domain, error) {
-	d := &Domain{Name: def.Name, UUID: fmt.Sprintf("00000000-0000-4000-8000-%012x", fingerprint(def.Name)), log: filepath.Join(m.Dir, "vm", def.Name+".log")}
-	socket := filepath.Join(m.Dir, "vm", def.Name+".sock")
-	var err error
-	if d.Console, err = console.Listen(socket); err != nil {
+	d, socket, err := m.domain(def.Name)
+	if err != nil {
 		return nil, err
 	}
-	m.domains = append(m.domains, d)
 	_, err = m.VirshXML(m.xml(d, def, socket), "define")
 	return d, err
+}
+
+// Install has virt-install make a domain with one interface and start it, and waits until it
+// has come up. The interface is written as virt-install wants it.
+func (m *Machine) Install(name, network string) (*Domain, error) {
+	d, socket, err := m.domain(name)
+	if err != nil {
+		return nil, err
+	}
+	_, err = m.RunEnv([]string{"LC_ALL=C", "HOME=/root"}, "/usr/bin/virt-install", "--connect", "qemu:///system", "--virt-type", "qemu", "--machine", "q35",
+		"--name", name, "--uuid", d.UUID, "--memory", "128", "--vcpus", "1", "--osinfo", "detect=off,require=off", "--import", "--disk", "none",
+		"--boot", fmt.Sprintf("kernel=%s,initrd=%s,kernel_args=%s", kernelPath, m.initrd, kernelArgs), "--network", network+",model=virtio",
+		"--graphics", "none", "--controller", "usb,model=none", "--memballoon", "none", "--rng", "none",
+		"--serial", "file,path="+d.log, "--serial", "unix,source.mode=connect,path="+socket, "--noautoconsole")
+	if err != nil {
+		return d, err
+	}
+	return d, d.AwaitBoot(1, Patience)
 }
 
 // Boot starts a defined domain and waits until it has come up.

@@ -164,9 +164,16 @@ func (m *Machine) end(by syscall.Signal) error {
 	return nil
 }
 
-// Virsh runs a command of virsh on the machine. Its error has what virsh said.
-func (m *Machine) Virsh(args ...string) (string, error) {
-	return m.RunEnv([]string{"LC_ALL=C"}, append([]string{"/usr/bin/virsh", "-q", "-c", "qemu:///system"}, args...)...)
+// Virsh runs a command of virsh on the machine. Its error has what virsh said. Where a hook
+// has no more time it says so, and to try again: that happens in a guest on a busy machine.
+func (m *Machine) Virsh(args ...string) (out string, err error) {
+	for range 3 {
+		out, err = m.RunEnv([]string{"LC_ALL=C"}, append([]string{"/usr/bin/virsh", "-q", "-c", "qemu:///system"}, args...)...)
+		if err == nil || !strings.Contains(err.Error(), "has not got it done within") {
+			break
+		}
+	}
+	return out, err
 }
 
 // VirshXML is Virsh with a file as its last argument.
