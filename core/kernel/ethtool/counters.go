@@ -73,7 +73,7 @@ func queueStats(index, queue int) (map[string]uint64, error) {
 		return nil, fmt.Errorf("look for %s: %w", netdevFamily, err)
 	}
 	r := nl.NewNetlinkRequest(int(family.ID), unix.NLM_F_DUMP)
-	r.AddData(&nl.Genlmsg{Command: getQueueStats, Version: 1})
+	r.AddData(genericHeader{getQueueStats, 1})
 	r.AddData(nl.NewRtAttr(statIfindex, nl.Uint32Attr(uint32(index))))
 	r.AddData(nl.NewRtAttr(statScope, nl.Uint32Attr(scopeQueue)))
 	var counted map[string]uint64
@@ -87,6 +87,16 @@ func queueStats(index, queue int) (map[string]uint64, error) {
 	}
 	return counted, err
 }
+
+// genericHeader is a struct genlmsghdr: command, version, and two bytes that must be zero.
+// The library's own, nl.Genlmsg, is as long and copies what lies behind two in memory.
+type genericHeader [nl.SizeofGenlmsg]byte
+
+// Len is nl.NetlinkRequestData's.
+func (genericHeader) Len() int { return nl.SizeofGenlmsg }
+
+// Serialize is nl.NetlinkRequestData's.
+func (h genericHeader) Serialize() []byte { return h[:] }
 
 // dump asks for a list and reads it to its end. The library's way ends at the first message,
 // since this family does not say of its messages that they are of a list (NLM_F_MULTI).

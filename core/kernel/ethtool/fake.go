@@ -35,6 +35,8 @@ type FakeNIC struct {
 	// Refuse is with what new rules are refused; NoVLAN that they cannot match one.
 	Refuse error
 	NoVLAN bool
+	// Forgetful drivers accept rules and tell others than those that they accepted.
+	Forgetful bool
 
 	own bool // the table is the driver's own
 }
@@ -201,7 +203,7 @@ func (f *Fake) Insert(netdev string, r Rule, have Rules) (uint32, error) {
 				return err
 			}
 		}
-		r.Plain = true
+		r.Plain = !n.Forgetful
 		n.Rules.All = append(n.Rules.All, r)
 		return nil
 	})

@@ -49,10 +49,14 @@ func (p *Provider) Ensure(ctx context.Context, r sdk.Request) (sdk.Grant, error)
 		g, err = p.give(n, g)
 	}
 	if err != nil {
-		return sdk.Grant{}, errors.Join(p.refused(n, r, err), p.refresh(n.id))
+		err = p.refused(n, r, err)
+	}
+	p.lookAt(n.id) // what is told of it is another by now
+	if err != nil {
+		return sdk.Grant{}, err
 	}
 	sdk.Log(ctx).Info("a port has a queue", "port", r.Port, "nic", n.Netdev, "queue", g.Queue, "mac", r.MAC, "vlan", g.RuleVLAN)
-	return g.told(n.id), p.refresh(n.id)
+	return g.told(n.id), nil
 }
 
 // renew notes that a grant is of another generation by now.
@@ -119,7 +123,8 @@ func (p *Provider) Release(ctx context.Context, ref sdk.Ref, generation uint64) 
 		return err
 	}
 	sdk.Log(ctx).Info("a port gave its queue back", "port", ref.Port, "nic", id, "queue", g.Queue)
-	return p.refresh(id)
+	p.lookAt(id)
+	return nil
 }
 
 // Grants lists what ports hold, as the NICs say.

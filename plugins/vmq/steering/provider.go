@@ -115,7 +115,11 @@ func (p *Provider) watch() error {
 	ready, watched := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(watched)
-		err := p.hardware.Watch(ctx, func() { close(ready) }, p.look)
+		err := p.hardware.Watch(ctx, func() { close(ready) }, func() {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.lookAt(everyNIC)
+		})
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		if ctx.Err() == nil {
@@ -136,11 +140,9 @@ func (p *Provider) watch() error {
 	return nil
 }
 
-// look is what happens when something changed.
-func (p *Provider) look() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if err := p.refresh(everyNIC); err != nil {
+// lookAt is refresh where nobody waits for what it says.
+func (p *Provider) lookAt(id string) {
+	if err := p.refresh(id); err != nil {
 		slog.Error("look at the NICs", "err", err)
 	}
 }
@@ -221,7 +223,8 @@ func (p *Provider) refresh(id string) error {
 	p.nics = make(map[string]nic, len(adapters))
 	for i, a := range adapters {
 		n, there := known[ids[i]]
-		if there = there && n.Index == a.Index; there && (n.hopeless || id != everyNIC && id != n.id && p.ledger.nics[n.id] == nil) {
+		asked := id == everyNIC || id == ids[i] || p.ledger.nics[ids[i]] != nil
+		if there && n.Index == a.Index && (n.hopeless || !asked) {
 			n.Adapter = a
 		} else {
 			n, there = p.examine(ids[i], a)

@@ -138,6 +138,12 @@ func TestConformance(t *testing.T) {
 	}
 }
 
+// The same over the wire, with NICs that are new with every process: what a plugin finds
+// after a driver was bound anew.
+func TestConformanceOfProgram(t *testing.T) {
+	conformance.Test(t, thisProgram(t), conformance.Options{Config: []byte(fmt.Sprintf(`{%q: %q}`, keyState, filepath.Join(t.TempDir(), "vmq.json")))})
+}
+
 // A port's frames go to its queue, everybody else's to the others, and in the end the NIC
 // is as it was.
 func TestQueuesOfPorts(t *testing.T) {
@@ -243,6 +249,7 @@ func TestRefusals(t *testing.T) {
 		"no rules by address": {func(n *ethtool.FakeNIC) { n.Refuse = unix.EOPNOTSUPP }, vswitch.NoDriverSupport, vswitch.NoDriverSupport},
 		"no room":             {func(n *ethtool.FakeNIC) { n.Refuse = unix.ENOSPC }, vswitch.NoFreeFilter, ""},
 		"something else":      {func(n *ethtool.FakeNIC) { n.Refuse = unix.EINVAL }, vswitch.Refused, ""},
+		"another rule":        {func(n *ethtool.FakeNIC) { n.Forgetful = true }, vswitch.Refused, ""},
 		"one queue":           {func(n *ethtool.FakeNIC) { n.Queues = 1 }, vswitch.NoDriverSupport, vswitch.NoDriverSupport},
 		"no rules at all":     {func(n *ethtool.FakeNIC) { n.Rules.Slots = 0 }, vswitch.NoDriverSupport, vswitch.NoDriverSupport},
 		"rules are off":       {func(n *ethtool.FakeNIC) { n.NTuple.Fixed = true }, vswitch.NoDriverSupport, vswitch.NoDriverSupport},

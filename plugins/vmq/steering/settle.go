@@ -172,18 +172,35 @@ func (p *Provider) steer(r *record, n nic, g *grant) error {
 	if err := p.setTable(r, n); err != nil {
 		return err
 	}
-	rule := ethtool.Rule{MAC: g.MAC, VLAN: g.RuleVLAN, Queue: g.Queue}
-	_, err := p.hardware.Insert(n.Netdev, rule, n.rules)
+	err := p.insert(n, *g)
 	if g.RuleVLAN == 0 || !ethtool.Unfit(err) {
 		return err
 	}
 	// Addresses hardly ever are the same in two VLANs, so the address alone will do.
-	g.RuleVLAN, rule.VLAN = 0, 0
+	g.RuleVLAN = 0
 	r.Grants[len(r.Grants)-1] = *g
 	if err := p.ledger.save(); err != nil {
 		return err
 	}
-	_, err = p.hardware.Insert(n.Netdev, rule, n.rules)
+	return p.insert(n, *g)
+}
+
+// insert adds the rule of a grant. A driver that does not tell it as it was set is told to
+// forget it: nobody would know it again.
+func (p *Provider) insert(n nic, g grant) error {
+	location, err := p.hardware.Insert(n.Netdev, ethtool.Rule{MAC: g.MAC, VLAN: g.RuleVLAN, Queue: g.Queue}, n.rules)
+	if err != nil {
+		return err
+	}
+	if n.rules, err = p.hardware.Rules(n.Netdev); err == nil {
+		if _, there := n.find(g); there {
+			return nil
+		}
+		err = errors.New("the rule is not what the driver says that it has")
+	}
+	if undo := p.hardware.Delete(n.Netdev, location); undo != nil && !ethtool.Gone(undo) {
+		err = errors.Join(err, undo)
+	}
 	return err
 }
 

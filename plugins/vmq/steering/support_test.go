@@ -3,10 +3,39 @@ package steering
 import (
 	"context"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/patchbay-net/patchbay/core/kernel/ethtool"
+	"github.com/patchbay-net/patchbay/sdk"
+	"github.com/patchbay-net/patchbay/sdk/conformance"
 )
+
+// TestMain is a plugin's main function where the host starts this test's program.
+func TestMain(m *testing.M) {
+	if os.Getenv(sdk.CookieKey) != "" {
+		fake := ethtool.NewFake(usual(), unable())
+		sdk.Serve(newProvider("test", func() (hardware, error) { return fake, nil }))
+	}
+	os.Exit(m.Run())
+}
+
+func thisProgram(t *testing.T) conformance.Target {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), sdk.ExecutablePrefix+"vmq")
+	if err := os.Symlink(self, path); err != nil {
+		t.Fatal(err)
+	}
+	target, err := conformance.Program(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return target
+}
 
 // deaf is NICs of which nobody hears.
 type deaf struct {
