@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -31,6 +32,13 @@ func program(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// patience is how long a program may take in a guest, beside which others run.
+func patience() host.Limits {
+	l := host.DefaultLimits()
+	l.Start, l.Read, l.Change = time.Minute, time.Minute, time.Minute
+	return l
 }
 
 func config(t *testing.T, state string) []byte {
@@ -59,7 +67,7 @@ func TestConformanceOfProgram(t *testing.T) {
 	guest.Needs(t, guest.Netdevsim)
 	nic := newCard(t, 1)
 	nic.add(100, 3, gcm)
-	target, err := conformance.Program(program(t), nil)
+	target, err := conformance.ProgramWithin(program(t), patience(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +99,7 @@ func TestKill(t *testing.T) {
 		t.Fatal(err)
 	}
 	start := func() *host.Plugin {
-		return host.Open(host.Options{Executable: executable, Config: config(t, state), RunDir: t.TempDir(), Vouched: true})
+		return host.Open(host.Options{Executable: executable, Config: config(t, state), RunDir: t.TempDir(), Vouched: true, Limits: patience()})
 	}
 	r := request("p", nic.nic(), 1, sas)
 	for round, after := range []int{1, 2, 9, 23, 5, 16} {
