@@ -88,6 +88,12 @@ func (s memorySession) crash()          { s.shut() }
 
 // Program is a plugin's executable. log gets what it logs; nil for nobody.
 func Program(path string, log *slog.Logger) (Target, error) {
+	return ProgramWithin(path, host.DefaultLimits(), log)
+}
+
+// ProgramWithin is Program with other limits than patchbayd's: an emulated machine may take
+// longer.
+func ProgramWithin(path string, limits host.Limits, log *slog.Logger) (Target, error) {
 	e, err := host.ExecutableAt(path)
 	if err != nil {
 		return nil, err
@@ -95,11 +101,12 @@ func Program(path string, log *slog.Logger) (Target, error) {
 	if log == nil {
 		log = slog.New(slog.NewTextHandler(io.Discard, nil))
 	}
-	return program{e, log}, nil
+	return program{e, limits, log}, nil
 }
 
 type program struct {
 	executable host.Executable
+	limits     host.Limits
 	log        *slog.Logger
 }
 
@@ -108,7 +115,7 @@ func (t program) start(ctx context.Context, config []byte) (session, error) {
 	if err != nil {
 		return nil, &vswitch.Error{Kind: vswitch.StoreUnavailable, Err: err}
 	}
-	s := programSession{host.Open(host.Options{Executable: t.executable, Config: config, RunDir: dir, Log: t.log, Vouched: true}), dir}
+	s := programSession{host.Open(host.Options{Executable: t.executable, Config: config, RunDir: dir, Log: t.log, Vouched: true, Limits: t.limits}), dir}
 	if _, err := s.Describe(ctx); err != nil {
 		s.stop()
 		return nil, err

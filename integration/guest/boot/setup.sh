@@ -125,7 +125,8 @@ case $piece in
 root)
 	merged "$dir/root"
 	closure usr-is-merged bash dash coreutils findutils grep sed mawk tar gzip util-linux mount hostname procps less ncurses-base \
-		iproute2 iputils-ping nftables iptables conntrack kmod ethtool tcpdump iperf3 busybox-static
+		iproute2 iputils-ping nftables iptables conntrack kmod ethtool tcpdump iperf3 busybox-static \
+		strongswan-charon strongswan-swanctl
 	unpack "$dir/root" --exclude './usr/share/doc' --exclude './usr/share/man' --exclude './usr/share/locale'
 	cd "$dir/root"
 	mkdir -p proc sys dev run tmp out src share root/.cache var/lib etc

@@ -2,10 +2,12 @@ package offload_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -15,6 +17,7 @@ import (
 
 	"github.com/patchbay-net/patchbay/core/vswitch"
 	"github.com/patchbay-net/patchbay/plugins/ipsec/offload"
+	"github.com/patchbay-net/patchbay/plugins/ipsec/xfrm"
 	"github.com/patchbay-net/patchbay/sdk"
 )
 
@@ -185,17 +188,46 @@ func (b *bench) state(port string) string {
 // await waits until a grant is so, which events tell.
 func (b *bench) await(port, want string) {
 	b.t.Helper()
-	late := time.After(30 * time.Second)
-	for {
-		got := b.state(port)
-		if got == want {
-			return
-		}
+	b.until(func() bool { return b.state(port) == want }, func() string {
+		return fmt.Sprintf("port %s has %q, want %q", port, b.state(port), want)
+	})
+}
+
+// until waits for what events tell of.
+func (b *bench) until(so func() bool, otherwise func() string) {
+	b.t.Helper()
+	late := time.After(time.Minute)
+	for !so() {
 		select {
 		case <-b.events:
 		case <-late:
-			b.t.Fatalf("port %s has %q, want %q", port, b.state(port), want)
+			b.t.Fatal(otherwise())
 		}
+	}
+}
+
+// follow has changes of a namespace's SAs wake those who wait, besides the provider's events.
+func (b *bench) follow(ns string) {
+	b.t.Helper()
+	opened := make(chan error)
+	go func() {
+		runtime.LockOSThread() // for good
+		f, err := os.Open("/run/netns/" + ns)
+		if err == nil {
+			err = errors.Join(unix.Setns(int(f.Fd()), unix.CLONE_NEWNET), f.Close())
+		}
+		var watch *xfrm.Watch
+		if err == nil {
+			watch, err = xfrm.OpenWatch()
+		}
+		if opened <- err; err != nil {
+			return
+		}
+		context.AfterFunc(b.t.Context(), func() { _ = watch.Close() }) // which ends it
+		_ = watch.Run(b.t.Context(), func([]xfrm.Event) { b.events <- sdk.Event{} })
+	}()
+	if err := <-opened; err != nil {
+		b.t.Fatal(err)
 	}
 }
 

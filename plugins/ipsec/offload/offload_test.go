@@ -2,6 +2,7 @@ package offload_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/patchbay-net/patchbay/core/vswitch"
@@ -81,7 +82,10 @@ func TestWhatANICRefuses(t *testing.T) {
 	run(t, "ip", "xfrm", "state", "flush")
 	b.await("p", "0 of 0 on netdevsim1")
 	nic.add(1001, 1, gcm)
-	b.await("p", "1 of 1 on netdevsim1")
+	nic.add(1002, 1, cbc)
+	b.await("p", "1 of 2 on netdevsim1 REFUSED (1 of 2 SAs: netdevsim: Failed to get key data for SA table)")
+	run(t, "ip", "link", "set", nic.netdev, "down") // with which the kernel ends what it held
+	b.until(func() bool { return strings.HasPrefix(b.state("p"), "0 of 1 ") }, func() string { return b.state("p") })
 }
 
 // TestAnotherNIC: at a failover the port is ensured on another NIC, to which the owner's

@@ -182,8 +182,15 @@ func (o *owner) moved(n news) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if n.netdevs {
+		before := o.sas
+		clear(o.full)
 		if err := o.look(); err != nil {
 			slog.Error("look at netdevs", "netns", o.inode, "err", err)
+		}
+		for k, t := range before {
+			if o.sas[k] == nil && t.on() != 0 { // the kernel tells nobody
+				slog.Warn("an SA ended with the NIC that held it", "sa", k.String(), "netns", o.inode)
+			}
 		}
 	}
 	o.forgetRoutes()

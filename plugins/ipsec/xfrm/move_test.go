@@ -196,15 +196,15 @@ func street(t *testing.T, a, b string) {
 func TestMoveUnderTraffic(t *testing.T) {
 	guest.Needs(t, guest.Netdevsim)
 	street(t, "mova", "movb")
-	var sniffer int
-	conns, index := map[string]*xfrm.Conn{}, map[string]int{}
+	conns, index, sniffers := map[string]*xfrm.Conn{}, map[string]int{}, map[string]int{}
 	for _, ns := range []string{"mova", "movb"} {
-		spawn(t, ns, func() error {
-			c, err := xfrm.Open()
-			if err != nil {
+		spawn(t, ns, func() (err error) {
+			if conns[ns], err = xfrm.Open(); err != nil {
 				return err
 			}
-			conns[ns] = c
+			if sniffers[ns], err = sniffer(); err != nil {
+				return err
+			}
 			h, err := netlink.NewHandle()
 			if err != nil {
 				return err
@@ -216,16 +216,8 @@ func TestMoveUnderTraffic(t *testing.T) {
 			}
 			return err
 		})
-		t.Cleanup(func() { _ = conns[ns].Close() })
+		t.Cleanup(func() { _ = errors.Join(conns[ns].Close(), unix.Close(sniffers[ns])) })
 	}
-	spawn(t, "movb", func() (err error) {
-		sniffer, err = unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, int(unix.ETH_P_IP>>8|unix.ETH_P_IP<<8&0xff00))
-		if err == nil {
-			err = unix.SetsockoptInt(sniffer, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 16<<20)
-		}
-		return err
-	})
-	defer func() { _ = unix.Close(sniffer) }()
 	const pings = 400
 	ping := exec.Command("ip", "netns", "exec", "mova", "ping", "-i", "0.005", "-c", strconv.Itoa(pings), "-W", "1", "10.9.0.2")
 	out, err := ping.StdoutPipe()
@@ -251,11 +243,10 @@ func TestMoveUnderTraffic(t *testing.T) {
 	if moves < 200 || answers < pings/2 {
 		t.Errorf("%d moves, %d answers to %d pings", moves, answers, pings)
 	}
-	esp, plain := sniffed(t, sniffer)
-	if esp < pings || plain > 0 {
-		t.Errorf("%d packets encrypted, and %d in plain", esp, plain)
-	}
 	for _, ns := range []string{"mova", "movb"} {
+		if esp, plain := sniffed(t, sniffers[ns]); esp < answers || plain > 0 {
+			t.Errorf("%s received %d packets encrypted, and %d in plain", ns, esp, plain)
+		}
 		stat := run(t, "ip", "netns", "exec", ns, "cat", "/proc/net/xfrm_stat")
 		for _, never := range []string{"XfrmInStateSeqError", "XfrmInStateProtoError", "XfrmOutStateSeqError", "XfrmInTmplMismatch", "XfrmInNoPols"} {
 			if n := regexp.MustCompile(never + `\s+(\d+)`).FindStringSubmatch(stat); n == nil || n[1] != "0" {
@@ -286,6 +277,16 @@ func moveAll(t *testing.T, conns map[string]*xfrm.Conn, index map[string]int) (m
 		}
 	}
 	return moves
+}
+
+// sniffer makes a socket that catches the IPv4 packets that come in.
+func sniffer() (int, error) {
+	const ip = unix.ETH_P_IP>>8 | unix.ETH_P_IP<<8&0xff00 // in network byte order
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, ip)
+	if err != nil {
+		return 0, err
+	}
+	return fd, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 16<<20)
 }
 
 // sniffed counts the packets that a socket has caught, ESP and others.

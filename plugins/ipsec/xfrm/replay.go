@@ -72,14 +72,13 @@ func (r replay) sentTo(n uint64) replay {
 		r.data = make([]byte, shortLen)
 	}
 	r.data = bytes.Clone(r.data)
-	switch {
-	case r.kind == nl.XFRMA_REPLAY_VAL:
+	if r.kind == nl.XFRMA_REPLAY_VAL {
 		binary.NativeEndian.PutUint32(r.data[offShort:], uint32(n))
-	default:
-		binary.NativeEndian.PutUint32(r.data[offLongSent:], uint32(n))
-		if r.wide {
-			binary.NativeEndian.PutUint32(r.data[offLongHigh:], uint32(n>>32))
-		}
+		return r
+	}
+	binary.NativeEndian.PutUint32(r.data[offLongSent:], uint32(n))
+	if r.wide {
+		binary.NativeEndian.PutUint32(r.data[offLongHigh:], uint32(n>>32))
 	}
 	return r
 }
