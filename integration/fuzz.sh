@@ -17,5 +17,5 @@ while IFS=: read -r file name; do
 	fi
 	echo "ok    $package $name  $((SECONDS - start)) s"
 	targets=$((targets + 1))
-done < <(grep -rHoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+\(' core cni cmd libvirt-hook sdk)
+done < <(grep -rHoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+\(' core cni cmd libvirt-hook sdk plugins)
 echo "$targets fuzz targets, $runs executions each"

@@ -2,6 +2,7 @@ package pool_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os/exec"
 	"path/filepath"
@@ -209,12 +210,12 @@ func (c *card) capability(what string, ok func(sdk.NIC) bool) {
 		}
 		return nil
 	})
-	if err != errEnough { //nolint:errorlint // it is not wrapped
+	if !errors.Is(err, errEnough) {
 		c.Fatalf("%s: %v; the last inventory is %+v", what, err, last)
 	}
 }
 
-var errEnough = fmt.Errorf("enough")
+var errEnough = errors.New("enough")
 
 // events tells what happens from now on.
 func (c *card) events() <-chan sdk.Event {
