@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -96,7 +97,7 @@ type card struct {
 // newCard is a NIC with none or three idle VFs, and a plugin that may make three.
 func newCard(t *testing.T, name string) *card {
 	t.Helper()
-	if n := run(t, "cat", "/sys/class/net/"+name+"/device/sriov_numvfs"); n != "3" {
+	if n, err := os.ReadFile("/sys/class/net/" + name + "/device/sriov_numvfs"); err != nil || string(n) != "3\n" {
 		noVFs(t, name)
 	}
 	return withRecord(t, name, newRecord(t))
@@ -105,8 +106,7 @@ func newCard(t *testing.T, name string) *card {
 // withRecord is a NIC whose plugin goes on with a record.
 func withRecord(t *testing.T, name, record string) *card {
 	t.Helper()
-	c := &card{t, pool.New(nic.Open(), "test"), nic.Open(), ""}
-	c.addr = filepath.Base(run(t, "readlink", "-f", "/sys/class/net/"+name+"/device"))
+	c := &card{t, pool.New(nic.Open(), "test"), nic.Open(), addrOf(t, name)}
 	d, err := c.Describe(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -124,6 +124,16 @@ func withRecord(t *testing.T, name, record string) *card {
 		}
 	})
 	return c
+}
+
+// addrOf is the PCI address of a NIC.
+func addrOf(t *testing.T, name string) string {
+	t.Helper()
+	device, err := filepath.EvalSymlinks("/sys/class/net/" + name + "/device")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Base(device)
 }
 
 // request is what the n-th port asks for.
