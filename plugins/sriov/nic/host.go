@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/vishvananda/netlink"
 
@@ -44,6 +45,9 @@ func (h *Host) text(addr, name string) (string, error) {
 	defer func() { _ = f.Close() }() // read only
 	data := make([]byte, maxAttribute)
 	n, err := f.Read(data)
+	if errors.Is(err, syscall.ENODEV) { // it is being removed
+		err = fs.ErrNotExist
+	}
 	if n == 0 && err != nil {
 		return "", fmt.Errorf("%s of %s: %w", name, addr, err)
 	}

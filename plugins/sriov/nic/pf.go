@@ -124,8 +124,8 @@ func (h *Host) isBridge(addr string) bool {
 	return err == nil && strings.HasPrefix(class, "0x06")
 }
 
-// MakeVFs makes n VFs on a NIC that has none: with others on it the kernel refuses. Some NICs
-// lose their link by that; it waits a little for it to come back.
+// MakeVFs makes n VFs on a NIC that has none: with others on it the kernel refuses. It
+// waits a little until they are ready.
 func (h *Host) MakeVFs(ctx context.Context, pf PF, n int) error {
 	w, err := h.Watch()
 	if err != nil {
@@ -135,7 +135,7 @@ func (h *Host) MakeVFs(ctx context.Context, pf PF, n int) error {
 	err = h.write(h.device(pf.Addr, "sriov_numvfs"), fmt.Sprint(n))
 	switch {
 	case err == nil:
-		h.awaitLink(ctx, w, pf)
+		h.awaitMade(ctx, w, pf)
 		return nil
 	case errors.Is(err, syscall.ENOMEM) && h.noMemory(pf.Addr):
 		return sdk.Deny(vswitch.NoVFMemory, "%d VFs of %s: the firmware left their registers no addresses", n, pf.Addr)
@@ -147,17 +147,29 @@ func (h *Host) MakeVFs(ctx context.Context, pf PF, n int) error {
 	return sdk.Deny(vswitch.Refused, "%d VFs of %s: %v", n, pf.Addr, err)
 }
 
-// linkTime is for how long a link is waited for.
-const linkTime = 5 * time.Second
+// madeTime is for how long VFs that were made are waited for.
+const madeTime = 5 * time.Second
 
-func (h *Host) awaitLink(ctx context.Context, w *Watch, pf PF) {
-	ctx, cancel := context.WithTimeout(ctx, linkTime)
+// awaitMade waits for the drivers of VFs that were made to be done with them, and for the
+// NIC's link, which some lose by it.
+func (h *Host) awaitMade(ctx context.Context, w *Watch, before PF) {
+	ctx, cancel := context.WithTimeout(ctx, madeTime)
 	defer cancel()
-	for pf.Link {
-		if now, err := h.PF(pf.Addr); err != nil || now.Link || w.Next(ctx) != nil {
+	for {
+		now, err := h.PF(before.Addr)
+		if err != nil || (now.Link || !before.Link) && !slices.ContainsFunc(h.VFs(now), h.unfinished) || w.Next(ctx) != nil {
 			return
 		}
 	}
+}
+
+// unfinished reports whether a VF's driver, or udev, has still to do with it.
+func (h *Host) unfinished(vf VF) bool {
+	if vf.Driver == "" || vf.PassedThrough() {
+		return false
+	}
+	d, err := h.Netdev(vf.Netdev())
+	return err != nil || !h.settled(d)
 }
 
 // The lines of a function's file `resource` that are its VFs'.

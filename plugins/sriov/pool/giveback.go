@@ -115,7 +115,9 @@ func (p *Provider) restore(ctx context.Context, entry record.VF) error {
 	if err := p.unset(vf, entry.Found.Settings); err != nil {
 		return err
 	}
-	vf.Driver = ""
+	if entry.Found.Driver == "" {
+		return nil
+	}
 	d, err := p.host.Bind(ctx, vf, entry.Found.Driver)
 	if err != nil { // it is clean all the same
 		sdk.Log(ctx).Warn("a VF that was given back has no netdev", "address", vf.Addr, "driver", entry.Found.Driver, "err", err)

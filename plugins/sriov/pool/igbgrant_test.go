@@ -42,6 +42,8 @@ func exhaustion(t *testing.T) {
 	run(t, "ip", "link", "set", "n0", "vf", "1", "mac", "02:00:00:00:00:77") // as somebody else may
 	twin.MAC = vswitch.MAC{2, 0, 0, 0, 0, 0x77}
 	c.denied(twin, vswitch.Refused)
+	twin.MAC = vswitch.MAC{0x52, 0x54, 0, 0, 1, 0} // the NIC's own
+	c.denied(twin, vswitch.Refused)
 	run(t, "ip", "link", "set", "n0", "vf", "1", "mac", "00:00:00:00:00:00")
 	if g := c.get(c.request(3)); g.VF.Index != 1 {
 		t.Errorf("VF %d was free, want 1", g.VF.Index)

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -46,12 +45,11 @@ func killed(t *testing.T) {
 func dieAndGoOn(t *testing.T, at int, found nic.Settings) (died bool) {
 	t.Helper()
 	record := newRecord(t)
-	c := &card{T: t, host: nic.Open(), addr: filepath.Base(run(t, "readlink", "-f", "/sys/class/net/n0/device"))}
-	r := c.request(1)
+	r := (&card{addr: addrOf(t, "n0")}).request(1)
 	r.VLAN, r.MACSpoofing = 6, true
 	died = liveUntil(t, at, record, r) != nil
 
-	c = withRecord(t, "n0", record)
+	c := withRecord(t, "n0", record)
 	all, err := c.Grants(t.Context())
 	if err != nil || len(all) > 1 {
 		t.Errorf("killed at %d: %+v, %v", at, all, err)

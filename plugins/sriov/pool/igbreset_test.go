@@ -1,6 +1,7 @@
 package pool_test
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/patchbay-net/patchbay/core/vswitch"
@@ -75,6 +76,21 @@ func rebind(t *testing.T) {
 	if all, err := c.Grants(t.Context()); err != nil || len(all) != 1 {
 		t.Errorf("%+v, %v", all, err)
 	}
-	c.free(one)
 	run(t, "ip", "-n", "far", "link", "set", "n1", "netns", "1")
+
+	events = c.events() // and out of its slot
+	run(t, "sh", "-c", "echo 1 >/sys/bus/pci/devices/"+c.addr+"/remove")
+	c.await(events, sdk.NICReset, sdk.Ref{})
+	c.capability("it is gone", func(n sdk.NIC) bool { return n.ID == "" })
+	if _, err := c.Ensure(t.Context(), one); !errors.Is(err, vswitch.NotFound) {
+		t.Errorf("%v", err)
+	}
+	c.free(one)
+	run(t, "sh", "-c", "echo 1 >/sys/bus/pci/rescan")
+	c.capability("it is back", func(n sdk.NIC) bool { return n.Netdev != "" })
+	run(t, "ip", "link", "set", run(t, "sh", "-c", "ls /sys/bus/pci/devices/"+c.addr+"/net"), "name", "n0", "up")
+	if g := c.get(one); g.VF.Netdev == "" {
+		t.Errorf("%+v", g)
+	}
+	c.free(one)
 }

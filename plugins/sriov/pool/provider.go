@@ -74,6 +74,7 @@ func (p *Provider) Configure(ctx context.Context, c sdk.Config) error {
 	o := options{nics: c.Strings("nics"), vfs: c.Int("vfs"), path: c.Text("record")}
 	first, err := p.configure(o)
 	if err == nil && first {
+		defer p.work.Done()
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), workTime)
 		defer cancel()
 		p.retry(ctx)
@@ -82,6 +83,7 @@ func (p *Provider) Configure(ctx context.Context, c sdk.Config) error {
 	return err
 }
 
+// configure reports whether these are the first settings.
 func (p *Provider) configure(o options) (first bool, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -92,6 +94,7 @@ func (p *Provider) configure(o options) (first bool, err error) {
 		if err := p.open(o.path); err != nil {
 			return false, err
 		}
+		p.work.Add(1) // the caller is to finish what was begun
 		first = true
 	case o.path != p.o.path:
 		return false, &vswitch.Error{

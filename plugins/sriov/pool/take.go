@@ -43,12 +43,9 @@ func (p *Provider) choose(ctx context.Context, pf nic.PF, r sdk.Request) (nic.VF
 			return nic.VF{}, record.VF{}, sdk.Deny(why, "no VM can have a VF of %s", pf.Addr)
 		}
 	}
-	fresh := pf.Num == 0
-	if fresh {
-		var err error
-		if pf, err = p.makeVFs(ctx, pf); err != nil {
-			return nic.VF{}, record.VF{}, err
-		}
+	pf, err := p.withVFs(ctx, pf.Addr)
+	if err != nil {
+		return nic.VF{}, record.VF{}, err
 	}
 	settings, err := p.host.Settings(pf)
 	if err != nil {
@@ -56,18 +53,15 @@ func (p *Provider) choose(ctx context.Context, pf nic.PF, r sdk.Request) (nic.VF
 	}
 	state := p.file.State()
 	vfs := p.host.VFs(pf)
-	if err := duplicate(state, vfs, settings, r); err != nil {
+	if err := p.duplicate(pf, vfs, settings, r); err != nil {
 		return nic.VF{}, record.VF{}, err
 	}
 	made := state.Made[pf.Addr] > 0
 	for _, vf := range vfs {
-		if _, taken := state.VFs[vf.Addr]; taken || !fresh && !p.free(vf, made) {
+		if _, taken := state.VFs[vf.Addr]; taken || !p.free(vf, made) {
 			continue
 		}
 		entry := record.VF{PF: pf.Addr, Index: vf.Index, Phase: record.Taking, Request: r, Found: p.found(vf, settings[vf.Index])}
-		if fresh { // its driver may not be done with it yet
-			entry.Found.Driver, entry.Found.Netdev, entry.Found.Settings.MAC = "", "", vswitch.MAC{}
-		}
 		sdk.Log(ctx).Info("take VF", "port", r.Port, "nic", pf.Addr, "vf", vf.Index, "address", vf.Addr)
 		if err := p.file.Put(vf.Addr, entry); err != nil {
 			return nic.VF{}, record.VF{}, err
@@ -78,9 +72,13 @@ func (p *Provider) choose(ctx context.Context, pf nic.PF, r sdk.Request) (nic.VF
 	return nic.VF{}, record.VF{}, sdk.Deny(vswitch.NoFreeVF, "all %d VFs of %s are held", pf.Num, pf.Addr)
 }
 
-// makeVFs makes the VFs of a NIC that has none.
-func (p *Provider) makeVFs(ctx context.Context, pf nic.PF) (nic.PF, error) {
-	if pf.Netdev == "" || pf.Total == 0 {
+// withVFs is a NIC, on which VFs are made if it has none.
+func (p *Provider) withVFs(ctx context.Context, addr string) (nic.PF, error) {
+	pf, err := p.host.PF(addr)
+	switch {
+	case err != nil || pf.Num > 0:
+		return pf, err
+	case pf.Netdev == "" || pf.Total == 0:
 		return nic.PF{}, sdk.Deny(vswitch.NoDriverSupport, "driver %q of %s makes no VFs", pf.Driver, pf.Addr)
 	}
 	n := min(p.o.vfs, pf.Total)
@@ -96,15 +94,19 @@ func (p *Provider) makeVFs(ctx context.Context, pf nic.PF) (nic.PF, error) {
 	return p.host.PF(pf.Addr)
 }
 
-// duplicate refuses a MAC that another VF has: of two with one MAC neither works.
-func duplicate(state record.State, vfs []nic.VF, settings map[int]nic.Settings, r sdk.Request) error {
-	for addr, entry := range state.VFs {
+// duplicate refuses a MAC that the NIC or another VF has: of two with one MAC neither works.
+func (p *Provider) duplicate(pf nic.PF, vfs []nic.VF, settings map[int]nic.Settings, r sdk.Request) error {
+	if d, err := p.host.Netdev(pf.Netdev); err == nil && d.MAC == r.MAC {
+		return sdk.Deny(vswitch.Refused, "NIC %s itself has MAC %s", pf.Addr, r.MAC)
+	}
+	known := p.file.State().VFs
+	for addr, entry := range known {
 		if entry.Request.MAC == r.MAC {
 			return sdk.Deny(vswitch.Refused, "VF %s of port %s has MAC %s", addr, entry.Request.Port, r.MAC)
 		}
 	}
 	for _, vf := range vfs {
-		if _, known := state.VFs[vf.Addr]; !known && settings[vf.Index].MAC == r.MAC {
+		if _, ours := known[vf.Addr]; !ours && settings[vf.Index].MAC == r.MAC {
 			return sdk.Deny(vswitch.Refused, "VF %d of %s, which is not Patchbay's, has MAC %s", vf.Index, vf.PF, r.MAC)
 		}
 	}
