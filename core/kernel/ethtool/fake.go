@@ -28,8 +28,10 @@ type FakeNIC struct {
 	Driver string
 	Queues int
 	NTuple Switch
-	Rules  Rules // none at all where Slots is 0
-	Table  []uint32
+	Rules  Rules
+	// Ruleless drivers have no rules at all.
+	Ruleless bool
+	Table    []uint32
 	// Counted is what each queue received.
 	Counted map[int]uint64
 	// Refuse is with what new rules are refused; NoVLAN that they cannot match one.
@@ -173,7 +175,7 @@ func (f *Fake) SetNTuple(netdev string, on bool) error {
 // Rules is Conn's.
 func (f *Fake) Rules(netdev string) (r Rules, err error) {
 	err = f.read(netdev, func(n *FakeNIC) error {
-		if n.Rules.Slots == 0 {
+		if n.Ruleless {
 			return unix.EOPNOTSUPP
 		}
 		r = n.Rules

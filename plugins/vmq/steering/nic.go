@@ -76,6 +76,8 @@ func (p *Provider) examine(id string, a ethtool.Adapter) (nic, bool) {
 		return cannot(vswitch.Refused, err.Error())
 	case n.queues < 2:
 		return cannot(vswitch.NoDriverSupport, "it receives with one queue; see `ethtool -L "+a.Netdev+"`")
+	case n.rules.Slots == 0 && !n.rules.Placed:
+		return cannot(vswitch.NoDriverSupport, "its driver says neither how many rules there can be, nor places them itself")
 	case p.unfit[a.Index]:
 		return cannot(vswitch.NoDriverSupport, "its driver does not steer by MAC address")
 	}

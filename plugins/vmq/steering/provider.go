@@ -112,6 +112,7 @@ func (p *Provider) Configure(_ context.Context, c sdk.Config) error {
 // watch begins to look at the NICs whenever something about them changes.
 func (p *Provider) watch() error {
 	ctx, cancel := context.WithCancel(context.Background())
+	p.deaf = nil
 	ready, watched := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(watched)

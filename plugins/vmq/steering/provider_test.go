@@ -251,7 +251,8 @@ func TestRefusals(t *testing.T) {
 		"something else":      {func(n *ethtool.FakeNIC) { n.Refuse = unix.EINVAL }, vswitch.Refused, ""},
 		"another rule":        {func(n *ethtool.FakeNIC) { n.Forgetful = true }, vswitch.Refused, ""},
 		"one queue":           {func(n *ethtool.FakeNIC) { n.Queues = 1 }, vswitch.NoDriverSupport, vswitch.NoDriverSupport},
-		"no rules at all":     {func(n *ethtool.FakeNIC) { n.Rules.Slots = 0 }, vswitch.NoDriverSupport, vswitch.NoDriverSupport},
+		"no rules at all":     {func(n *ethtool.FakeNIC) { n.Ruleless = true }, vswitch.NoDriverSupport, vswitch.NoDriverSupport},
+		"nowhere for rules":   {func(n *ethtool.FakeNIC) { n.Rules.Slots = 0 }, vswitch.NoDriverSupport, vswitch.NoDriverSupport},
 		"rules are off":       {func(n *ethtool.FakeNIC) { n.NTuple.Fixed = true }, vswitch.NoDriverSupport, vswitch.NoDriverSupport},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -39,7 +39,7 @@ func (p *Provider) reconcile() error {
 				changed = true
 			}
 		}
-		r.adopt(n)
+		changed = r.adopt(n) || changed
 		// What fails is tried again at the next look; what ports hold is true nevertheless.
 		done, err := p.settle(r, n)
 		if err != nil {
@@ -67,12 +67,13 @@ func event(kind sdk.EventKind, id string, ref sdk.Ref, detail string) sdk.Event 
 }
 
 // adopt takes an indirection table that somebody else set meanwhile for how the NIC was
-// found. The driver's own is none: it is what a reset leaves.
-func (r *record) adopt(n nic) {
+// found, and reports whether it did. The driver's own is none: it is what a reset leaves.
+func (r *record) adopt(n nic) bool {
 	if r.applied == nil || slices.Equal(n.table, r.applied) || slices.Equal(n.table, ownTable(len(n.table), n.queues)) {
-		return
+		return false
 	}
 	r.Table = n.table
+	return true
 }
 
 // found is the indirection table without ports.
