@@ -13,9 +13,10 @@ func (g *guest) qemu() []string {
 	argv := []string{
 		at("lib64/ld-linux-x86-64.so.2"), "--library-path", strings.Join([]string{at("lib/x86_64-linux-gnu"), at("usr/lib/x86_64-linux-gnu")}, ":"),
 		at("usr/bin/qemu-system-x86_64"), "-L", at("usr/share/qemu"), "-L", at("usr/share/seabios"),
-		"-machine", "q35", "-accel", "tcg", "-cpu", "max,la57=off", "-smp", "1", "-m", "1G", "-nodefaults", "-nographic", "-no-reboot",
+		"-machine", "q35", "-device", "intel-iommu,intremap=off", "-accel", "tcg", "-cpu", "max,la57=off", "-smp", "1", "-m", "1G", "-nodefaults", "-nographic", "-no-reboot",
 		"-chardev", "stdio,id=terminal,signal=off", "-serial", "chardev:terminal", "-kernel", filepath.Join(g.kernel, "linux"), "-initrd", g.file("initrd"),
-		"-append", "console=ttyS0 quiet panic=-1 patchbay.on=qemu patchbay.source=" + g.Source,
+		// On a busy machine an emulated timer may look broken; the kernel is not to try it.
+		"-append", "console=ttyS0 quiet panic=-1 no_timer_check intel_iommu=on iommu=pt patchbay.on=qemu patchbay.source=" + g.Source,
 		// The guest has the monitor at hand as a port of virtio, see guest.SetLink.
 		"-chardev", "socket,id=monitor,path=" + g.file("monitor") + ",server=on,wait=off", "-mon", "chardev=monitor,mode=control",
 		"-chardev", "socket,id=toguest,path=" + g.file("monitor"), "-device", "virtio-serial", "-device", "virtserialport,chardev=toguest,name=monitor",

@@ -37,7 +37,7 @@ func (p *Provider) Ensure(ctx context.Context, r sdk.Request) (sdk.Grant, error)
 		}
 	}
 	if has {
-		if err := p.giveBack(ctx, addr, r.Port); err != nil {
+		if err := p.giveBack(ctx, addr, entry); err != nil {
 			return sdk.Grant{}, err
 		}
 	}
@@ -60,7 +60,7 @@ func (p *Provider) Release(ctx context.Context, ref sdk.Ref, generation uint64) 
 		return nil
 	}
 	sdk.Log(ctx).Info("give back VF", "port", ref.Port, "nic", entry.PF, "vf", entry.Index, "address", addr)
-	return p.giveBack(ctx, addr, ref.Port)
+	return p.giveBack(ctx, addr, entry)
 }
 
 // Grants lists what ports hold, as far as the kernel still knows of it.

@@ -33,13 +33,14 @@ func (p *Provider) leave(addr string) {
 	p.idle.Broadcast()
 }
 
-// giveBack brings a port's VF back to how it was found, and forgets it. One that cannot be
-// brought back stays written down, and nobody gets it.
-func (p *Provider) giveBack(ctx context.Context, addr, port string) error {
+// giveBack brings a VF back to how it was found, and forgets it, unless somebody else did and
+// it has been given anew since it was seen. One that cannot be brought back stays written down,
+// and nobody gets it.
+func (p *Provider) giveBack(ctx context.Context, addr string, seen record.VF) error {
 	entry, has := p.claim(addr)
 	defer p.leave(addr)
-	if !has || entry.Request.Port != port {
-		return nil // somebody else did
+	if !has || entry.Request != seen.Request || entry.Phase == record.Held && seen.Phase != record.Held {
+		return nil
 	}
 	return p.undo(ctx, addr, entry)
 }
@@ -79,7 +80,7 @@ func (p *Provider) retry(ctx context.Context) {
 			continue // its port is ensured anew, or releases it
 		}
 		sdk.Log(ctx).Info("bring back VF", "address", addr, "port", entry.Request.Port, "phase", entry.Phase)
-		if err := p.giveBack(ctx, addr, entry.Request.Port); err != nil {
+		if err := p.giveBack(ctx, addr, entry); err != nil {
 			sdk.Log(ctx).Error("a VF cannot be brought back, and is nobody's", "address", addr, "err", err)
 		}
 	}

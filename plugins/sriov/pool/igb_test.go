@@ -38,6 +38,7 @@ func TestIGB(t *testing.T) {
 		{"netdev with its owner", away},
 		{"namespace that ends", namespaceEnds},
 		{"VFs of others", foreign},
+		{"VF of a VM", ofVM},
 		{"killed at any point", killed},
 		{"NIC that is reset", reset},
 		{"driver that goes and comes", rebind},

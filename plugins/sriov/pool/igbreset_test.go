@@ -64,7 +64,7 @@ func rebind(t *testing.T) {
 	name := run(t, "sh", "-c", "ls /sys/bus/pci/devices/"+c.addr+"/net")
 	run(t, "ip", "link", "set", name, "name", "n0", "up")
 	c.capability("with its driver", func(n sdk.NIC) bool {
-		return n.Netdev == "n0" && n.Capabilities.SRIOV == vswitch.Capability{Capacity: 3, VMs: vswitch.NoIOMMU}
+		return n.Netdev == "n0" && n.Capabilities.SRIOV == vswitch.Capability{Capacity: 3}
 	})
 	again := c.get(one)
 	into(t, again.VF.Netdev, "near", "10.3.0.1/24")

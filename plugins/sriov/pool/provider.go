@@ -79,8 +79,21 @@ func (p *Provider) Configure(ctx context.Context, c sdk.Config) error {
 		defer cancel()
 		p.retry(ctx)
 	}
+	if err == nil {
+		p.warn(ctx, o.nics)
+	}
 	p.news.tell()
 	return err
+}
+
+// warn tells of NICs that are to be served and are not there: they may come, or be misspelt.
+func (p *Provider) warn(ctx context.Context, wanted []string) {
+	all, err := p.host.PFs()
+	for _, name := range wanted {
+		if err != nil || !slices.ContainsFunc(all, func(pf nic.PF) bool { return name == pf.Addr || name == pf.Netdev }) {
+			sdk.Log(ctx).Warn("there is no such NIC with SR-IOV now", "nic", name)
+		}
+	}
 }
 
 // configure reports whether these are the first settings.
