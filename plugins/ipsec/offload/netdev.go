@@ -81,7 +81,7 @@ func tellApart(all []netdev) {
 func find(all []netdev, nic string) (netdev, bool) {
 	for _, fits := range []func(netdev) bool{
 		func(n netdev) bool { return n.id == nic },
-		func(n netdev) bool { return n.pf == nic },
+		func(n netdev) bool { return n.pf == nic && nic != "" },
 	} {
 		if i := slices.IndexFunc(all, fits); i >= 0 {
 			return all[i], true

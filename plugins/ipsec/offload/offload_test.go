@@ -7,6 +7,7 @@ import (
 
 	"github.com/patchbay-net/patchbay/core/vswitch"
 	"github.com/patchbay-net/patchbay/integration/guest"
+	"github.com/patchbay-net/patchbay/plugins/ipsec/xfrm"
 	"github.com/patchbay-net/patchbay/sdk"
 )
 
@@ -26,11 +27,24 @@ func TestPlacement(t *testing.T) {
 	}
 
 	nic.add(100, 3, gcm)
+	conn, err := xfrm.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := conn.List()
+	if err = errors.Join(err, conn.Close()); err != nil {
+		t.Fatal(err)
+	}
 	r := request("p", nic.nic(), 1, 2)
 	if g := b.ensure(r); g.Amount != 2 || g.Reason != vswitch.LimitReached {
 		t.Errorf("granted %+v", g)
 	}
 	b.await("p", "2 of 3 on netdevsim1 LIMIT_REACHED (2 of 3 SAs)")
+	count(3, 2)
+
+	for _, sa := range before { // what comes late changes nothing
+		b.Hear(xfrm.Event{Kind: xfrm.Removed, SA: sa}, xfrm.Event{Kind: xfrm.Added, SA: sa})
+	}
 	count(3, 2)
 
 	nic.remove(100) // which has a place: the one that waits takes it

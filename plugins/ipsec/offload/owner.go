@@ -32,7 +32,7 @@ type owner struct {
 	sas     map[xfrm.Key]*tracked
 	marks   bool // some SA has, or had, one
 	grants  map[sdk.Ref]grant
-	full    map[int]string // NICs that hold all they can, with the driver's words
+	full    map[int]fullness // NICs that refused one more
 	told    map[sdk.Ref]shortfall
 	failed  error // nothing is heard of any more
 }
@@ -47,6 +47,14 @@ type tracked struct {
 
 func track(sa xfrm.SA) *tracked { return &tracked{sa: sa, unfit: sa.Unfit(time.Now())} }
 
+// fullness is how many SAs a NIC had of this namespace when its driver found no place for
+// another, and the driver's words. With fewer one more is tried, and with as many none: each try
+// makes the SA anew.
+type fullness struct {
+	held  int
+	words string
+}
+
 // on is the netdev that works for the SA, 0 for none.
 func (t *tracked) on() int { i, _ := t.sa.Offload(); return i }
 
@@ -54,7 +62,7 @@ func (t *tracked) on() int { i, _ := t.sa.Offload(); return i }
 func openOwner(ns *os.File, inode uint64, tell func(sdk.Event)) (*owner, error) {
 	o := &owner{
 		inode: inode, tell: tell,
-		sas: map[xfrm.Key]*tracked{}, grants: map[sdk.Ref]grant{}, full: map[int]string{}, told: map[sdk.Ref]shortfall{},
+		sas: map[xfrm.Key]*tracked{}, grants: map[sdk.Ref]grant{}, full: map[int]fullness{}, told: map[sdk.Ref]shortfall{},
 	}
 	err := within(ns, func() (err error) {
 		if o.watch, err = xfrm.OpenWatch(); err != nil {
@@ -164,17 +172,30 @@ func (o *owner) heard(events []xfrm.Event) {
 			if err := o.look(); err != nil {
 				slog.Error("look at SAs", "netns", o.inode, "err", err)
 			}
-		case e.Kind == xfrm.Added:
-			o.note(track(e.SA))
-		case e.Kind == xfrm.Removed:
-			k := e.SA.Key()
-			if t, known := o.sas[k]; known {
-				delete(o.full, t.on()) // there is a place
-				delete(o.sas, k)
-			}
+		default:
+			o.refresh(e.SA)
 		}
 	}
 	o.settle()
+}
+
+// refresh looks at an SA of which something was told: that may be older than what was done
+// to the SA since.
+func (o *owner) refresh(told xfrm.SA) {
+	k := told.Key()
+	sa, err := o.conn.Get(k)
+	switch {
+	case errors.Is(err, xfrm.ErrGone):
+		delete(o.sas, k)
+		return
+	case err != nil || sa.Key() != k: // another one, with a mark that overlaps
+		sa = told
+	}
+	t := track(sa)
+	if was, known := o.sas[k]; known && was.sa.Made().Equal(sa.Made()) {
+		t.refused = was.refused
+	}
+	o.note(t)
 }
 
 // moved is told of changes of netdevs and routes.
@@ -238,17 +259,27 @@ func (o *owner) held(index int) (n int) {
 func (o *owner) settle() {
 	most := o.nics()
 	for _, index := range slices.Sorted(maps.Keys(most)) {
-		room := most[index] - o.held(index)
+		if o.room(index, most[index]) <= 0 {
+			continue
+		}
 		for _, t := range o.waiting() {
-			if room <= 0 || o.full[index] != "" {
-				break
-			}
-			if t.refused[index] == "" && o.routeOf(t).index == index && o.place(t, index) {
-				room--
+			if t.refused[index] == "" && o.routeOf(t).index == index {
+				o.place(t, index)
+				if o.room(index, most[index]) <= 0 {
+					break
+				}
 			}
 		}
 	}
 	o.report()
+}
+
+// room is how many more SAs a netdev may be given that may have so many.
+func (o *owner) room(index, most int) int {
+	if f, full := o.full[index]; full {
+		most = min(most, f.held)
+	}
+	return most - o.held(index)
 }
 
 // waiting are the SAs that could be placed, in the order in which they are.
@@ -268,10 +299,9 @@ func (o *owner) waiting() []*tracked {
 	return all
 }
 
-// place has a netdev work for an SA, or, with 0, none, and reports whether it does.
-func (o *owner) place(t *tracked, index int) bool {
+// place has a netdev work for an SA, or, with 0, none.
+func (o *owner) place(t *tracked, index int) {
 	k := t.sa.Key()
-	was := t.on()
 	sa, err := o.conn.Move(k, index, o.routeOf(t).direction)
 	switch {
 	case err == nil:
@@ -287,10 +317,6 @@ func (o *owner) place(t *tracked, index int) bool {
 			slog.Error("look at SAs", "netns", o.inode, "err", lookErr)
 		}
 	}
-	if was != 0 && t.on() != was {
-		delete(o.full, was)
-	}
-	return err == nil
 }
 
 // refuse notes why a netdev does not work for an SA.
@@ -301,7 +327,7 @@ func (o *owner) refuse(t *tracked, index int, err error) {
 		words = r.Words
 	}
 	if errors.Is(err, unix.ENOSPC) {
-		o.full[index] = words
+		o.full[index] = fullness{o.held(index), words}
 		return
 	}
 	if t.refused == nil {
@@ -321,15 +347,12 @@ func (o *owner) vacate(index, to int) {
 		}
 	}
 	slices.SortFunc(over, func(a, b *tracked) int { return a.sa.Made().Compare(b.sa.Made()) })
-	room := most[to] - o.held(to)
 	for _, t := range over[min(len(over), most[index]):] {
-		if to != 0 && room > 0 && o.full[to] == "" && o.routeOf(t).index == to {
-			if o.place(t, to) {
-				room--
-			}
-			continue
+		next := 0
+		if to != 0 && o.room(to, most[to]) > 0 && o.routeOf(t).index == to {
+			next = to
 		}
-		o.place(t, 0)
+		o.place(t, next)
 	}
 }
 
@@ -340,6 +363,7 @@ func (o *owner) put(g grant) {
 	was, had := o.grants[g.ref()]
 	o.grants[g.ref()] = g
 	o.forgetRoutes()
+	clear(o.full) // others may have left the NIC since
 	if old, there := find(o.netdevs, was.NIC); had && there && was.NIC != g.NIC {
 		now, _ := find(o.netdevs, g.NIC)
 		o.vacate(old.index, now.index)

@@ -23,7 +23,7 @@ func (o *owner) shortfall(g grant) shortfall {
 	n, _ := find(o.netdevs, g.NIC)
 	held, all := 0, 0
 	words := map[vswitch.Reason]string{}
-	room := o.nics()[n.index] - o.held(n.index)
+	room := o.nics()[n.index] - o.held(n.index) // as far as ports go
 	for _, t := range o.sas {
 		switch on := t.on(); {
 		case on == n.index && on != 0:
@@ -61,8 +61,8 @@ func (o *owner) why(t *tracked, n netdev, room int) (vswitch.Reason, string) {
 		return vswitch.NeedsSoftwarePath, fmt.Sprintf("packets are routed to %s, not to %s", o.view.name(index), n.name)
 	case t.refused[n.index] != "":
 		return vswitch.Refused, t.refused[n.index]
-	case o.full[n.index] != "" && room > 0:
-		return vswitch.NoFreeSA, o.full[n.index]
+	case room > 0:
+		return vswitch.NoFreeSA, o.full[n.index].words
 	}
 	return vswitch.LimitReached, ""
 }

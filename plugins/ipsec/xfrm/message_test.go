@@ -84,6 +84,14 @@ func TestAddedAsItWasTold(t *testing.T) {
 	if on, _ := again.on(0, Inbound).Offload(); on != 0 {
 		t.Errorf("taken back it is on %d", on)
 	}
+	for want, sa := range map[Direction]SA{Unknown: sa, Inbound: again, Outbound: sa.on(3, Outbound)} {
+		if sa.Direction() != want {
+			t.Errorf("direction %d, want %d", sa.Direction(), want)
+		}
+	}
+	if d := again.with(nl.XFRMA_SA_DIR, []byte{2}).Direction(); d != Outbound {
+		t.Errorf("the kernel says out, and the direction is %d", d)
+	}
 }
 
 // An SA that sends goes on behind all numbers that it may have used; counts go on.

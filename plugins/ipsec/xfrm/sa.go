@@ -193,7 +193,8 @@ const (
 // Direction is who the SA's packets come from.
 type Direction uint8
 
-// The directions. The kernel tells one only where it was told itself, since 6.10.
+// The directions. The kernel tells one only where it was told itself: since 6.10, and of SAs
+// that a device works for.
 const (
 	Unknown  Direction = iota
 	Inbound            // XFRM_SA_DIR_IN
@@ -205,5 +206,12 @@ func (s SA) Direction() Direction {
 	if d := s.attr(nl.XFRMA_SA_DIR, 1); d != nil && d[0] <= byte(Outbound) {
 		return Direction(d[0])
 	}
-	return Unknown
+	o := s.attr(nl.XFRMA_OFFLOAD_DEV, offloadLen)
+	switch {
+	case o == nil:
+		return Unknown
+	case o[4]&offloadInbound != 0:
+		return Inbound
+	}
+	return Outbound
 }
