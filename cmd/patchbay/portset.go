@@ -44,7 +44,7 @@ Hyper-V twins: Set-VMNetworkAdapterVlan, Set-VMNetworkAdapter.`,
   patchbay port set web-1 --max-in 100M --max-out 20M
   patchbay port set web-1 --min-weight 50
   patchbay port set web-1 --vmq-weight 50 --ipsec-max-sas 0
-  patchbay port set web-1 --sriov prefer --sriov-failover`,
+  patchbay port set web-1 --vmq require`,
 		SuggestFor:        []string{"change", "edit", "vlan"},
 		Args:              operands("PORT"),
 		ValidArgsFunction: c.completePorts,

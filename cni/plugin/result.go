@@ -31,9 +31,11 @@ func resultOf(a engine.Attachment, netns string, prev *types100.Result) *types10
 			}
 		}
 	} else {
-		endpoint = len(r.Interfaces) + 1
+		if port.Plugged() { // a VF has no end at the switch
+			r.Interfaces = append(r.Interfaces, &types100.Interface{Name: port.Netdev, Mac: a.HostMAC.String(), Mtu: port.MTU})
+		}
+		endpoint = len(r.Interfaces)
 		r.Interfaces = append(r.Interfaces,
-			&types100.Interface{Name: port.Netdev, Mac: a.HostMAC.String(), Mtu: port.MTU},
 			&types100.Interface{Name: port.Owner.Endpoint, Mac: port.MAC.String(), Mtu: port.MTU, Sandbox: netns})
 	}
 	for _, addr := range port.Addresses {

@@ -47,7 +47,7 @@ func TestFormat(t *testing.T) {
 		}},
 		{Name: "wan", Type: vswitch.External, Uplink: "eth1.5@a", HostAccess: &no, MinBandwidth: vswitch.SharedUplink{Mode: "absolute", DefaultFlow: 1e8}, PortDefaults: vswitch.Policy{Bandwidth: vswitch.Bandwidth{Min: vswitch.Minimum{Rate: 2e8}}}},
 		{Name: "1e3", Type: vswitch.External, Uplink: "null", SRIOV: true, PortDefaults: vswitch.Policy{Offload: vswitch.OffloadPolicy{
-			VMQ: vswitch.VMQPolicy{Weight: vswitch.NumberOf(0)}, SRIOV: vswitch.SRIOVPolicy{Mode: vswitch.OffloadRequire, QueuePairs: vswitch.NumberOf(2), Failover: true}, IPsec: vswitch.IPsecPolicy{MaxSAs: vswitch.NumberOf(16)},
+			VMQ: vswitch.VMQPolicy{Weight: vswitch.NumberOf(0)}, SRIOV: vswitch.SRIOVPolicy{Mode: vswitch.OffloadRequire, QueuePairs: vswitch.NumberOf(2)}, IPsec: vswitch.IPsecPolicy{MaxSAs: vswitch.NumberOf(16)},
 		}}},
 	}}
 	c.Teams = []vswitch.Team{

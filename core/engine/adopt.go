@@ -27,7 +27,7 @@ func (e *Engine) admissible(ctx context.Context, r reservation) error {
 			return err
 		}
 	}
-	if !r.port.StaticMAC {
+	if !r.port.StaticMAC || r.known { // its VF may have it by now
 		return nil
 	}
 	return e.addressOfNobody(ctx, r.port.MAC, "choose another address, or leave it out to get one from the pool", func(n kernel.Netdev) (holder string) {

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/patchbay-net/patchbay/core/plan"
 	"github.com/patchbay-net/patchbay/core/store"
 	"github.com/patchbay-net/patchbay/core/vswitch"
 )
@@ -93,7 +94,11 @@ func (a *arbiter) round(ctx context.Context) error {
 	errs = append(errs, err, a.sweep(ctx))
 	for _, r := range records {
 		if ctx.Err() == nil {
-			errs = append(errs, a.arbitrate(ctx, r.Name))
+			lost, err := a.arbitrate(ctx, r.Name)
+			errs = append(errs, err)
+			for _, port := range lost {
+				errs = append(errs, a.refit(ctx, r.Name, port))
+			}
 		}
 	}
 	a.log.Debug("offloads are decided", "switches", len(records))
@@ -219,25 +224,60 @@ func (a *arbiter) takeBack(ctx context.Context, g store.Grant) error {
 	return err
 }
 
-// arbitrate brings what a switch's uplink does for its ports to what is decided.
-func (a *arbiter) arbitrate(ctx context.Context, switchName string) error {
+// arbitrate brings what a switch's uplink does for its ports to what is decided. It returns
+// the ports whose VF is lost, and could be had again.
+func (a *arbiter) arbitrate(ctx context.Context, switchName string) (lost []string, err error) {
 	unlock, err := a.store.LockOffloads(switchName)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer unlock()
-	v, err := a.judge(ctx, switchName, nil)
+	v, err := a.judge(ctx, switchName)
 	if err != nil {
-		return ignoreNotFound(err)
+		return nil, ignoreNotFound(err)
 	}
 	errs := []error{v.yield(func(g store.Grant) error { return a.takeBack(ctx, g) })}
 	for _, d := range v.decisions {
 		_, given := v.given(d.Port, d.Feature)
-		if ctx.Err() == nil && asksPlugin(d) && (d.Feature != vswitch.SRIOV || given) {
+		switch {
+		case ctx.Err() != nil || !asksPlugin(d):
+		case d.Feature != vswitch.SRIOV || given:
 			errs = append(errs, a.give(ctx, &v, d))
+		case v.ports[d.Port].VF != "":
+			lost = append(lost, d.Port)
 		}
 	}
-	return errors.Join(errs...)
+	return lost, errors.Join(errs...)
+}
+
+// refit gives a container another VF in place of one that its NIC has lost by a reset.
+func (a *arbiter) refit(ctx context.Context, switchName, port string) error {
+	unlock, err := a.store.LockSwitch(switchName, store.Shared)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	unlockPort, err := a.store.LockPort(port)
+	if err != nil {
+		return err
+	}
+	defer unlockPort()
+	now := a.lookUp(port)[0]
+	if now.err != nil || now.port.VF == "" || now.port.Switch != switchName {
+		return ignoreNotFound(now.err)
+	}
+	bare := now.port
+	bare.VF = ""
+	equipped, err := a.equip(ctx, bare, true)
+	if err != nil || equipped.VF == "" {
+		return err
+	}
+	now.port = equipped
+	if err := a.store.Update(func(tx *store.Tx) error { return tx.PutPort(equipped) }); err != nil {
+		return err
+	}
+	a.log.Info("VF given anew", "port", port, "vf", equipped.VF)
+	return a.reach(ctx, attachedState(equipped, now.record, now.caps), plan.State{})
 }
 
 // give is ensure, and tells of what is new.

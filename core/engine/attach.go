@@ -83,7 +83,7 @@ func (e *Engine) tryAttach(ctx context.Context, req AttachRequest) (Attachment, 
 	if err := e.admissible(ctx, r); err != nil {
 		return Attachment{}, undone(err, e.forget(r)) // nothing is touched yet
 	}
-	if err := e.equip(ctx, r.port); err != nil {
+	if err := e.equipReserved(ctx, &r); err != nil {
 		return Attachment{}, undone(err, e.forget(r))
 	}
 	err = e.plug(ctx, r)

@@ -82,13 +82,26 @@ func portState(p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilities) p
 	}
 	state.MAC = vswitch.DerivedMAC("port", p.ID, r.BridgeMAC.String())
 	state.Alias = portAlias(p)
-	state.Endpoint = &plan.Endpoint{
-		Netns: p.Owner.Netns, Name: p.Owner.Endpoint, MAC: p.MAC, MTU: p.MTU, Up: true, Routes: p.Routes,
-	}
-	for _, a := range p.Addresses {
-		state.Endpoint.Addresses = append(state.Endpoint.Addresses, plan.Address{Prefix: a.Prefix, NoDAD: !a.DAD})
-	}
+	end := ownersEnd(p)
+	state.Endpoint = &end
 	return state
+}
+
+// lentState is a port that is a VF, in its owner's namespace. What the switch does for other
+// ports its NIC does for this one.
+func lentState(p vswitch.Port) plan.State {
+	e := ownersEnd(p)
+	e.Alias = "patchbay-vf: port=" + p.ID
+	return plan.State{Lent: map[string]plan.Lent{p.ID: {Netdev: p.VF, Endpoint: e}}}
+}
+
+// ownersEnd is what a container has of its port.
+func ownersEnd(p vswitch.Port) plan.Endpoint {
+	e := plan.Endpoint{Netns: p.Owner.Netns, Name: p.Owner.Endpoint, MAC: p.MAC, MTU: p.MTU, Up: true, Routes: p.Routes}
+	for _, a := range p.Addresses {
+		e.Addresses = append(e.Addresses, plan.Address{Prefix: a.Prefix, NoDAD: !a.DAD})
+	}
+	return e
 }
 
 func portAlias(p vswitch.Port) string {
@@ -118,6 +131,9 @@ func portRules(p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilities) p
 // attachedState is one port with its rules and its entry at the root of the switch,
 // ready for Diff with what is around it. A port without a netdev is nothing at all.
 func attachedState(p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilities) plan.State {
+	if p.VF != "" {
+		return lentState(p)
+	}
 	if !p.Plugged() {
 		return plan.State{}
 	}

@@ -10,44 +10,88 @@ import (
 )
 
 // needsNIC reports whether a port wants something of the uplink that cannot wait until the
-// arbiter has the time: what it requires.
+// arbiter has the time: what it requires, and a VF, which is the owner's netdev.
 func needsNIC(p vswitch.Port) bool {
 	for _, f := range vswitch.Features() {
-		if p.Policy.Offload.Wish(f).Mode == vswitch.OffloadRequire {
+		w := p.Policy.Offload.Wish(f)
+		if w.Mode == vswitch.OffloadRequire || f == vswitch.SRIOV && w.Mode != vswitch.OffloadOff {
 			return true
 		}
 	}
-	return false
+	return p.VF != ""
 }
 
-// equip gives a port that is about to be what it requires of the uplink, or fails with what
-// it cannot have and why. The caller holds the port's lock, and on a failure of its own gives
-// it back with strip.
-func (e *Engine) equip(ctx context.Context, p vswitch.Port) error {
+// equip gives a port that is about to be, or to change, what it requires of the uplink, or
+// fails with what it cannot have and why. A container that is being attached gets a VF, if
+// one is to be had: the answer is the port with that. The caller holds the port's lock, and
+// on a failure of its own gives it back with strip.
+func (e *Engine) equip(ctx context.Context, p vswitch.Port, attaching bool) (vswitch.Port, error) {
 	if !needsNIC(p) {
-		return nil
+		return p, nil
 	}
 	unlock, err := e.store.LockOffloads(p.Switch)
 	if err != nil {
-		return err
+		return p, err
 	}
 	defer unlock()
-	v, err := e.judge(ctx, p.Switch, &p)
+	v, err := e.judgeWith(ctx, p, attaching)
 	if err != nil {
-		return err
+		return p, err
 	}
-	if err := vswitch.Unmet(v.of(p.ID)); err != nil {
-		return err
+	if err := errors.Join(vswitch.Unmet(v.of(p.ID)), keepsVF(p, v.of(p.ID))); err != nil {
+		return p, err
 	}
 	if err := v.yield(func(g store.Grant) error { return e.release(ctx, g) }); err != nil {
-		return err
+		return p, err
 	}
 	for _, d := range v.of(p.ID) {
-		if d.Requested != vswitch.OffloadRequire || !asksPlugin(d) {
+		if !asksPlugin(d) || d.Feature != vswitch.SRIOV && d.Requested != vswitch.OffloadRequire {
 			continue
 		}
-		if err := e.ensure(ctx, &v, d); err != nil {
-			return required(d, err)
+		err := e.ensure(ctx, &v, d)
+		if err == nil && d.Feature == vswitch.SRIOV && p.VF == "" {
+			p.VF, err = e.netdevOf(ctx, &v, d)
+		}
+		if err != nil && (d.Requested == vswitch.OffloadRequire || p.VF != "") {
+			return p, required(d, err)
+		}
+	}
+	if p.VF != "" { // no port of the bridge, and in no segment
+		p.Netdev, p.Segment = "", 0
+	}
+	return p, nil
+}
+
+// netdevOf is the netdev of the VF that a port was given. A VF without one is of no use to a
+// container.
+func (e *Engine) netdevOf(ctx context.Context, v *verdict, d vswitch.OffloadDecision) (string, error) {
+	g := v.grants[vswitch.OffloadRef{Port: d.Port, Feature: d.Feature}]
+	if g.Given.VF != nil && g.Given.VF.Netdev != "" {
+		return g.Given.VF.Netdev, nil
+	}
+	why := &vswitch.Denied{Reason: vswitch.Refused, Detail: "the plugin gave a VF without a netdev"}
+	err := errors.Join(why, e.release(ctx, g))
+	e.denials.note(g.Request.OffloadRef, why)
+	return "", err
+}
+
+// keepsVF refuses what a port that is a VF cannot have: nothing else of its owner's netdev is
+// there to do it.
+func keepsVF(p vswitch.Port, decisions []vswitch.OffloadDecision) error {
+	for _, d := range decisions {
+		if p.VF == "" || d.Feature != vswitch.SRIOV || d.Effective {
+			continue
+		}
+		cause, hint := d.Reason.Words()
+		if d.Detail != "" {
+			cause += ": " + d.Detail
+		}
+		if d.Reason == vswitch.NotAsked || d.Reason == vswitch.NeedsSoftwarePath {
+			hint = "attach the container anew with what it is to have"
+		}
+		return &vswitch.Error{
+			Kind: vswitch.Conflict, Object: "port " + p.ID, Hint: hint,
+			Err: fmt.Errorf("its owner works on VF %s of the NIC, which cannot be changed to that: %s", p.VF, cause),
 		}
 	}
 	return nil
@@ -87,4 +131,25 @@ func (e *Engine) strip(ctx context.Context, p vswitch.Port) error {
 	}
 	e.offloadsChanged()
 	return err
+}
+
+// equipReserved is equip of a port that is being attached, and writes down which netdev it
+// has instead of a pair, before that is made.
+func (e *Engine) equipReserved(ctx context.Context, r *reservation) error {
+	fresh := !r.port.Adopted && (!r.known || r.port.VF != "" || e.unmade(ctx, r.port))
+	equipped, err := e.equip(ctx, r.port, fresh)
+	if err != nil || equipped.VF == r.port.VF {
+		return err
+	}
+	r.port = equipped
+	return e.store.Update(func(tx *store.Tx) error { return tx.PutPort(r.port) })
+}
+
+// unmade reports that a port which wants a VF has no pair: who attached it was killed before.
+func (e *Engine) unmade(ctx context.Context, p vswitch.Port) bool {
+	if !needsNIC(p) {
+		return false
+	}
+	_, err := e.kernel.Netdev(ctx, p.Netdev)
+	return errors.Is(err, vswitch.NotFound)
 }

@@ -74,7 +74,7 @@ func (e *Engine) evictTogether(ctx context.Context, t *transaction, found []rese
 	found = slices.DeleteFunc(found, func(r reservation) bool { return !r.known || recordOf(t.olds(), r.port.Switch).Name == "" })
 	for _, r := range found {
 		t.evicted = append(t.evicted, r.port)
-		if there[r.port.Netdev] {
+		if there[r.port.Netdev] || r.port.VF != "" {
 			t.missed = append(t.missed, r.port)
 		}
 	}
@@ -99,6 +99,9 @@ func (e *Engine) readmit(ctx context.Context, t *transaction) error {
 // replug makes again what is missing of a port, and leaves alone the owner's end of one
 // that has not gone.
 func (e *Engine) replug(ctx context.Context, p vswitch.Port, r store.SwitchRecord, t *transaction) error {
+	if p.VF != "" {
+		return e.reach(ctx, attachedState(p, r, t.caps), plan.State{})
+	}
 	if !p.Plugged() {
 		return nil
 	}

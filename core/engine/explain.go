@@ -176,8 +176,19 @@ func rulesWhy(r store.SwitchRecord) string {
 	return why
 }
 
+func explainVF(p vswitch.Port, r store.SwitchRecord) Part {
+	return Part{
+		What: "VF " + p.VF, Commands: commands(lentState(p)),
+		Why: "A virtual function of " + r.Uplink + ", which the owner has instead of one end of a pair. Its plugin gives it the port's MAC address, VLAN and limit, and the NIC does what the switch does for other ports; the bridge does not see its frames, but for what goes to ports of the bridge.",
+	}
+}
+
 func explainPort(p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilities, mirrors plan.Mirrors) Explanation {
 	x := Explanation{Object: "port " + p.ID, Paths: paths(r, p.Owner.String())}
+	if p.VF != "" {
+		x.Parts = []Part{explainVF(p, r)}
+		return x
+	}
 	if !p.Plugged() {
 		x.Parts = []Part{{
 			What: "no netdev", Why: "The port of " + p.Owner.String() + " is reserved: its MAC address and its place on the switch are its own. libvirt makes the tap when the VM starts; until the tap is the port's, its frames are dropped.",

@@ -33,11 +33,33 @@ type verdict struct {
 	nics      map[vswitch.Feature]vswitch.OffloadNIC // who is asked for a feature
 	grants    map[vswitch.OffloadRef]store.Grant     // of all switches
 	decisions []vswitch.OffloadDecision
+	attaching string // a port that has no netdev yet, and can get a VF
 }
 
-// judge decides about the ports of a switch, the host's among them. also, if not nil, is a
-// port as it is about to be.
-func (e *Engine) judge(ctx context.Context, switchName string, also *vswitch.Port) (v verdict, err error) {
+// judge decides about the ports of a switch, the host's among them.
+func (e *Engine) judge(ctx context.Context, switchName string) (verdict, error) {
+	v, err := e.collect(ctx, switchName)
+	if err == nil {
+		v.decide()
+	}
+	return v, err
+}
+
+// judgeWith is judge with a port as it is about to be.
+func (e *Engine) judgeWith(ctx context.Context, p vswitch.Port, attaching bool) (verdict, error) {
+	v, err := e.collect(ctx, p.Switch)
+	if err == nil {
+		v.ports[p.ID] = p
+		if attaching {
+			v.attaching = p.ID
+		}
+		v.decide()
+	}
+	return v, err
+}
+
+// collect reads all that decides.
+func (e *Engine) collect(ctx context.Context, switchName string) (v verdict, err error) {
 	v.ports, v.grants = make(map[string]vswitch.Port), make(map[vswitch.OffloadRef]store.Grant)
 	err = e.store.View(func(tx *store.Tx) error {
 		if v.record, err = tx.Switch(switchName); err != nil {
@@ -56,17 +78,10 @@ func (e *Engine) judge(ctx context.Context, switchName string, also *vswitch.Por
 		}
 		return err
 	})
-	if err != nil {
-		return v, err
+	if err == nil {
+		v.uplink, v.nics, err = e.offloadUplink(ctx, v.record.Switch)
 	}
-	if also != nil {
-		v.ports[also.ID] = *also
-	}
-	if v.uplink, v.nics, err = e.offloadUplink(ctx, v.record.Switch); err != nil {
-		return v, err
-	}
-	v.decide()
-	return v, nil
+	return v, err
 }
 
 func (v *verdict) decide() {
@@ -77,10 +92,10 @@ func (v *verdict) decide() {
 		wish := p.Policy.Offload
 		_, vf := v.given(id, vswitch.SRIOV)
 		_, queue := v.given(id, vswitch.VMQ)
-		usage[id] = vswitch.OffloadUsage{VF: vf, VMQ: queue}
+		usage[id] = vswitch.OffloadUsage{VF: vf || p.VF != "", VMQ: queue}
 		ports = append(ports, vswitch.OffloadPort{
 			ID: id, Owner: p.Owner.Kind, Policy: wish, Software: vswitch.SoftwareOnly(p),
-			Failover: wish.SRIOV.Failover, Settled: !p.Created.IsZero() && !vf && !wish.SRIOV.Failover,
+			Settled: id != v.attaching,
 		})
 	}
 	v.decisions = vswitch.Decide(ports, v.uplink, usage)

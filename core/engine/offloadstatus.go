@@ -43,7 +43,7 @@ func (e *Engine) Offloads(ctx context.Context, sw string) ([]SwitchOffload, erro
 	}
 	all := []SwitchOffload{}
 	for _, name := range names {
-		v, err := e.judge(ctx, name, nil)
+		v, err := e.judge(ctx, name)
 		if err != nil {
 			return nil, fault("offload list", "switch "+name, err)
 		}
@@ -96,7 +96,7 @@ func (e *Engine) standings(v verdict, port string) []vswitch.OffloadStatus {
 
 // offloadsOf is what a port has of its switch's uplink.
 func (e *Engine) offloadsOf(ctx context.Context, p vswitch.Port) ([]vswitch.OffloadStatus, error) {
-	v, err := e.judge(ctx, p.Switch, nil)
+	v, err := e.judge(ctx, p.Switch)
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +110,7 @@ func (e *Engine) judgeOffloads(ctx context.Context, s *Status, records []store.S
 		if r.Uplink == "" {
 			continue
 		}
-		v, err := e.judge(ctx, r.Name, nil)
+		v, err := e.judge(ctx, r.Name)
 		if err != nil {
 			return fault("status", "switch "+r.Name, err)
 		}

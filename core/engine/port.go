@@ -182,6 +182,10 @@ func unshadowed(steps []plan.Step, end *plan.Endpoint) []plan.Step {
 // may do with its own end: lower the MTU, and take another MAC address where it
 // may send from any.
 func excuse(p vswitch.Port, observed plan.State) {
+	if vf, there := observed.Lent[p.ID]; there && vf.Endpoint.MTU < p.MTU {
+		vf.Endpoint.MTU = p.MTU
+		observed.Lent[p.ID] = vf
+	}
 	end := observed.Ports[p.Netdev].Endpoint
 	if end == nil || p.Owner.Kind == vswitch.OwnerHost {
 		return

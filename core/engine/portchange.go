@@ -176,7 +176,7 @@ func (e *Engine) trySetPort(ctx context.Context, id string, c PortChange) (spare
 	}
 	joint := discord(old.port, next.port)
 	var changed bool
-	if err = e.equip(ctx, next.port); err == nil {
+	if _, err = e.equip(ctx, next.port, false); err == nil {
 		changed, err = e.changePort(ctx, old, next)
 	}
 	if err == nil {

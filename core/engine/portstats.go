@@ -62,7 +62,7 @@ func (e *Engine) PortStats(ctx context.Context, req PortStatsRequest) ([]PortSta
 		c, there := counted[p.Netdev]
 		sum := countedSoFar(p, c)
 		all = append(all, PortStats{
-			ID: p.ID, Switch: p.Switch, Owner: p.Owner, Netdev: p.Netdev, Gone: !there,
+			ID: p.ID, Switch: p.Switch, Owner: p.Owner, Netdev: p.Netdev, Gone: !there && p.VF == "",
 			In:      Traffic{Packets: sum.InPackets, Bytes: sum.InBytes, Dropped: c.TxDropped, Errors: c.TxErrors},
 			Out:     Traffic{Packets: sum.OutPackets, Bytes: sum.OutBytes, Dropped: c.RxDropped, Errors: c.RxErrors},
 			Guarded: guardedBy(p.Policy, c.Guards), Uplink: uplinkTraffic(p, classes[p.Switch]),

@@ -69,6 +69,9 @@ func (e *Engine) removeHeld(ctx context.Context, ids []string, r removal, lockEr
 	}
 	var left []vswitch.Port
 	for _, x := range out {
+		if x.port.VF != "" {
+			err = errors.Join(err, e.strip(ctx, x.port)) // before anybody asks for a VF
+		}
 		gone, left = append(gone, x.port.ID), append(left, x.port)
 	}
 	return gone, errors.Join(err, unsure, e.accord(ctx, left...))
@@ -216,6 +219,8 @@ func (e *Engine) withdrawTogether(ctx context.Context, ports []reservation) erro
 		unlimited = append(unlimited, unlimit(r.port)...)
 		stays = plan.Union(stays, around(r.port, r.record))
 		switch {
+		case r.port.VF != "":
+			had = plan.Union(had, attachedState(r.port, r.record, r.caps))
 		case r.known && !r.port.Plugged(): // a VM's, without a tap
 		case r.port.Netdev == "": // no record: the name follows from the owner
 			lost := plan.Port{Name: r.port.ID, Endpoint: &plan.Endpoint{}}

@@ -79,7 +79,7 @@ func (e *Engine) tryReserve(ctx context.Context, req ReservePortRequest) (vswitc
 	if err != nil || p.Plugged() {
 		return p, err
 	}
-	if err := e.equip(ctx, p); err != nil {
+	if _, err := e.equip(ctx, p, false); err != nil {
 		return p, undone(err, e.forget(reservation{port: p}))
 	}
 	e.offloadsChanged()

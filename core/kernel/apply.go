@@ -224,6 +224,10 @@ func (a *applier) step(i int, s plan.Step) error {
 		return a.outside(func() error { return setForwarding(s.Families) })
 	case plan.MakeTap:
 		return a.outside(func() error { return makeTap(a.host, s) })
+	case plan.LendNetdev:
+		return a.outside(func() error { return a.lendNetdev(s) })
+	case plan.ReturnNetdev:
+		return a.outside(func() error { return a.returnNetdev(s) })
 	case plan.DeleteTap:
 		return a.outside(func() error { return deleteTap(a.host, i, s) })
 	default:

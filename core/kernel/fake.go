@@ -93,6 +93,16 @@ func (f *Fake) RemoveNetdev(name string) {
 	}
 }
 
+// RemoveNetdevIn is RemoveNetdev in a container's namespace.
+func (f *Fake) RemoveNetdevIn(netns, name string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	defer f.tellSince(f.scene())
+	if ns := f.netns[netns]; ns != nil && ns.links[name] != nil {
+		ns.links[name].remove()
+	}
+}
+
 // AddNetns makes a network namespace; one that is there stays as it is.
 func (f *Fake) AddNetns(path string) {
 	f.mu.Lock()
@@ -105,7 +115,7 @@ func (f *Fake) AddNetns(path string) {
 }
 
 // RemoveNetns ends a namespace: the endpoints in it vanish, and with them the
-// other ends of their pairs.
+// other ends of their pairs. What is hardware goes home, with its alias.
 func (f *Fake) RemoveNetns(path string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -115,6 +125,10 @@ func (f *Fake) RemoveNetns(path string) {
 		return
 	}
 	for _, link := range slices.Collect(maps.Values(ns.links)) {
+		if link.Kind == "" && f.host.links[link.Name] == nil {
+			link.moveTo(f.host, link.Name)
+			continue
+		}
 		link.remove()
 	}
 	delete(f.netns, path)

@@ -54,14 +54,14 @@ func (f *Fake) carryOutAtEndpoint(step plan.Step) error {
 	return f.carryOutForHost(step)
 }
 
-// endpoint finds an owner's end, which has to be the other end of its port.
+// endpoint finds an owner's end, which has to be the other end of its port, if that is named.
 func (f *Fake) endpoint(at plan.At) (*fakeLink, error) {
 	ns, err := f.namespace(at.Netns)
 	if err != nil {
 		return nil, err
 	}
 	link, err := ns.link(at.Name)
-	if err == nil && (link.peer == nil || link.peer.ns != f.host || link.peer.Name != at.Port) {
+	if err == nil && at.Port != "" && (link.peer == nil || link.peer.ns != f.host || link.peer.Name != at.Port) {
 		err = refused(vswitch.NotFound, syscall.ENODEV, "netdev %s is not the other end of %s", at.Name, at.Port)
 	}
 	return link, err

@@ -55,6 +55,7 @@ func (f *Fake) observe(scope plan.State) plan.State {
 			put(&seen.Ports, name, f.observePort(link, port))
 		}
 	}
+	f.observeLent(scope, &seen)
 	for name, want := range scope.Hosts {
 		if link := f.host.links[name]; link != nil {
 			put(&seen.Hosts, name, link.addressing().Within(want))

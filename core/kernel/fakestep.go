@@ -59,6 +59,11 @@ func (f *Fake) carryOut(step plan.Step) error {
 		return f.setRules(s)
 	case plan.MakeTap:
 		return f.makeTap(s)
+	case plan.LendNetdev:
+		return f.lendNetdev(s)
+	case plan.ReturnNetdev:
+		f.returnNetdev(s)
+		return nil
 	case plan.DeleteTap:
 		f.deleteTap(s)
 		return nil

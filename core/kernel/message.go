@@ -203,7 +203,9 @@ func setEndpoint(e plan.Endpoint, fresh bool) (messages []*nl.NetlinkRequest) {
 	}
 	r := byName(unix.RTM_NEWLINK, 0, e.Name, header)
 	if !fresh {
-		r.AddData(macAttribute(unix.IFLA_ADDRESS, e.MAC))
+		if !e.MAC.IsZero() {
+			r.AddData(macAttribute(unix.IFLA_ADDRESS, e.MAC))
+		}
 		r.AddData(uint32Attribute(unix.IFLA_MTU, e.MTU))
 	}
 	if e.Alias != "" {

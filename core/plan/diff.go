@@ -34,6 +34,7 @@ func Diff(desired, observed State) []Step {
 			d.staleRoutes(want, have)
 		}
 	}
+	d.returns()
 	d.deleteDoomed() // before any new pair wants the name that an owner's end has
 	for _, name := range inOrder(desired.Ports) {
 		if have, exists := observed.Ports[name]; !d.joins(name) {
@@ -41,6 +42,7 @@ func Diff(desired, observed State) []Step {
 		}
 	}
 	d.awaitTrunks()
+	d.lends()
 	d.comings(coming)
 	d.lateMembers()
 	d.spreads()

@@ -26,6 +26,8 @@ type State struct {
 	// netdev that is to have nothing of it is in here with nothing. One that is not there
 	// may have rules that name it.
 	Hosts map[string]Addressing
+	// Lent are netdevs that owners have in their own namespaces, by port.
+	Lent map[string]Lent
 }
 
 // Families is a choice of address families.
@@ -190,6 +192,7 @@ func Union(a, b State) State {
 		Spreads: merge(a.Spreads, b.Spreads),
 		Mirrors: merge(a.Mirrors, b.Mirrors),
 		Shares:  merge(a.Shares, b.Shares),
+		Lent:    merge(a.Lent, b.Lent),
 		Forward: Families{a.Forward.IPv4 || b.Forward.IPv4, a.Forward.IPv6 || b.Forward.IPv6},
 		Rules: Rules{
 			Base:       a.Rules.Base || b.Rules.Base,

@@ -70,7 +70,8 @@ type (
 		VLAN int
 	}
 
-	// SetEndpoint gives the owner's end its MAC, MTU and alias and brings it up.
+	// SetEndpoint gives the owner's end its MAC, unless that is zero, its MTU and alias and
+	// brings it up.
 	SetEndpoint struct {
 		Port     string // the switch end, which knows its peer
 		Endpoint Endpoint

@@ -53,7 +53,6 @@ func (p *packer) offload(v vswitch.OffloadPolicy) {
 	body.given(v.SRIOV.Weight)
 	body.given(v.SRIOV.QueuePairs)
 	body.text(string(v.SRIOV.Moderation))
-	body.flag(v.SRIOV.Failover)
 	body.text(string(v.IPsec.Mode))
 	body.given(v.IPsec.MaxSAs)
 	p.text(string(body))
@@ -62,7 +61,7 @@ func (p *packer) offload(v vswitch.OffloadPolicy) {
 func (u *unpacker) offload() (v vswitch.OffloadPolicy) {
 	body := unpacker{rest: u.bytes(u.number())}
 	v.VMQ = vswitch.VMQPolicy{Mode: vswitch.OffloadMode(body.text()), Weight: body.given()}
-	v.SRIOV = vswitch.SRIOVPolicy{Mode: vswitch.OffloadMode(body.text()), Weight: body.given(), QueuePairs: body.given(), Moderation: vswitch.Moderation(body.text()), Failover: body.flag()}
+	v.SRIOV = vswitch.SRIOVPolicy{Mode: vswitch.OffloadMode(body.text()), Weight: body.given(), QueuePairs: body.given(), Moderation: vswitch.Moderation(body.text())}
 	v.IPsec = vswitch.IPsecPolicy{Mode: vswitch.OffloadMode(body.text()), MaxSAs: body.given()}
 	u.bad = u.bad || body.bad
 	return v

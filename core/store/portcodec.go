@@ -37,6 +37,7 @@ func (r *portRecord) encode() []byte {
 	p.flag(r.PolicyChanged)
 	p.text(r.Owner.Name)
 	p.vm(r.VM)
+	p.text(r.VF)
 	return p
 }
 
@@ -99,5 +100,6 @@ func (r *portRecord) decode(body []byte) error {
 	r.NetnsID = u.number()
 	r.Policy, r.PolicyChanged = u.policy(), u.flag()
 	r.Owner.Name, r.VM = u.text(), u.vm()
+	r.VF = u.text()
 	return u.err()
 }

@@ -89,9 +89,6 @@ type SRIOVPolicy struct {
 	// PowerShell twin: -IovQueuePairsRequested.
 	QueuePairs Number     `json:"queuePairs,omitzero"`
 	Moderation Moderation `json:"interruptModeration,omitempty"`
-	// Failover gives a container a path through the switch beside the VF, so that it can get
-	// a VF, or lose it, while it runs. A VM has that by its own NICs.
-	Failover bool `json:"failover,omitempty"`
 }
 
 // off reports that no VF is wanted.
@@ -186,9 +183,6 @@ func (p SRIOVPolicy) validateVF(found *problems) {
 	if off && p.Moderation != "" {
 		found.found(Conflict, "sriov.interruptModeration", "moderation of a VF, and SR-IOV is off; give a weight too").in("sriov.interruptModeration")
 	}
-	if off && p.Failover {
-		found.found(Conflict, "sriov.failover", "failover of a VF, and SR-IOV is off; give a weight too").in("sriov.failover")
-	}
 }
 
 func joinWords[T ~string](words []T) string {
@@ -227,9 +221,6 @@ func (p OffloadPolicy) wishWords(f Feature) string {
 	}
 	if p.SRIOV.Moderation != "" {
 		text += " moderation " + string(p.SRIOV.Moderation)
-	}
-	if p.SRIOV.Failover {
-		text += " with failover"
 	}
 	return text
 }

@@ -28,7 +28,7 @@ const (
 	LimitReached      Reason = "LIMIT_REACHED"       // the port has as many SAs or queue pairs as it may
 	ModerationFixed   Reason = "MODERATION_FIXED"    // the VF's interrupt moderation cannot be set
 	QueuesOfVF        Reason = "QUEUES_OF_VF"        // the port's VF has queues of its own, so no filter is spent
-	AttachedWithout   Reason = "ATTACHED_WITHOUT"    // the port was attached without a VF, and has no failover
+	AttachedWithout   Reason = "ATTACHED_WITHOUT"    // the port was attached without a VF, which it cannot get while it is
 	VFOfLibvirt       Reason = "VF_OF_LIBVIRT"       // a VM gets its VF from libvirt, not from its port
 	Pending           Reason = "PENDING"             // the plugin is about to be asked
 	Refused           Reason = "REFUSED"             // the NIC refused, though it says it can
@@ -95,7 +95,7 @@ func (r Reason) portWords() (cause, hint string) {
 	case QueuesOfVF:
 		return "the port's VF has queues of its own", ""
 	case AttachedWithout:
-		return "the port was attached when no VF was to be had, and has no failover", "attach it anew, or let it have failover from the start"
+		return "the port was attached when no VF was to be had", "attach it anew"
 	case VFOfLibvirt:
 		return "a VM gets its VF from libvirt", "give the VM an interface as `patchbay libvirt interface --sriov` writes it"
 	case Pending:

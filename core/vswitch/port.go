@@ -128,6 +128,9 @@ type Port struct {
 	// NetnsID tells the owner's network namespace from another one that takes its path
 	// later, on this boot; 0 if it is not known.
 	NetnsID uint64 `json:"netnsID,omitempty"`
+	// VF is the name, in the host's namespace, of the VF that a container has instead of the
+	// end of a pair; "" for none. Such a port has no Netdev.
+	VF string `json:"vf,omitempty"`
 	// VM is the rest of what there is to know of a VM's port.
 	VM VMPort `json:"vm,omitzero"`
 }

@@ -38,7 +38,10 @@ type nic struct {
 	tamper  func(*sdk.NIC)
 	changed chan struct{}
 	refuse  error
-	asked   []sdk.Request
+	// nameless VFs have no netdev.
+	nameless bool
+	kernel   *kernel.Fake
+	asked    []sdk.Request
 }
 
 func newNIC(t *testing.T, config sdk.Config) *nic {
@@ -100,7 +103,25 @@ func (n *nic) Ensure(ctx context.Context, r sdk.Request) (sdk.Grant, error) {
 	if refuse != nil {
 		return sdk.Grant{}, refuse
 	}
-	return n.Provider.Ensure(ctx, r)
+	g, err := n.Provider.Ensure(ctx, r)
+	if err == nil && g.VF != nil && !n.nameless {
+		g.VF.Netdev = vfName(g.VF.Index)
+		n.kernel.AddNetdev(kernel.Netdev{Name: g.VF.Netdev, MAC: r.MAC, MTU: 1500, Ethernet: true, Carrier: true})
+	}
+	return g, err
+}
+
+func vfName(index int) string { return fmt.Sprint("nic0v", index) }
+
+// Release takes the VF's netdev off its driver, wherever it is.
+func (n *nic) Release(ctx context.Context, ref sdk.Ref, generation uint64) error {
+	grants, err := n.Grants(ctx)
+	for _, g := range grants {
+		if g.Ref == ref && g.VF != nil && g.Generation <= generation {
+			n.kernel.RemoveNetdev(vfName(g.VF.Index))
+		}
+	}
+	return errors.Join(err, n.Provider.Release(ctx, ref, generation))
 }
 
 // requests are what was asked for one port, in order.
@@ -132,6 +153,7 @@ func newLab(t *testing.T, config sdk.Config) *lab {
 	}
 	config["netdevs"], config["nics"] = []string{"nic0"}, 1
 	l.nic = newNIC(t, config)
+	l.nic.kernel = l.kernel
 	l.open()
 	l.add(vswitch.Switch{Name: "wan", Uplink: "nic0", SRIOV: true})
 	return l
@@ -225,6 +247,8 @@ func (l *lab) has(port string, f vswitch.Feature) string {
 	for _, o := range p.Offload {
 		switch {
 		case o.Feature != f:
+		case o.Reason == vswitch.QueuesOfVF:
+			return string(o.Reason)
 		case o.Effective && o.NIC == "":
 			l.t.Errorf("%s of %s is in effect, and nobody does it", f, port)
 		case o.Effective:
