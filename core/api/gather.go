@@ -30,7 +30,7 @@ func Gather(ctx context.Context, c wire.Call, plugin Plugin, own func(Verbs) wir
 	if g == nil {
 		return own(verbs)
 	}
-	s, err := NewServer(ServerConfig{Verbs: verbs, Plugin: plugin, Dirs: dirs, Log: slog.New(slog.DiscardHandler)})
+	s, err := newPluginServer(ServerConfig{Verbs: verbs, Plugin: plugin, Dirs: dirs, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		g.end()
 		return own(verbs)
