@@ -107,6 +107,10 @@ func TestLibvirtInterface(t *testing.T) {
 	if !strings.Contains(stderr, `virsh metadata 'my $(vm)' `) || !strings.Contains(stderr, ` --set "<ports>`) || !strings.Contains(stderr, "ua-it&#39;s") {
 		t.Errorf("not for a shell: %s", stderr)
 	}
+	_, stderr, code = h.run("libvirt", "interface", "prod", "--domain", "web01", "--portgroup", "web", "--alias", "ua-web", "--address-guard", "--address", "fd00::5", "--address", "10.0.0.5")
+	if code != exitOK || !strings.Contains(stderr, "addresses='10.0.0.5 fd00::5'") {
+		t.Errorf("exit code %d, %s", code, stderr)
+	}
 	for line, says := range map[string]string{
 		"libvirt interface prod":                                               "--domain is missing",
 		"libvirt mac prod":                                                     "--domain is missing",
@@ -119,7 +123,8 @@ func TestLibvirtInterface(t *testing.T) {
 		"libvirt interface prod --domain x --queues 1000":                      "1000 queues are not 0-256",
 		"libvirt interface prod --domain x --portgroup web --storm-limit 2000": "stormLimit",
 		"libvirt interface prod --domain x --alias ua-x --burst 1M":            "a burst without a limit",
-		"libvirt interface prod --domain x --alias ua-x --address-guard":       "no address of the port is known",
+		"libvirt interface prod --domain x --alias ua-x --address-guard":       "give the addresses that the guest has: --address",
+		"libvirt interface prod --domain x --alias ua-x --address 10.0.0.5/24": "is not the address of a NIC",
 		"libvirt interface prod --domain x --mac 0a:50:42:fc:f5:00":            "0a:50:42:fc:f5:00",
 		"libvirt mac release":                                                  "give --domain, --mac or both",
 	} {

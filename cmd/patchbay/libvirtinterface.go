@@ -24,6 +24,7 @@ type nicFlags struct {
 	direct   bool
 	tap      bool
 	vlan     string
+	address  []string
 	isolated bool
 	policy   func() vswitch.PolicyChange
 }
@@ -45,7 +46,8 @@ network; with --tap, Patchbay makes its tap before libvirt looks for it. What su
 interface gets, the switch's own profile says.
 
 --vlan, --isolated and the flags of policy make this interface stricter than its profile,
-and never less strict. What they say goes into the <metadata> of the domain, and the
+and never less strict. An address guard has to know the addresses that the guest has:
+--address names them. What these flags say goes into the <metadata> of the domain, and the
 command that sets it is printed beside.
 
 ` + policyHelp,
@@ -78,9 +80,10 @@ command that sets it is printed beside.
 	f.StringVar(&n.model, "model", "virtio", "`model` of the NIC that the guest sees")
 	f.IntVar(&n.queues, "queues", 0, "`number` of queues of the NIC; 0 for libvirt's default")
 	f.StringVar(&n.vlan, "vlan", "", "a part of the profile's VLANs, as `text` like \"access 10\"")
+	f.StringSliceVar(&n.address, "address", nil, "an IP `address` that the guest has, for an address guard and for nobody else; may be repeated")
 	f.BoolVar(&n.isolated, "isolated", false, "keep it and other isolated ports apart")
 	n.policy = policyFlags(cmd)
-	for _, flag := range []string{"portgroup", "network", "queues", "vlan"} {
+	for _, flag := range []string{"portgroup", "network", "queues", "vlan", "address"} {
 		completeBy(cmd, flag, noCompletion)
 	}
 	complete(cmd, "model", "virtio", "e1000e", "igb", "rtl8139")
@@ -134,7 +137,7 @@ func (n *nicFlags) result(cmd *cobra.Command, client *api.Client, switchName str
 	if err != nil {
 		return xmlResult{}, err
 	}
-	if err := narrows(s.Switch, profile, wish.Narrowing); err != nil {
+	if err := narrows(s.Switch, profile, wish); err != nil {
 		return xmlResult{}, err
 	}
 	wishes := wish != (domain.Wish{})
@@ -172,6 +175,9 @@ func (n *nicFlags) wish(cmd *cobra.Command, switchName string) (w domain.Wish, e
 			w.VLAN = &v
 		}
 	}
+	if err == nil {
+		w.Addresses, err = vswitch.ParseAddressList(strings.Join(n.address, " "))
+	}
 	if n.direct || n.tap {
 		w.Profile = n.portgroup
 	}
@@ -182,7 +188,7 @@ func (n *nicFlags) wish(cmd *cobra.Command, switchName string) (w domain.Wish, e
 }
 
 // narrows refuses now what would keep the VM from starting.
-func narrows(s vswitch.Switch, f vswitch.PortProfile, wish vswitch.Narrowing) error {
+func narrows(s vswitch.Switch, f vswitch.PortProfile, wish domain.Wish) error {
 	p := vswitch.Port{Switch: s.Name, Isolated: f.Isolated, MACSpoofing: f.MACSpoofing, Policy: f.Policy.Apply(s.PortDefaults)}
 	if f.VLAN != nil {
 		p.VLAN = *f.VLAN
@@ -190,7 +196,13 @@ func narrows(s vswitch.Switch, f vswitch.PortProfile, wish vswitch.Narrowing) er
 		p.VLAN = vswitch.AccessVLAN(s.VLAN)
 	}
 	p, err := wish.Apply(p)
-	return errors.Join(err, p.Policy.Validate(), p.Policy.ValidateFor(p))
+	if p.Policy.AddressGuard && wish.Addresses == "" {
+		err = errors.Join(err, &vswitch.Error{
+			Kind: vswitch.Invalid, Object: "addressGuard", Err: errors.New("no address of the port is known"),
+			Hint: "give the addresses that the guest has: --address 10.0.0.5",
+		})
+	}
+	return errors.Join(err, p.Policy.Validate())
 }
 
 // metadataCommand is how the metadata comes to the domain.

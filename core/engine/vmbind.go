@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -39,6 +40,9 @@ func (req BindPortRequest) validate() error {
 	errs := []error{validateVMOwner(req.Owner), vswitch.ValidateVMAlias(req.Alias)}
 	if err := vswitch.ValidateNetdevName(req.Netdev); err != nil {
 		errs = append(errs, &vswitch.Error{Kind: vswitch.Invalid, Object: "netdev", Err: err, Hint: "name the VM's tap"})
+	}
+	if _, err := vswitch.ParseAddressList(string(req.Addresses)); err != nil {
+		errs = append(errs, err)
 	}
 	if req.Override.VLAN != nil {
 		errs = append(errs, req.Override.VLAN.Validate())
@@ -285,6 +289,11 @@ func (e *Engine) bound(tx *store.Tx, was store.Realised, req BindPortRequest, ta
 		narrowed.PolicyChanged = p.PolicyChanged || !narrowed.Policy.Equal(p.Policy)
 		p = narrowed
 	}
+	if req.Addresses != "" {
+		if err := takeAddresses(tx, was.SwitchRecord, &p, req.Addresses.All()); err != nil {
+			return err
+		}
+	}
 	if b.former.known || b.now.port.Plugged() && b.now.port.Netdev != tap.Name {
 		p.PolicyChanged = true // the tap may have rules of another port
 	}
@@ -298,6 +307,20 @@ func (e *Engine) bound(tx *store.Tx, was store.Realised, req BindPortRequest, ta
 		return err
 	}
 	return tx.PutPort(p)
+}
+
+// takeAddresses gives a port the addresses that its VM is defined with.
+func takeAddresses(tx *store.Tx, r store.SwitchRecord, p *vswitch.Port, all []netip.Addr) error {
+	had := p.Addresses
+	p.Addresses = nil
+	for _, a := range all {
+		if err := holdAddress(tx, r, a, p.ID); err != nil {
+			return err
+		}
+		p.Addresses = append(p.Addresses, vswitch.Address{Prefix: netip.PrefixFrom(a, a.BitLen())})
+	}
+	p.PolicyChanged = p.PolicyChanged || p.Policy.AddressGuard && !slices.Equal(had, p.Addresses)
+	return nil
 }
 
 // unbind takes back what a binding that failed has written and done. The tap is left as

@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -154,7 +155,6 @@ func TestReserveRefuses(t *testing.T) {
 		{"more than the switch's MTU", func(r *engine.ReservePortRequest) { r.MTU = 9000 }, vswitch.Invalid, "MTU 9000"},
 		{"a VLAN without filtering", func(r *engine.ReservePortRequest) { r.VLAN = &ten }, vswitch.CapabilityMissing, "VLANs on ports"},
 		{"guards without rules", func(r *engine.ReservePortRequest) { r.Policy.DHCPGuard = ptr(true) }, vswitch.CapabilityMissing, "guards"},
-		{"an address guard", func(r *engine.ReservePortRequest) { r.Policy.AddressGuard = ptr(true) }, vswitch.Invalid, "no address of the port is known"},
 		{"a container", func(r *engine.ReservePortRequest) { r.Owner = owner(0) }, vswitch.Invalid, "not a VM"},
 		{"no port", func(r *engine.ReservePortRequest) { r.Owner.Endpoint = "" }, vswitch.Invalid, "UUID of the libvirt port"},
 		{"a domain that is none", func(r *engine.ReservePortRequest) { r.Owner.ID = "../x" }, vswitch.Invalid, "../x"},
@@ -220,6 +220,54 @@ func TestHostsAddresses(t *testing.T) {
 		wantKind(t, err, vswitch.MACDuplicate)
 	}
 	l.mustReserve(reserveWeb("p1"))
+}
+
+// TestAddressGuardOfVM: the addresses are those that the VM is defined with; without them the VM
+// does not start, and nobody else has them.
+func TestAddressGuardOfVM(t *testing.T) {
+	ctx := context.Background()
+	l := newLab(t)
+	l.mustAdd(internal())
+	req := reserveWeb("p1")
+	req.Policy.AddressGuard = ptr(true)
+	l.mustReserve(req)
+	l.kernel.AddNetdev(vnet("vnet0", 40))
+	bind := engine.BindPortRequest{Owner: vm("p1"), Netdev: "vnet0"}
+	_, err := l.BindPort(ctx, bind)
+	wantKind(t, err, vswitch.Invalid)
+	if hint := vswitch.HintOf(err); !strings.Contains(hint, "patchbay libvirt interface ... --address") {
+		t.Errorf("hint %q", hint)
+	}
+	l.wantBound(vm("p1"), "") // as before
+
+	attach := request(0)
+	attach.Ranges, attach.Routes = ranges("10.0.0.0/29"), nil
+	container := l.mustAttach(attach).Port
+	taken := container.Addresses[0].Prefix.Addr()
+	for _, c := range []struct {
+		addresses string
+		want      vswitch.Kind
+	}{{taken.String(), vswitch.IPInUse}, {"10.0.0.1", vswitch.IPInUse}, {"10.0.0.300", vswitch.Invalid}, {"224.0.0.1", vswitch.Invalid}} {
+		bind.Addresses = vswitch.AddressList(c.addresses)
+		_, err = l.BindPort(ctx, bind)
+		wantKind(t, err, c.want)
+	}
+	bind.Addresses = vswitch.AddressList("10.0.0.3 fd00::5")
+	l.mustBind(bind)
+	bind.Addresses = ""
+	if p := l.mustBind(bind); len(p.Addresses) != 2 { // whoever does not know the definition changes nothing
+		t.Errorf("addresses: %v", p.Addresses)
+	}
+	l.wantBound(vm("p1"), "vnet0")
+	if text := l.kernel.String(); !strings.Contains(text, "10.0.0.3") || !strings.Contains(text, "fd00::5") {
+		t.Errorf("it may speak for anybody:\n%s", text)
+	}
+	next := request(1)
+	next.Ranges, next.Routes, next.Requested = ranges("10.0.0.0/29"), nil, []netip.Addr{netip.MustParseAddr("10.0.0.3")}
+	_, err = l.Attach(ctx, next)
+	wantKind(t, err, vswitch.IPInUse)
+	must(t, l.ReleaseDomain(ctx, webUUID))
+	l.mustAttach(next)
 }
 
 // A VM may have one address on several ports, and another VM may not have it as long as

@@ -28,6 +28,9 @@ type BindPortRequest struct {
 	// end, which is in the switch's bridge, becomes the port's.
 	Pair  bool   `json:"pair,omitempty"`
 	Alias string `json:"alias,omitempty"`
+	// Addresses are those that the domain's definition says the NIC has: nobody else gets them,
+	// and with an address guard the port speaks for them alone. Empty leaves them as they are.
+	Addresses vswitch.AddressList `json:"addresses,omitempty"`
 	// Override is what the domain's definition takes away from what the port was granted.
 	Override vswitch.Narrowing `json:"override,omitzero"`
 }

@@ -93,13 +93,18 @@ func (p Policy) Validate() error {
 
 // ValidateFor demands of a port what the policy needs of it.
 func (p Policy) ValidateFor(port Port) error {
-	if p.AddressGuard && len(port.Addresses) == 0 {
-		return &Error{
-			Kind: Invalid, Object: "addressGuard", Err: fmt.Errorf("no address of the port is known"),
-			Hint: "give the port addresses by an ipam, or leave the guard out",
-		}
+	vm := port.Owner.Kind == OwnerVM
+	if !p.AddressGuard || len(port.Addresses) > 0 || vm && !port.Plugged() { // of which the VM's definition may still tell
+		return nil
 	}
-	return nil
+	e := &Error{
+		Kind: Invalid, Object: "addressGuard", Err: fmt.Errorf("no address of the port is known"),
+		Hint: "give the port addresses by an ipam, or leave the guard out",
+	}
+	if vm {
+		e.Hint = "name them in the VM's metadata (`patchbay libvirt interface ... --address ADDRESS` prints how), or leave the guard out"
+	}
+	return e
 }
 
 // PolicyChange is what of a policy is asked for; nil fields stay as they are, and in a

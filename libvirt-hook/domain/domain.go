@@ -60,6 +60,8 @@ type Wish struct {
 	// Switch and Profile are for an interface of no libvirt network: the switch that it is
 	// on, and one of the switch's own port profiles.
 	Switch, Profile string
+	// Addresses are those that the guest has.
+	Addresses vswitch.AddressList
 	vswitch.Narrowing
 }
 

@@ -24,6 +24,7 @@ type portElement struct {
 	MAC         vswitch.MAC          `json:"mac,omitzero"`
 	Switch      string               `json:"switch,omitempty"`
 	Profile     string               `json:"profile,omitempty"`
+	Addresses   vswitch.AddressList  `json:"addresses,omitempty"`
 	VLAN        *vswitch.PortVLAN    `json:"vlan,omitempty"`
 	Isolated    *bool                `json:"isolated,omitempty"`
 	MACSpoofing *bool                `json:"macSpoofing,omitempty"`
@@ -46,7 +47,7 @@ func BareWish(alias string, w Wish) string {
 func writeWish(name metadata.Name, alias string, w Wish) string {
 	var b strings.Builder
 	metadata.Encode(&b, "", name, portsElement{[]portElement{{
-		Alias: alias, Switch: w.Switch, Profile: w.Profile,
+		Alias: alias, Switch: w.Switch, Profile: w.Profile, Addresses: w.Addresses,
 		VLAN: w.VLAN, Isolated: w.Isolated, MACSpoofing: w.MACSpoofing, Policy: w.Policy,
 	}}})
 	return b.String()
@@ -71,7 +72,7 @@ func (d *Domain) readWishes(e *metadata.Element) error {
 			problems = append(problems, err)
 			continue
 		}
-		n.Wish = &Wish{p.Switch, p.Profile, vswitch.Narrowing{VLAN: p.VLAN, Isolated: p.Isolated, MACSpoofing: p.MACSpoofing, Policy: p.Policy}}
+		n.Wish = &Wish{p.Switch, p.Profile, p.Addresses, vswitch.Narrowing{VLAN: p.VLAN, Isolated: p.Isolated, MACSpoofing: p.MACSpoofing, Policy: p.Policy}}
 	}
 	return errors.Join(problems...)
 }

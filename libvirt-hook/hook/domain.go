@@ -97,7 +97,7 @@ func bindRequest(d domain.Domain, n domain.NIC, endpoint string) engine.BindPort
 		Netdev: n.Netdev, Alias: n.Alias,
 	}
 	if n.Wish != nil {
-		req.Override = n.Wish.Narrowing
+		req.Override, req.Addresses = n.Wish.Narrowing, n.Wish.Addresses
 	}
 	return req
 }

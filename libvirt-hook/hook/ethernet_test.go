@@ -91,6 +91,30 @@ func TestPremadeTapLeaves(t *testing.T) {
 	}
 }
 
+// TestAddresses: with an address guard an interface needs the addresses that its metadata says.
+func TestAddresses(t *testing.T) {
+	l := newLab(t)
+	for _, c := range []struct{ addresses, says string }{
+		{"", "no address of the port is known; name them in the VM's metadata"},
+		{" addresses='10.88.0.5'", ""},
+		{" addresses='10.88.0.5,fd00::5'", ""},
+		{" addresses='nobody'", `"nobody" is not the address of a NIC`},
+	} {
+		text := ethernet(`<p:port alias='ua-e0' switch='ext' profile='plain'` + c.addresses + `><p:policy addressGuard='yes'/></p:port>`)
+		says := l.serve("qemu", []string{"vmeth", "prepare", "begin", "-"}, text)
+		if says == "" {
+			says = l.serve("qemu", []string{"vmeth", "start", "begin", "-"}, text)
+		}
+		if c.says == "" && says != "" || !strings.Contains(says, c.says) {
+			t.Errorf("%s: %q", c.addresses, says)
+		}
+	}
+	ports := l.portsOf(ethernetVM)
+	if len(ports) != 1 || len(ports[0].Addresses) != 2 || !ports[0].Policy.AddressGuard {
+		t.Errorf("%+v", ports)
+	}
+}
+
 func TestEthernetRefused(t *testing.T) {
 	l := newLab(t)
 	for wish, says := range map[string]string{
