@@ -12,9 +12,9 @@ import (
 	"github.com/patchbay-net/patchbay/integration/libvirt/machine"
 )
 
-// startBar is for what the start of a virtual machine costs with the hooks, in parts of that
-// without. The goal is 1.1, and more than that goes to libvirt itself, which starts a process
-// for each call: see what hooks that do nothing cost beside.
+// startBar is for what the start of a virtual machine costs with the hooks, in parts of what it
+// costs with hooks that do nothing. The goal is 1.1 times that without any, and libvirt itself,
+// which starts a process for each of seven calls, takes more than that for the least program.
 const startBar = 1.4
 
 // emptyELF is the least program that Linux runs: exit(0).
@@ -35,7 +35,7 @@ type contender struct {
 	name    string
 	program []byte // nil: no hook
 	took    []time.Duration
-	ratios  []float64 // of pairs: a machine that is busy for a while slows both of one
+	ratios  []float64 // to what the start without a hook took in the same round
 }
 
 // TestStartCost: what the hooks add to the start of a virtual machine with four NICs, and what
@@ -58,7 +58,8 @@ func TestStartCost(t *testing.T) {
 		{name: "no hook"}, {name: "the least program", program: emptyELF},
 		{name: "an empty Go program", program: program("emptyhook")}, {name: "Patchbay's", program: program("patchbay-libvirt-hook")},
 	}
-	ours := all[len(all)-1]
+	idle, ours := all[len(all)-2], all[len(all)-1]
+	var ratios []float64 // of pairs: a machine that is busy for a while slows both of one
 	const rounds = 7
 	for round := range rounds {
 		for i := range all {
@@ -74,6 +75,7 @@ func TestStartCost(t *testing.T) {
 			ok(t, s.daemon.Process.Signal(syscall.SIGCONT))
 			s.empty("destroyed")
 		}
+		ratios = append(ratios, float64(ours.took[round])/float64(idle.took[round]))
 		for _, c := range all {
 			c.ratios = append(c.ratios, float64(c.took[round])/float64(all[0].took[round]))
 		}
@@ -83,7 +85,9 @@ func TestStartCost(t *testing.T) {
 		slices.Sort(c.ratios)
 		t.Logf("4 NICs, %s: %v, %.2f times that without", c.name, c.took[rounds/2].Round(time.Millisecond), c.ratios[rounds/2])
 	}
-	if ratio := ours.ratios[rounds/2]; ratio > startBar {
+	slices.Sort(ratios)
+	t.Logf("Patchbay's: %.2f times what an empty Go program takes", ratios[rounds/2])
+	if ratio := ratios[rounds/2]; ratio > startBar {
 		t.Errorf("%.2f times, the bar is %.1f", ratio, startBar)
 	}
 }
