@@ -131,10 +131,10 @@ WITHDAEMON := Versions|Result|MTU|Portmap|Tuning|AdoptedNetdev|Concurrent|Del|De
 test-integration-daemon: build build-faults deps ## The integration tests that matter, on hosts with patchbayd
 	$(call stage,test-with-daemon,PATCHBAY_TEST_DAEMON=1 go test -json -count=1 -timeout 10m -run '^Test($(WITHDAEMON))$$' ./integration | $(REPORT))
 
-# Process 1 of the virtual machines that test-libvirt runs.
+# Process 1 of the virtual machines that test-libvirt runs, and a hook that does nothing.
 .PHONY: build-libvirt
 build-libvirt:
-	@CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/vminit ./integration/libvirt/vminit
+	@CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/ ./integration/libvirt/vminit ./integration/libvirt/emptyhook
 
 .PHONY: test-libvirt
 test-libvirt: build build-faults build-libvirt deps ## Real libvirtd, of two versions, with virtual machines, in namespaces of their own

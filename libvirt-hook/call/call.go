@@ -91,9 +91,19 @@ func lastTwo(path string) (parent, name string) {
 	return parent, name
 }
 
-// Does reports whether there is anything to do in this operation. What a network is
-// started, updated or stopped for has been looked at before, or its ports tell.
+// Does reports whether there is anything to do in this call: what a domain is prepared for
+// stands in our metadata alone.
 func Does(c wire.HookCall) bool {
+	if c.Driver != Network && (c.Operation == Prepare || c.Operation == Restore) {
+		return index(c.Stdin, namespaces) >= 0
+	}
+	return Begins(c)
+}
+
+// Begins reports whether there may be anything to do in this operation, whatever the document
+// says. What a network is started, updated or stopped for has been looked at before, or its
+// ports tell.
+func Begins(c wire.HookCall) bool {
 	if c.Driver == Network {
 		return c.Operation == Start || c.Operation == PortCreated || c.Operation == PortDeleted
 	}
@@ -112,7 +122,7 @@ func MayFail(c wire.HookCall) bool {
 	case PortDeleted, Reconnect, Stopped, Release:
 		return false
 	}
-	return Does(c)
+	return Begins(c)
 }
 
 // Marks of what is ours in a document.

@@ -70,8 +70,8 @@ func TestMayFail(t *testing.T) {
 		{"lxc", "start", true, true},
 	} {
 		x := wire.HookCall{Driver: c.driver, Operation: c.operation}
-		if call.Does(x) != c.does || call.MayFail(x) != c.mayFail {
-			t.Errorf("%s %s: does %v, may fail %v", c.driver, c.operation, call.Does(x), call.MayFail(x))
+		if call.Begins(x) != c.does || call.MayFail(x) != c.mayFail {
+			t.Errorf("%s %s: does %v, may fail %v", c.driver, c.operation, call.Begins(x), call.MayFail(x))
 		}
 	}
 }
@@ -130,6 +130,28 @@ func TestRecordedIsForeign(t *testing.T) {
 		delete(networks, "")
 		if len(networks) != 5 {
 			t.Errorf("networks of %s: %v", version, networks)
+		}
+	}
+}
+
+// What a domain is prepared for stands in our metadata; all else waits until it has taps.
+func TestDoes(t *testing.T) {
+	const ours = "<domain><metadata><p:ports xmlns:p='https://patchbay.net/xmlns/libvirt/domain/1.0'/></metadata></domain>"
+	const plugged = "<domain><source network='prod' bridge='pb-prod'/></domain>"
+	for _, c := range []struct {
+		operation, document string
+		does                bool
+	}{
+		{call.Prepare, ours, true},
+		{call.Prepare, plugged, false},
+		{call.Restore, ours, true},
+		{call.Restore, plugged, false},
+		{call.Migrate, plugged, true},
+		{call.Start, plugged, true},
+		{"started", ours, false},
+	} {
+		if does := call.Does(wire.HookCall{Driver: call.QEMU, Operation: c.operation, Stdin: []byte(c.document)}); does != c.does {
+			t.Errorf("%s of %s: %v", c.operation, c.document, does)
 		}
 	}
 }

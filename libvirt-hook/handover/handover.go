@@ -37,6 +37,9 @@ func handOver(args []string) Rest {
 	if !ok {
 		return Rest{}
 	}
+	if !call.Begins(c) {
+		syscall.Exit(0) // libvirt does not mind who reads nothing
+	}
 	runtime.GOMAXPROCS(1) // see cni/handover
 	var err error
 	if c.Stdin, err = wire.ReadAll(0, maxStdin); err != nil {

@@ -1,0 +1,4 @@
+// Command emptyhook is a hook that does nothing, for what any Go program costs as one.
+package main
+
+func main() {}
