@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 
 	"github.com/vishvananda/netlink/nl"
@@ -27,7 +25,7 @@ func probeCapabilities(ctx context.Context) (Capabilities, error) {
 		return Capabilities{}, err
 	}
 	defer host.close()
-	loads := host.loadsBonding()
+	spare := host.spares()
 	err = inNewNetns(func() error {
 		c, err := dialRTNL()
 		if err != nil {
@@ -49,8 +47,8 @@ func probeCapabilities(ctx context.Context) (Capabilities, error) {
 		found.MemberRules = tryTable(spreadTable(probeSpread())) == nil
 		return nil
 	})
-	if err == nil && loads {
-		_ = host.dropSpareBond() // one that stays is in nobody's way
+	if err == nil {
+		_ = host.dropSpares(spare) // one that stays is in nobody's way
 	}
 	if err != nil {
 		return Capabilities{}, fmt.Errorf("probe the kernel: %w", err)
@@ -83,44 +81,6 @@ func (found *Capabilities) probeBridge(c *rtnl) error {
 	seen, err := c.link(port.Name)
 	found.PortLocked = seen.port.locked
 	return err
-}
-
-// spareBond is what the module of bonding makes when it is loaded: down, without members,
-// and in the way of who wants to define a bond of that name.
-const spareBond = "bond0"
-
-// loadsBonding reports that the module is not loaded, so that a bond of that name which is
-// there afterwards is the module's.
-func (c *rtnl) loadsBonding() bool {
-	_, module := os.Stat("/sys/module/bonding")
-	_, bond := c.link(spareBond)
-	return os.IsNotExist(module) && isAbsent(bond)
-}
-
-// modulesOwn reports that a netdev was named by the kernel: what somebody has made, and be it
-// at the same moment, has the name that he gave it. sysfs(5) refuses to tell of the former.
-func modulesOwn(netdev string) bool {
-	_, err := os.ReadFile(filepath.Join("/sys/class/net", netdev, "name_assign_type"))
-	return errors.Is(err, unix.EINVAL)
-}
-
-// dropSpareBond removes the module's own bond, if it is as the module makes it.
-func (c *rtnl) dropSpareBond() error {
-	if !modulesOwn(spareBond) {
-		return nil
-	}
-	l, err := c.link(spareBond)
-	if isAbsent(err) || err == nil && (l.kind != "bond" || l.up || l.master != 0 || l.alias != "") {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	members, err := c.members(l.index)
-	if err != nil || len(members) > 0 {
-		return err
-	}
-	return c.do(deleteLinks(0, 0, []int{l.index}))
 }
 
 // bonds tries whether there is bonding. Asking for one loads the module.

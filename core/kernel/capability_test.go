@@ -3,6 +3,7 @@ package kernel
 import (
 	"context"
 	"errors"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -113,9 +114,9 @@ func TestMissingRulesAreNamed(t *testing.T) {
 	}
 }
 
-// TestProbeLeavesSomebodysBond: where the module makes none (max_bonds=0) somebody may make
-// his own bond0 while the probe runs.
-func TestProbeLeavesSomebodysBond(t *testing.T) {
+// TestProbeLeavesNoNetdevs: what modules make when the probe loads them goes, and what somebody
+// makes at the same time stays: where the module makes none (max_bonds=0, numifbs=0), or ever.
+func TestProbeLeavesNoNetdevs(t *testing.T) {
 	guest.Needs(t, guest.NICs, guest.Bonding)
 	run := commands(t)
 	c, err := dialRTNL()
@@ -123,16 +124,41 @@ func TestProbeLeavesSomebodysBond(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.close()
-	run("modprobe", "-r", "bonding")
-	if !c.loadsBonding() {
-		t.Fatal("the module is loaded")
+	unload := func() {
+		for _, module := range []string{"bonding", "ifb"} {
+			if _, err := os.Stat("/sys/module/" + module); err == nil {
+				run("modprobe", "-r", module)
+			}
+		}
+		if n := len(c.spares()); n != 3 {
+			t.Fatalf("modules would make %d netdevs, not 3", n)
+		}
 	}
-	run("modprobe", "bonding", "max_bonds=0")
-	run("ip", "link", "add", "bond0", "type", "bond")
-	if err := c.dropSpareBond(); err != nil {
+	unload()
+	if _, err := probeCapabilities(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	run("ip", "link", "del", "bond0")
+	for _, s := range spareNetdevs() {
+		if _, err := os.Stat("/sys/module/" + s.module); err != nil {
+			t.Errorf("the probe has not loaded %s", s.module)
+		}
+		if _, err := c.link(s.name); !isAbsent(err) {
+			t.Errorf("%s is left: %v", s.name, err)
+		}
+	}
+	unload()
+	spare := c.spares()
+	run("modprobe", "bonding", "max_bonds=0")
+	run("modprobe", "ifb", "numifbs=1")
+	run("ip", "link", "add", "bond0", "type", "bond")
+	run("ip", "link", "set", "ifb0", "up")
+	run("ip", "link", "add", "ifb1", "type", "ifb")
+	if err := c.dropSpares(spare); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range spareNetdevs() {
+		run("ip", "link", "del", s.name)
+	}
 }
 
 // commands runs programs where the test runs, each of which has to succeed.
