@@ -72,8 +72,8 @@ func (f *Fake) observeShares(scope plan.State, seen *plan.State) {
 	}
 }
 
-// SetSpeed has a NIC run at so many Mbit/s, or at nobody knows how many, as another
-// neighbour does.
+// SetSpeed has a NIC run at so many Mbit/s, or at nobody knows how many, as ethtool does where
+// the link stays.
 func (f *Fake) SetSpeed(netdev string, speed int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -15,9 +15,9 @@ import (
 
 // fakeNotice is what can be told of a netdev; what differs is told.
 type fakeNotice struct {
-	link, queue, fdb, addresses, routes string
-	team                                string // that it is a member of
-	ours, stranger                      bool
+	link, speed, queue, fdb, addresses, routes string
+	team                                       string // that it is a member of
+	ours, stranger                             bool
 }
 
 // fakeScene is all that can be told of the host's namespace.
@@ -98,8 +98,9 @@ func (f *Fake) scene() fakeScene {
 
 func (l *fakeLink) notice() fakeNotice {
 	n := fakeNotice{
-		link: fmt.Sprintf("%p %v %v %v %v %v %v", l, l.words(), l.learning, l.flood, l.locked, l.options, l.vlans) + fmt.Sprint(l.Speed),
-		ours: strings.HasPrefix(l.Alias, vswitch.AliasPrefix) || l.group&vswitch.GroupMask == vswitch.GroupMark,
+		link:  fmt.Sprintf("%p %v %v %v %v %v %v", l, l.words(), l.learning, l.flood, l.locked, l.options, l.vlans),
+		speed: fmt.Sprint(l.Speed),
+		ours:  strings.HasPrefix(l.Alias, vswitch.AliasPrefix) || l.group&vswitch.GroupMask == vswitch.GroupMark,
 	}
 	n.stranger = !n.ours && !l.isMember() && l.master != nil && strings.HasPrefix(l.master.Alias, vswitch.AliasPrefix)
 	n.queue = fmt.Sprintf("%v %p %v", l.queue, l.steer, l.shares)
@@ -152,7 +153,7 @@ func (f *Fake) tellSince(before fakeScene) {
 		for _, part := range []struct {
 			change   Change
 			was, now string
-		}{{QueueChanged, was.queue, now.queue}, {ForwardingChanged, was.fdb, now.fdb}, {AddressChanged, was.addresses, now.addresses}, {RouteChanged, was.routes, now.routes}} {
+		}{{SpeedChanged, was.speed, now.speed}, {QueueChanged, was.queue, now.queue}, {ForwardingChanged, was.fdb, now.fdb}, {AddressChanged, was.addresses, now.addresses}, {RouteChanged, was.routes, now.routes}} {
 			if part.was != part.now {
 				f.tellAll(Event{Change: part.change, Netdev: name, Ours: ours})
 			}

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -26,17 +25,11 @@ func dumpRules(c *rtnl, r request) error {
 
 // dialNetfilter opens a socket to nftables in the namespace of the calling thread.
 func dialNetfilter() (*rtnl, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
+	c, err := dialNetlink(unix.NETLINK_NETFILTER)
 	if err != nil {
 		return nil, noNftables(err)
 	}
-	_ = unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_CAP_ACK, 1)
-	_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: rtnlTimeout})
-	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		_ = unix.Close(fd)
-		return nil, os.NewSyscallError("netlink bind", err)
-	}
-	return &rtnl{fd: fd, buf: make([]byte, 32<<10)}, nil
+	return c, nil
 }
 
 // nftRequest is a message to nftables that is answered and acknowledged.

@@ -36,18 +36,27 @@ const rtnlTimeout = 60
 
 // dialRTNL opens a socket in the namespace of the calling thread.
 func dialRTNL() (*rtnl, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+	c, err := dialNetlink(unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, os.NewSyscallError("netlink socket", err)
 	}
-	// Short acknowledgements with the kernel's own words on failure. Kernels
-	// before 4.12 know neither and answer at length.
+	// The kernel's own words on failure, which those before 4.12 have none of.
+	_ = unix.SetsockoptInt(c.fd, unix.SOL_NETLINK, unix.NETLINK_EXT_ACK, 1)
+	return c, nil
+}
+
+// dialNetlink opens a socket of a protocol in the namespace of the calling thread.
+func dialNetlink(protocol int) (*rtnl, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, protocol)
+	if err != nil {
+		return nil, err
+	}
+	// Short acknowledgements. Kernels before 4.12 answer at length.
 	_ = unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_CAP_ACK, 1)
-	_ = unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_EXT_ACK, 1)
 	_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: rtnlTimeout})
 	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		_ = unix.Close(fd)
-		return nil, os.NewSyscallError("netlink bind", err)
+		return nil, err
 	}
 	return &rtnl{fd: fd, buf: make([]byte, 32<<10)}, nil
 }

@@ -334,6 +334,8 @@ func TestSharesAreWatched(t *testing.T) {
 	if with := w.await(NetdevChanged, uplinkName); with.Print == without.Print {
 		t.Error("with a link and without it, it is the same")
 	}
+	l.runAt(t, 1000) // without another link
+	w.await(SpeedChanged, uplinkName)
 	l.reach(t, weights(1, 30))
 	fence := func(n int) { // what has been told before is over
 		t.Helper()

@@ -32,6 +32,7 @@ const (
 	NetdevGone        Change = "gone"       // removed, renamed or moved to another namespace
 	ForwardingChanged Change = "forwarding" // a static forwarding entry of a bridge
 	QueueChanged      Change = "queue"      // a netdev's queueing discipline or filter
+	SpeedChanged      Change = "speed"      // how fast a netdev is to be
 	AddressChanged    Change = "address"
 	RouteChanged      Change = "route"
 	RulesChanged      Change = "rules" // elements or rules of our tables, or the tables

@@ -32,40 +32,45 @@ func (l *Linux) Watch(ctx context.Context, ready func(), tell func(Event)) error
 	if err != nil {
 		return err
 	}
-	defer func() { _ = links.Close() }()
-	rules, err := openWatch(unix.NETLINK_NETFILTER, unix.NFNLGRP_NFTABLES)
-	if err != nil {
-		rules = nil // no nftables, no rules to watch
-	}
+	files := []*os.File{links}
+	defer func() {
+		for _, f := range files {
+			_ = f.Close()
+		}
+	}()
 	w := watcher{tell: tell, seed: maphash.MakeSeed(), netdevs: make(map[int]watched)}
 	if err := w.learn(); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	events, speeds := make(chan []syscall.NetlinkMessage), make(chan []syscall.NetlinkMessage)
+	ended := make(chan error, 3)
+	go func() { ended <- readWatch(ctx, links, events) }()
+	if rules, err := openWatch(unix.NETLINK_NETFILTER, unix.NFNLGRP_NFTABLES); err == nil { // else no rules to watch
+		files = append(files, rules)
+		go func() { ended <- readWatch(ctx, rules, events) }()
+	}
+	if f, err := openSpeedWatch(); err == nil { // before Linux 5.6 nobody tells
+		files = append(files, f)
+		go func() { ended <- readWatch(ctx, f, speeds) }()
+	}
 	stop := context.AfterFunc(ctx, func() {
-		_ = links.Close()
-		if rules != nil {
-			_ = rules.Close()
+		for _, f := range files {
+			_ = f.Close()
 		}
 	})
 	defer stop()
-	events := make(chan []syscall.NetlinkMessage)
-	ended := make(chan error, 2)
-	readers := 1
-	go func() { ended <- readWatch(ctx, links, events) }()
-	if rules != nil {
-		readers++
-		go func() { ended <- readWatch(ctx, rules, events) }()
-	}
 	ready()
 	for {
 		select {
 		case messages := <-events:
 			w.take(messages)
+		case messages := <-speeds:
+			w.speeds(messages)
 		case err := <-ended:
 			cancel()
-			for range readers - 1 {
+			for range len(files) - 1 {
 				err = cmp.Or(err, <-ended) // the first one says why
 			}
 			if errors.Is(err, os.ErrClosed) {
