@@ -244,13 +244,27 @@ func explainPort(p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilities,
 		x.Parts = append(x.Parts, part)
 	}
 	x.Parts = append(x.Parts, explainPortRules(portRules(p, r, caps))...)
-	if _, copied := mirrors[p.Netdev]; copied {
-		x.Parts = append(x.Parts, Part{
+	x.Parts = append(x.Parts, explainMirror(p, r, mirrors)...)
+	return x
+}
+
+// explainMirror tells whose frames a port gets, or who gets its own.
+func explainMirror(p vswitch.Port, r store.SwitchRecord, mirrors plan.Mirrors) []Part {
+	switch _, copied := mirrors[p.Netdev]; {
+	case copied:
+		return []Part{{
 			What: "mirror", Commands: commands(plan.State{Mirrors: map[string]plan.Mirrors{vswitch.BridgeName(r.Name): {p.Netdev: mirrors[p.Netdev]}}}),
 			Why: "What comes in by the port and what goes out is sent once more by the netdev of each mirror destination of the switch, past the bridge.",
-		})
+		}}
+	case p.Policy.Mirror == vswitch.MirrorSource:
+		return []Part{{What: "mirror", Commands: []string{}, Why: "Nobody gets copies of its frames: no port of the switch is a mirror destination."}}
+	case p.Policy.Mirror == vswitch.MirrorDestination:
+		return []Part{{
+			What: "mirror", Commands: []string{},
+			Why: fmt.Sprintf("It gets copies of the frames of the %d mirror sources of switch %s; `patchbay explain` of a source has the commands.", len(mirrors), r.Name),
+		}}
 	}
-	return x
+	return nil
 }
 
 func explainPortRules(rules plan.Rules) (parts []Part) {
