@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -20,13 +21,13 @@ type ends struct {
 
 	mu      sync.Mutex
 	inotify *os.File
-	dirs    map[int32]string // by number of the watch
-	paths   map[string]int   // those asked for, with how often
+	dirs    map[int32][]string // by number of the watch: a directory may have several names
+	paths   map[string]int     // those asked for, with how often
 	pidfds  map[string]*os.File
 }
 
 func newEnds(gone func(string)) *ends {
-	return &ends{gone: gone, dirs: map[int32]string{}, paths: map[string]int{}, pidfds: map[string]*os.File{}}
+	return &ends{gone: gone, dirs: map[int32][]string{}, paths: map[string]int{}, pidfds: map[string]*os.File{}}
 }
 
 // ofProcess is a path that ends with a process.
@@ -99,8 +100,8 @@ func (e *ends) awaitRemoval(path string) error {
 	err = raw.Control(func(fd uintptr) {
 		number, addErr = unix.InotifyAddWatch(int(fd), dir, unix.IN_DELETE|unix.IN_MOVED_FROM|unix.IN_DELETE_SELF)
 	})
-	if err = errors.Join(err, addErr); err == nil {
-		e.dirs[int32(number)] = dir
+	if err = errors.Join(err, addErr); err == nil && !slices.Contains(e.dirs[int32(number)], dir) {
+		e.dirs[int32(number)] = append(e.dirs[int32(number)], dir)
 	}
 	return err
 }
@@ -125,14 +126,14 @@ func (e *ends) read(f *os.File) {
 
 func (e *ends) changed(number int32, mask uint32, name string) {
 	e.mu.Lock()
-	dir := e.dirs[number]
 	var over []string
 	for path := range e.paths {
-		switch {
-		case mask&unix.IN_Q_OVERFLOW != 0, filepath.Dir(path) == dir && mask&unix.IN_DELETE_SELF != 0, path == filepath.Join(dir, name):
-			if _, err := netnsInode(path); err != nil {
-				over = append(over, path)
-			}
+		here := slices.Contains(e.dirs[number], filepath.Dir(path)) && (filepath.Base(path) == name || mask&unix.IN_DELETE_SELF != 0)
+		if !here && mask&unix.IN_Q_OVERFLOW == 0 {
+			continue
+		}
+		if _, err := netnsInode(path); err != nil {
+			over = append(over, path)
 		}
 	}
 	e.mu.Unlock()

@@ -2,7 +2,10 @@ package offload
 
 import (
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"sync"
@@ -195,5 +198,53 @@ func TestListenersHearTheLast(t *testing.T) {
 		if got := <-heard; got != want {
 			t.Errorf("heard %+v, want %+v", got, want)
 		}
+	}
+}
+
+// The end of a path is heard of by whatever name its directory has, once for each that asked
+// and not for those who do not any more; so is the end of a process.
+func TestEnds(t *testing.T) {
+	dir := t.TempDir()
+	run, varRun := filepath.Join(dir, "run"), filepath.Join(dir, "var-run")
+	if err := errors.Join(os.Mkdir(run, 0o755), os.Symlink("run", varRun)); err != nil {
+		t.Fatal(err)
+	}
+	gone := make(chan string, 10)
+	e := newEnds(func(path string) { gone <- path })
+	defer e.close()
+	one, two, forgotten := filepath.Join(run, "one"), filepath.Join(varRun, "two"), filepath.Join(run, "forgotten")
+	for _, path := range []string{forgotten, one, two} {
+		if err := errors.Join(os.WriteFile(path, nil, 0o600), e.await(path)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e.forget(forgotten)
+	for _, path := range []string{forgotten, one, two} {
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, want := range []string{one, two} {
+		if got := <-gone; got != want {
+			t.Errorf("%s is gone, want %s", got, want)
+		}
+	}
+	process := exec.Command("cat")
+	in, err := process.StdinPipe()
+	if err == nil {
+		err = process.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := fmt.Sprintf("/proc/%d/ns/net", process.Process.Pid)
+	if err := e.await(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(in.Close(), process.Wait()); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-gone; got != path {
+		t.Errorf("%s is gone, want %s", got, path)
 	}
 }
