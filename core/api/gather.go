@@ -36,10 +36,12 @@ func Gather(ctx context.Context, c wire.Call, plugin Plugin, own func(Verbs) wir
 		return own(verbs)
 	}
 	runtime.GOMAXPROCS(2) // others come while this one is in the kernel
+	serving, stop := context.WithCancel(ctx)
 	var served sync.WaitGroup
-	served.Go(func() { _ = s.Serve(ctx, g.listener) }) // who is not accepted works alone
+	served.Go(func() { _ = s.Serve(serving, g.listener) }) // who is not accepted works alone
 	a := own(verbs)
 	g.end()
+	stop() // nor is anybody waited for who has not said what he wants
 	served.Wait()
 	return a
 }

@@ -2,8 +2,10 @@ package api
 
 import (
 	"context"
+	"net"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/patchbay-net/patchbay/core/wire"
 )
@@ -69,5 +71,28 @@ func TestGatherEndsWithItsGuests(t *testing.T) {
 	})
 	if a := <-answers; a != "gathered" {
 		t.Errorf("it got %q", a)
+	}
+}
+
+// Nobody is waited for who has not asked when the gathering ends.
+func TestGatherDoesNotWaitForSilence(t *testing.T) {
+	run := t.TempDir()
+	t.Setenv(wire.RunDirEnv, run)
+	t.Setenv(wire.StateDirEnv, t.TempDir())
+	nobody := func(context.Context, Verbs, wire.Call) (wire.Answer, bool) { return wire.Answer{}, false }
+	start := time.Now()
+	Gather(context.Background(), wire.Call{}, nobody, func(Verbs) wire.Answer {
+		c, err := net.Dial("unix", wire.GatheringPath(run))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		if _, done := wire.AskGathering(wire.Call{}); done { // the silent one has been accepted by now
+			t.Error("it is not for others")
+		}
+		return wire.Answer{}
+	})
+	if took := time.Since(start); took >= requestPatience {
+		t.Errorf("it took %s", took)
 	}
 }
