@@ -17,6 +17,7 @@ import (
 	"github.com/patchbay-net/patchbay/plugins/sriov/pool"
 	"github.com/patchbay-net/patchbay/sdk"
 	"github.com/patchbay-net/patchbay/sdk/conformance"
+	"github.com/patchbay-net/patchbay/sdk/host"
 )
 
 // TestIGB is all that needs VFs: those of igb, in one guest. Its NICs are cabled n0 to n1 and
@@ -60,7 +61,9 @@ func conformsInMemory(t *testing.T) {
 }
 
 func conformsAsProgram(t *testing.T) {
-	target, err := conformance.Program(filepath.Join("../../../bin/plugins", "patchbay-plugin-sriov"), nil)
+	limits := host.DefaultLimits() // in an emulated machine all takes longer
+	limits.Start, limits.Read, limits.Change = patience, patience, patience
+	target, err := conformance.ProgramWithin(filepath.Join("../../../bin/plugins", "patchbay-plugin-sriov"), limits, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
