@@ -195,7 +195,8 @@ func (m *Machine) URI() string {
 	return "qemu+unix:///system?socket=" + filepath.Join(m.Dir, "root/run/libvirt/libvirt-sock")
 }
 
-// Log is what libvirtd has logged, without what it misses of a system on every start.
+// Log is what libvirtd has logged, without what it misses of a system on every start, and
+// what the kernels of virtual machines have complained of.
 func (m *Machine) Log() (said string) {
 	text, _ := os.ReadFile(m.log) // for messages alone
 	missed := regexp.MustCompile(`dnsmasq|DBus|udevGetDMIData|dmidecode|virSecurityManagerNew| info : |^$`)
@@ -203,6 +204,9 @@ func (m *Machine) Log() (said string) {
 		if !missed.MatchString(strings.TrimSpace(line)) {
 			said += line
 		}
+	}
+	for _, d := range m.domains {
+		said += d.Log()
 	}
 	return said
 }
