@@ -46,8 +46,8 @@ const (
 	maxDomainState = 1 << 20
 )
 
-// UnmarshalJSON reads a state that this build understands to the last field. One of a later
-// version is a Conflict, anything else Invalid.
+// UnmarshalJSON reads a state to the last field, or fails with Invalid. Of one of a version that
+// this build does not know it reads no more than that: Validate refuses it.
 func (s *DomainState) UnmarshalJSON(text []byte) error {
 	if len(text) > maxDomainState {
 		return stateFault(vswitch.Range, fmt.Errorf("%d bytes are more than %d", len(text), maxDomainState))
@@ -58,8 +58,9 @@ func (s *DomainState) UnmarshalJSON(text []byte) error {
 	if err := json.Unmarshal(text, &head); err != nil {
 		return stateFault(vswitch.Invalid, err)
 	}
-	if err := checkStateVersion(head.Version); err != nil {
-		return err
+	if checkStateVersion(head.Version) != nil {
+		*s = DomainState{Version: head.Version}
+		return nil
 	}
 	type plain DomainState
 	d := json.NewDecoder(bytes.NewReader(text))

@@ -1,9 +1,11 @@
 package hook_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
+	"github.com/patchbay-net/patchbay/core/engine"
 	"github.com/patchbay-net/patchbay/libvirt-hook/domain"
 )
 
@@ -12,7 +14,7 @@ import (
 func TestStateRefused(t *testing.T) {
 	for name, c := range map[string]struct{ state, says string }{
 		"as we write it": {`{"version":1,"ports":[{"switch":"ext","mac":"52:54:00:00:00:40","policy":{"stormLimit":7}}]}`, ""},
-		"later":          {`{"version":2,"ports":[],"turbo":{}}`, "it is of version 2, and this host reads up to 1; bring Patchbay on this host up to that of the other one"},
+		"later":          {fmt.Sprintf(`{"version":%d,"ports":[],"turbo":{}}`, engine.DomainStateVersion+1), fmt.Sprintf("and this host reads up to %d; bring Patchbay on this host up to that of the other one", engine.DomainStateVersion)},
 		"a field more":   {`{"version":1,"ports":[{"switch":"ext","mac":"52:54:00:00:00:40","turbo":true}]}`, `unknown field "turbo"; bring Patchbay on this host up`},
 		"a guard more":   {`{"version":1,"ports":[{"switch":"ext","mac":"52:54:00:00:00:40","policy":{"tlsGuard":true}}]}`, `unknown field "tlsGuard"`},
 		"no version":     {`{"ports":[]}`, "it is of version 0"},
