@@ -55,8 +55,10 @@ func TestStartCost(t *testing.T) {
 		return body
 	}
 	all := []*contender{
-		{name: "no hook"}, {name: "the least program", program: emptyELF},
-		{name: "an empty Go program", program: program("emptyhook")}, {name: "Patchbay's", program: program("patchbay-libvirt-hook")},
+		{name: "no hook"},
+		{name: "the least program", program: emptyELF},
+		{name: "an empty Go program", program: program("emptyhook")},
+		{name: "Patchbay's", program: program("patchbay-libvirt-hook")},
 	}
 	idle, ours := all[len(all)-2], all[len(all)-1]
 	var ratios []float64 // of pairs: a machine that is busy for a while slows both of one
