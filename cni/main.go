@@ -12,7 +12,6 @@ import (
 	"github.com/patchbay-net/patchbay/cni/handover"
 	"github.com/patchbay-net/patchbay/cni/plugin"
 	"github.com/patchbay-net/patchbay/core/api"
-	"github.com/patchbay-net/patchbay/core/wire"
 )
 
 // buildVersion is set by the linker.
@@ -30,7 +29,11 @@ func main() {
 		os.Exit(1)
 	}
 	growStack(-1)
-	a := carryOut(context.Background(), left)
+	client := api.Open()
+	if left.Alone {
+		client = api.OpenAlone()
+	}
+	a := plugin.Serve(context.Background(), client, left.Call)
 	if _, err := os.Stdout.Write(a.Out); err != nil {
 		fmt.Fprintln(os.Stderr, "patchbay: the answer cannot be written:", err)
 		os.Exit(1)
@@ -38,17 +41,6 @@ func main() {
 	if a.Failed {
 		os.Exit(1)
 	}
-}
-
-// carryOut does what patchbayd has left to this process.
-func carryOut(ctx context.Context, left handover.Rest) wire.Answer {
-	switch {
-	case !left.Alone:
-		return plugin.Serve(ctx, api.Open(), left.Call)
-	case left.Call.Command == "DEL":
-		return api.Gather(ctx, left.Call, plugin.ServeResident, func(v api.Verbs) wire.Answer { return plugin.Serve(ctx, v, left.Call) })
-	}
-	return plugin.Serve(ctx, api.OpenAlone(), left.Call)
 }
 
 // growStack has the runtime make the stack large at once, while there is little on it. By

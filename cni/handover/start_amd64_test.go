@@ -29,9 +29,9 @@ func plugin(t *testing.T) string {
 
 // patchbayd gives each client the same answer, in these pieces; no pieces hang up. It hands
 // on what was asked.
-func patchbayd(t *testing.T, socket string, pieces [][]byte) (requests <-chan []byte) {
+func patchbayd(t *testing.T, dir string, pieces [][]byte) (requests <-chan []byte) {
 	t.Helper()
-	l, err := net.Listen("unix", socket)
+	l, err := net.Listen("unix", wire.SocketPath(dir))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +104,7 @@ func TestStart(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			requests := patchbayd(t, wire.SocketPath(dir), x.says)
+			requests := patchbayd(t, dir, x.says)
 			want := wire.Call{Command: "CHECK", ContainerID: "c", Netns: "/run/netns/c", Args: "A=B;C=", Stdin: []byte(config)}
 			if x.stdin != "" {
 				want.Stdin = []byte(x.stdin)
@@ -147,18 +147,6 @@ func TestStart(t *testing.T) {
 			}
 		})
 	}
-	for command, gathered := range map[string]bool{"DEL": true, "ADD": false} {
-		t.Run("another process gathers, "+command, func(t *testing.T) {
-			dir := t.TempDir()
-			requests := patchbayd(t, wire.GatheringPath(dir), [][]byte{yes})
-			p := exec.Command(path)
-			p.Env = []string{"CNI_COMMAND=" + command, wire.RunDirEnv + "=" + dir}
-			out, err := p.Output()
-			if got := err == nil && string(out) == "yes"; got != gathered || len(requests) > 0 != gathered {
-				t.Errorf("asked %d times: %v, %s", len(requests), err, out)
-			}
-		})
-	}
 	t.Run("nobody listens", func(t *testing.T) {
 		p := exec.Command(path)
 		p.Env = []string{"CNI_COMMAND=ADD", wire.RunDirEnv + "=" + t.TempDir()}
@@ -177,7 +165,7 @@ func TestStart(t *testing.T) {
 	t.Run("output that does not wait", func(t *testing.T) {
 		dir := t.TempDir()
 		all := strings.Repeat("y", 50<<10)
-		patchbayd(t, wire.SocketPath(dir), [][]byte{answered(wire.Answer{Out: []byte(all)})})
+		patchbayd(t, dir, [][]byte{answered(wire.Answer{Out: []byte(all)})})
 		r, w, err := os.Pipe()
 		if err != nil {
 			t.Fatal(err)

@@ -46,22 +46,12 @@ type Plugin func(ctx context.Context, v Verbs, c wire.Call) (a wire.Answer, done
 
 // NewServer returns a server of the host that the calling thread is on.
 func NewServer(c ServerConfig) (*Server, error) {
-	s, err := newPluginServer(c)
-	if err == nil {
-		s.served = served()
-	}
-	return s, err
-}
-
-// newPluginServer is NewServer of a server that knows no verbs, and carries out the calls
-// of the plugin and the hook alone: a program that needs no other does not link them.
-func newPluginServer(c ServerConfig) (*Server, error) {
 	p, err := wire.Here(c.Dirs.State, c.Dirs.Run)
 	if err != nil {
 		return nil, err
 	}
 	return &Server{
-		verbs: c.Verbs, plugin: c.Plugin, hook: c.Hook, place: p, build: wire.Build,
+		verbs: c.Verbs, served: served(), plugin: c.Plugin, hook: c.Hook, place: p, build: wire.Build,
 		log: c.Log, slots: make(chan struct{}, maxConnections),
 	}, nil
 }

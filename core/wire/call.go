@@ -93,7 +93,7 @@ func AppendAnswer(out []byte, a Answer) ([]byte, error) {
 // call may be repeated. alone says that it has to do it without patchbayd then, which
 // did not answer, or would not.
 func Ask(c Call) (a Answer, done, alone bool) {
-	a, outcome := ask(socketName, callMark, c.fields(), c.Stdin, patience{silent: syscall.Timeval{Sec: Patience}})
+	a, outcome := ask(callMark, c.fields(), c.Stdin, patience{silent: syscall.Timeval{Sec: Patience}})
 	return a, outcome == outcomeDone, outcome == outcomeAlone
 }
 
@@ -111,15 +111,9 @@ const (
 // limit.
 type patience struct{ silent, busy syscall.Timeval }
 
-// AskGathering is Ask of a process of the plugin that gathers deletions.
-func AskGathering(c Call) (a Answer, done bool) {
-	a, outcome := ask(gatheringName, callMark, c.fields(), c.Stdin, patience{silent: syscall.Timeval{Sec: Patience}})
-	return a, outcome == outcomeDone
-}
-
-func ask(name string, mark byte, fields []*string, rest []byte, p patience) (a Answer, o outcome) {
+func ask(mark byte, fields []*string, rest []byte, p patience) (a Answer, o outcome) {
 	state, run := Dirs()
-	path := run + name
+	path := SocketPath(run)
 	if syscall.Access(path, 0) != nil { // cheaper to know than to dial
 		return a, outcomeAlone
 	}

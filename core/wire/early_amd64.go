@@ -59,8 +59,7 @@ func (e *Early) Begin(env unsafe.Pointer) {
 	if e.run = variable(env, RunDirEnv); e.run == "" {
 		e.run = defaultRun
 	}
-	// A deletion may find another process of the plugin where there is no patchbayd.
-	if (e.locate(socketName) || e.Call.Command == "DEL" && e.locate(gatheringName)) && e.compose() {
+	if e.locate() && e.compose() {
 		e.ask()
 	}
 }
@@ -68,9 +67,9 @@ func (e *Early) Begin(env unsafe.Pointer) {
 // locate sets the address, and reports whether something is there.
 //
 //go:nosplit
-func (e *Early) locate(name string) bool {
+func (e *Early) locate() bool {
 	path := &e.address.Path
-	if len(e.run)+len(name) >= len(path) {
+	if len(e.run)+len(socketName) >= len(path) {
 		return false
 	}
 	e.address.Family = syscall.AF_UNIX
@@ -79,12 +78,9 @@ func (e *Early) locate(name string) bool {
 		path[n] = int8(e.run[i])
 		n++
 	}
-	for i := 0; i < len(name) && n < len(path); i++ {
-		path[n] = int8(name[i])
+	for i := 0; i < len(socketName) && n < len(path); i++ {
+		path[n] = int8(socketName[i])
 		n++
-	}
-	if n < len(path) {
-		path[n] = 0
 	}
 	return system(syscall.SYS_ACCESS, uintptr(unsafe.Pointer(path)), 0, 0, 0) == 0
 }

@@ -42,6 +42,6 @@ var (
 // AskHook is Ask for a call of the hook. late says that patchbayd is at it still, and that
 // nobody may wait any longer.
 func AskHook(c HookCall) (a Answer, done, alone, late bool) {
-	a, outcome := ask(socketName, hookMark, c.fields(), c.Stdin, patience{silent: hookPatience, busy: hookRest})
+	a, outcome := ask(hookMark, c.fields(), c.Stdin, patience{silent: hookPatience, busy: hookRest})
 	return a, outcome == outcomeDone, outcome == outcomeAlone, outcome == outcomeLate
 }

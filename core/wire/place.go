@@ -14,10 +14,9 @@ const (
 )
 
 const (
-	defaultState  = "/var/lib/patchbay"
-	defaultRun    = "/run/patchbay"
-	socketName    = "/patchbayd.sock"
-	gatheringName = "/gathering.sock"
+	defaultState = "/var/lib/patchbay"
+	defaultRun   = "/run/patchbay"
+	socketName   = "/patchbayd.sock"
 )
 
 // Dirs are the store's directories that the environment names, or else the default ones.
@@ -34,9 +33,6 @@ func Dirs() (state, run string) {
 
 // SocketPath is where patchbayd listens.
 func SocketPath(runDir string) string { return runDir + socketName }
-
-// GatheringPath is where a process of the plugin listens that gathers deletions.
-func GatheringPath(runDir string) string { return runDir + gatheringName }
 
 // Build names the build that a program is of; the linker sets it for all programs
 // alike. Two programs of one build agree on all that travels.
