@@ -84,8 +84,11 @@ func (d *Patchbayd) More() <-chan struct{} {
 	return d.more
 }
 
+// ErrEnded is that of a daemon whose log is over.
+var ErrEnded = errors.New("patchbayd ended")
+
 // Await waits until the daemon logs a line, after the first n, that has all words,
-// and returns it.
+// and returns it. It fails with ErrEnded when no more lines can come.
 func (d *Patchbayd) Await(n int, patience time.Duration, words ...string) (string, error) {
 	deadline := time.NewTimer(patience)
 	defer deadline.Stop()
@@ -99,7 +102,7 @@ func (d *Patchbayd) Await(n int, patience time.Duration, words ...string) (strin
 			}
 		}
 		if ended {
-			return "", fmt.Errorf("patchbayd ended without a line with %q:\n%s", words, d.Log())
+			return "", fmt.Errorf("%w without a line with %q:\n%s", ErrEnded, words, d.Log())
 		}
 		select {
 		case <-more:
