@@ -75,6 +75,7 @@ func (st *street) stays(t *testing.T, why string) {
 	}
 	pings(t, st.outside, "10.1.0.1")
 	st.b.empty(why)
+	st.b.forgets("vm1")
 }
 
 // TestMigration: with the machine go its policy, what was changed of it, and its counts; the

@@ -2,10 +2,12 @@ package libvirt_test
 
 import (
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/patchbay-net/patchbay/core/vswitch"
 	"github.com/patchbay-net/patchbay/integration/libvirt/machine"
@@ -51,6 +53,19 @@ func (s *site) whole(d *machine.Domain) {
 func (s *site) empty(what string) {
 	s.t.Helper()
 	s.settled(what, func(all []vswitch.Port) bool { return len(all) == 0 })
+}
+
+// forgets waits until libvirt knows nothing of a transient domain: its port ends with the
+// release hook, which is called while libvirt still removes the domain, and refuses another
+// of that name.
+func (s *site) forgets(name string) {
+	s.t.Helper()
+	for deadline := time.Now().Add(patience); slices.Contains(strings.Fields(s.virsh("list", "--all", "--name")), name); {
+		if time.Now().After(deadline) {
+			s.t.Fatalf("libvirt keeps %s", name)
+		}
+		// There is an event, but virsh does not say since when it listens.
+	}
 }
 
 // restart starts libvirtd anew and waits until patchbayd has looked at it.
