@@ -73,6 +73,12 @@ func TestSpoofing(t *testing.T) {
 			} {
 				tryFrame(t, onA, onB, host.Frame{Dst: broadcast, Src: src, Payload: name}, x.hears)
 			}
+			for port, want := range map[string]bool{"a": !x.hears, "b": false} {
+				stats := h.patchbay("port", "stats", port)
+				if counted := strings.Contains(stats, "macSpoofing 2 frames\n"); counted != want {
+					t.Errorf("port %s: 2 spoofed frames are counted: %v, want %v\n%s", port, counted, want, stats)
+				}
+			}
 			reaches(t, b.Netns, "10.9.0.2") // and nobody's address has moved
 			reaches(t, a.Netns, "10.9.0.3")
 			ok(t, n.Del(a))

@@ -15,8 +15,9 @@ func (c *cli) explainCommand() *cobra.Command {
 		Short: "What a port, switch or team is made of, as ip, bridge and nft",
 		Long: `Show the ip, bridge, nft and sysctl commands that would make a switch, a team or a port on an
 empty kernel, each group with its reason, and how a packet from there reaches another
-guest, the host and the outside. It tells what should be; what of it is missing in the
-kernel, "patchbay port show" and "patchbay status" tell.
+guest, the host and the outside. Of a port it tells too what the uplink does for it, and why
+not more. It tells what should be; what of it is missing in the kernel, "patchbay port show" and
+"patchbay status" tell.
 
 A port is named by its ID, by its owner's id, or by the beginning of either. Where a
 switch has the name, it is the switch, and else the team.`,
@@ -45,6 +46,8 @@ func (c *cli) completeSwitchesAndPorts(cmd *cobra.Command, args []string, word s
 	return append(switches, ports...), directive
 }
 
+const offloadWhy = "What the port asks of the switch's uplink, and what that does. Plugins do it, no command; whatever is not done there is done in software."
+
 func explanationText(x engine.Explanation, t terminal) string {
 	var b strings.Builder
 	for _, p := range x.Parts {
@@ -54,6 +57,13 @@ func explanationText(x engine.Explanation, t terminal) string {
 		}
 		for _, c := range p.Commands {
 			fmt.Fprintf(&b, "    %s\n", printable(c))
+		}
+		b.WriteByte('\n')
+	}
+	if len(x.Offload) > 0 {
+		fmt.Fprintf(&b, "%s\n", t.bold("offload"))
+		for _, line := range append(wrapped(offloadWhy, 84), offloadLines(x.Offload)...) {
+			fmt.Fprintf(&b, "  %s\n", printable(line))
 		}
 		b.WriteByte('\n')
 	}

@@ -39,6 +39,13 @@ func offloadGrid(all []engine.SwitchOffload, t terminal) string {
 	return g.render(t)
 }
 
+func offloadLines(all []vswitch.OffloadStatus) (lines []string) {
+	for _, o := range all {
+		lines = append(lines, offloadWords(o))
+	}
+	return lines
+}
+
 // offloadWords say what a port has of a feature, and why not more.
 func offloadWords(o vswitch.OffloadStatus) string {
 	words := fmt.Sprintf("%s %s: ", o.Feature, o.Requested)

@@ -46,8 +46,7 @@ func TestEverySettingHasItsFaces(t *testing.T) {
 						return
 					}
 					h.must(verb)
-					// What plugins do is not made of ip, bridge and nft.
-					if h.must("explain "+port) == explained && key != "offload" {
+					if h.must("explain "+port) == explained {
 						t.Error("explain does not tell of it")
 					}
 					if h.must("port show "+port) == shown {

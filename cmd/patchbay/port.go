@@ -170,12 +170,8 @@ func portSheet(p engine.PortStatus) *sheet {
 	if m := p.Minimum; m != nil {
 		s.add("Minimum now", minimumWords(*m))
 	}
-	var offloads []string
-	for _, o := range p.Offload {
-		offloads = append(offloads, offloadWords(o))
-	}
-	if len(offloads) > 0 {
-		s.each("Offload", offloads)
+	if len(p.Offload) > 0 {
+		s.each("Offload", offloadLines(p.Offload))
 	}
 	s.each("Addresses", addressWords(p.Addresses))
 	if len(p.Routes) > 0 {

@@ -22,6 +22,8 @@ func (c *cli) portStatsCommand() *cobra.Command {
 receives and OUT what it sends: the switch end of the port counts the one as sent and
 the other as received. DROPPED and ERRORS are those of the netdev, both ways. GUARDED
 are the frames of OUT that the port's guards have dropped; with PORT, for each guard.
+Among them are frames from another MAC address than the port's (macSpoofing), unless the
+port may spoof; they are counted for four hours from the first one of an address.
 
 While the switch's uplink is shared by minimums of bandwidth, UPLINK are the packets that
 have left by it for the port, at all members of a team, and LOST those that did not find

@@ -21,6 +21,8 @@ type Explanation struct {
 	Object string       `json:"object"` // "switch lan", "port pb4k2..."
 	Parts  []Part       `json:"parts"`
 	Paths  []PacketPath `json:"paths"`
+	// Offload is what the uplink does for a port, and why not more.
+	Offload []vswitch.OffloadStatus `json:"offload,omitempty"`
 }
 
 // Part is a group of commands that would make a part of it, and what for.
@@ -41,8 +43,8 @@ type PacketPath struct {
 
 // Explain tells what a switch or a port is made of: the ip, bridge, nft and sysctl
 // commands that would make it on an empty kernel. It changes nothing and looks at the
-// records alone, and at how fast an uplink is: what is missing in the kernel is for Port and
-// Status to say.
+// records alone, at how fast an uplink is and at what it does for a port: what is missing in
+// the kernel is for Port and Status to say.
 func (e *Engine) Explain(ctx context.Context, req ExplainRequest) (Explanation, error) {
 	x, err := e.explain(ctx, req.Name)
 	return x, fault("explain", req.Name, err)
@@ -93,7 +95,12 @@ func (e *Engine) explain(ctx context.Context, name string) (Explanation, error) 
 		mirrors, err = mirrorsOf(tx, r)
 		return err
 	})
-	return explainPort(p, r, caps, mirrors), err
+	if err != nil {
+		return Explanation{}, err
+	}
+	x := explainPort(p, r, caps, mirrors)
+	x.Offload, err = e.offloadsOf(ctx, p)
+	return x, err
 }
 
 // commands are those that make a state out of nothing.

@@ -27,7 +27,8 @@ type PortStats struct {
 	In   Traffic `json:"in"`
 	Out  Traffic `json:"out"`
 	// Guarded are the frames of Out that guards have dropped, by the name of the guard: an
-	// entry for each guard that the port has.
+	// entry for each guard that the port has, "macSpoofing" for frames from another address than
+	// the port's, where the kernel can count them.
 	Guarded map[string]uint64 `json:"guarded,omitempty"`
 	// Uplink is what has left by the switch's uplink while that is shared by minimums of
 	// bandwidth; nil otherwise.
@@ -53,6 +54,10 @@ func (e *Engine) PortStats(ctx context.Context, req PortStatsRequest) ([]PortSta
 	if err != nil {
 		return nil, fault("port stats", req.object(), err)
 	}
+	caps, err := e.capabilities(ctx)
+	if err != nil {
+		return nil, fault("port stats", req.object(), err)
+	}
 	classes, err := e.classCounters(ctx, ports)
 	if err != nil {
 		return nil, fault("port stats", req.object(), err)
@@ -65,7 +70,7 @@ func (e *Engine) PortStats(ctx context.Context, req PortStatsRequest) ([]PortSta
 			ID: p.ID, Switch: p.Switch, Owner: p.Owner, Netdev: p.Netdev, Gone: !there && p.VF == "",
 			In:      Traffic{Packets: sum.InPackets, Bytes: sum.InBytes, Dropped: c.TxDropped, Errors: c.TxErrors},
 			Out:     Traffic{Packets: sum.OutPackets, Bytes: sum.OutBytes, Dropped: c.RxDropped, Errors: c.RxErrors},
-			Guarded: guardedBy(p.Policy, c.Guards), Uplink: uplinkTraffic(p, classes[p.Switch]),
+			Guarded: guardedBy(p, c, caps), Uplink: uplinkTraffic(p, classes[p.Switch]),
 		})
 	}
 	return all, nil
@@ -101,8 +106,11 @@ func (e *Engine) portsAsked(ctx context.Context, req PortStatsRequest) ([]vswitc
 	return []vswitch.Port{p}, err
 }
 
-// guardedBy names the guards as the policy does.
-func guardedBy(p vswitch.Policy, d kernel.GuardDrops) map[string]uint64 {
+// guardedBy names the guards as the policy does. What the bridge drops of a port that may not
+// spoof is counted by rules.
+func guardedBy(port vswitch.Port, c kernel.PortCounters, caps kernel.Capabilities) map[string]uint64 {
+	p, d := port.Policy, c.Guards
+	counted := port.VF == "" && caps.BridgeRules && caps.GuardRules // of which those take as much of the kernel
 	by := make(map[string]uint64)
 	for _, guard := range []struct {
 		name    string
@@ -113,6 +121,7 @@ func guardedBy(p vswitch.Policy, d kernel.GuardDrops) map[string]uint64 {
 		{"routerGuard", p.RouterGuard, d.Router},
 		{"addressGuard", p.AddressGuard, d.Address},
 		{"stormLimit", p.StormLimit > 0, d.Storm},
+		{"macSpoofing", counted && !port.MACSpoofing, c.Sources.Foreign(port.MAC)},
 	} {
 		if guard.on {
 			by[guard.name] = guard.dropped

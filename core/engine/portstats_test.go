@@ -18,15 +18,17 @@ func TestPortStats(t *testing.T) {
 	l.kernel.AddNetdev(kernel.Netdev{Name: "tap7", MTU: 1500, Ethernet: true, Up: true})
 	a := l.mustAttach(guarded(0, vswitch.PolicyChange{DHCPGuard: ptr(true), StormLimit: ptr(5)}))
 	tap := l.mustAttach(engine.AttachRequest{
-		Owner: vswitch.Owner{Kind: vswitch.OwnerVM, ID: "vm", Endpoint: "net0"}, Switch: "lan", Netdev: "tap7",
+		Owner: vswitch.Owner{Kind: vswitch.OwnerVM, ID: "vm", Endpoint: "net0"}, Switch: "lan", Netdev: "tap7", MACSpoofing: true,
 	})
 	lost := l.mustAttach(engine.AttachRequest{Owner: owner(1), Switch: "lan"})
 	l.kernel.RemoveNetns(netns(1))
 	l.kernel.SetCounters(a.Port.Netdev, kernel.PortCounters{
 		Counters: kernel.Counters{RxPackets: 1, TxPackets: 2, RxBytes: 3, TxBytes: 4, RxErrors: 5, TxErrors: 6, RxDropped: 7, TxDropped: 8},
 		Guards:   kernel.GuardDrops{DHCP: 9, Router: 10, Address: 11, Storm: 12},
+		Sources:  kernel.Sources{By: map[vswitch.MAC]uint64{a.Port.MAC: 100, {2, 5: 1}: 13}},
 	})
-	l.kernel.SetCounters("tap7", kernel.PortCounters{Counters: kernel.Counters{RxPackets: 20}})
+	sources := kernel.Sources{By: map[vswitch.MAC]uint64{{2, 5: 1}: 13}}
+	l.kernel.SetCounters("tap7", kernel.PortCounters{Counters: kernel.Counters{RxPackets: 20}, Sources: sources})
 	l.kernel.SetCounters("pbp-prod", kernel.PortCounters{Counters: kernel.Counters{TxPackets: 30}})
 
 	all, err := l.PortStats(context.Background(), engine.PortStatsRequest{})
@@ -39,12 +41,12 @@ func TestPortStats(t *testing.T) {
 		ID: a.Port.ID, Switch: "lan", Owner: a.Port.Owner, Netdev: a.Port.Netdev,
 		In:      engine.Traffic{Packets: 2, Bytes: 4, Dropped: 8, Errors: 6},
 		Out:     engine.Traffic{Packets: 1, Bytes: 3, Dropped: 7, Errors: 5},
-		Guarded: map[string]uint64{"dhcpGuard": 9, "stormLimit": 12},
+		Guarded: map[string]uint64{"dhcpGuard": 9, "stormLimit": 12, "macSpoofing": 13},
 	}
 	if diff := cmp.Diff(want, byNetdev[a.Port.Netdev]); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if s := byNetdev["tap7"]; s.Out.Packets != 20 || s.ID != tap.Port.ID {
+	if s := byNetdev["tap7"]; s.Out.Packets != 20 || s.ID != tap.Port.ID || s.Guarded != nil {
 		t.Errorf("of the adopted netdev: %+v", s)
 	}
 	if s := byNetdev["pbp-prod"]; s.In.Packets != 30 || s.Owner.Kind != vswitch.OwnerHost {

@@ -24,6 +24,7 @@ func testPolicy(t *testing.T) {
 	t.Run("fragments", TestGuardsDropWhatCannotBeRead)
 	t.Run("acls", TestACLTraffic)
 	t.Run("sessions", TestACLSessions)
+	t.Run("spoofed frames", TestSpoofedFramesAreCounted)
 	t.Run("priority", TestPriorityIsReset)
 	t.Run("copies", TestMirrorCopies)
 	t.Run("copies of limited ports", TestMirrorCopiesWhatIsHeldBack)

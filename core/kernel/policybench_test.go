@@ -15,7 +15,8 @@ import (
 
 // BenchmarkPolicies measures what a frame pays on its way from one guest to another for an
 // ACL of ten rules of its own port, of a thousand others and of both, for a limit, for a
-// mirror, and for the priority of its tag. The labs take turns, a thousand frames each.
+// mirror, for the priority of its tag, and for being counted by its source. The labs take
+// turns, a thousand frames each.
 //
 //	go test ./core/kernel -run '^$' -bench Policies -benchtime 200x
 func BenchmarkPolicies(b *testing.B) {
@@ -47,10 +48,14 @@ func BenchmarkPolicies(b *testing.B) {
 		{"limit", []plan.Step{limit}},
 		{"mirror", []plan.Step{mirror}},
 		{"tables", base},
+		{"uncounted", base},
 	} {
 		l := newLab(b, 3, vswitch.Group(1))
 		if err := (elsewhere{ns: l.host}).Apply(b.Context(), c.steps); err != nil {
 			b.Fatal(err)
+		}
+		if c.name == "uncounted" {
+			sh(b, l.host, `nft delete rule bridge patchbay prerouting handle $(nft -a list chain bridge patchbay prerouting | sed -n 's/.*jump sources # handle //p')`)
 		}
 		contenders = append(contenders, &contender{name: c.name, from: listenFor(b, l.guests[0], "eth0", 0)})
 	}

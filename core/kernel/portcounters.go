@@ -14,24 +14,29 @@ import (
 // PortCounters are what was counted at one netdev.
 type PortCounters struct {
 	Counters
-	Guards GuardDrops
+	Guards  GuardDrops
+	Sources Sources
 }
 
 // GuardDrops are the frames that came in by a netdev and that guards have dropped.
 type GuardDrops struct{ DHCP, Router, Address, Storm uint64 }
 
-// PortCounters reads all netdevs in one dump, and the sets of guards in one each.
+// PortCounters reads all netdevs in one dump, and each set that counts in one.
 func (l *Linux) PortCounters(ctx context.Context) (map[string]PortCounters, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	all := make(map[string]PortCounters)
-	err := l.host(func(c *rtnl) error {
+	sources, err := l.sources()
+	if err != nil {
+		return nil, err
+	}
+	err = l.host(func(c *rtnl) error {
 		r := nl.NewNetlinkRequest(unix.RTM_GETLINK, unix.NLM_F_DUMP)
 		r.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
 		return c.dump(r, func() { clear(all) }, func(b []byte) {
-			name, counters := parseCounted(b)
-			all[name] = PortCounters{Counters: counters}
+			name, index, counters := parseCounted(b)
+			all[name] = PortCounters{Counters: counters, Sources: sources[index]}
 		})
 	})
 	if err != nil {
@@ -48,10 +53,11 @@ func (l *Linux) PortCounters(ctx context.Context) (map[string]PortCounters, erro
 }
 
 // parseCounted reads no more of an RTM_NEWLINK message than it needs.
-func parseCounted(b []byte) (name string, c Counters) {
+func parseCounted(b []byte) (name string, index uint32, c Counters) {
 	if len(b) < unix.SizeofIfInfomsg {
-		return "", c
+		return "", 0, c
 	}
+	index = uint32(nl.DeserializeIfInfomsg(b).Index)
 	for kind, v := range attributes(b[unix.SizeofIfInfomsg:]) {
 		switch kind {
 		case unix.IFLA_IFNAME:
@@ -60,7 +66,7 @@ func parseCounted(b []byte) (name string, c Counters) {
 			c = parseCounters(v)
 		}
 	}
-	return name, c
+	return name, index, c
 }
 
 // guardDrops reads what the elements of guarded ports have counted, by netdev. On a

@@ -68,6 +68,8 @@ const (
 	setReports     = "reports"     // the types of MLD's reports; the kernel keeps it constant
 	setTags        = "tags"        // what a tag begins with; constant
 	setPriority    = "priority"    // ports whose tags keep their priority
+	setSpoke       = "spoke"       // ports and the source addresses of their frames
+	setSpokeMore   = "spoke_more"  // those and the last four bits of more addresses
 	setMasquerade4 = "masquerade4" // host ends whose traffic leaves as the host's
 	setMasquerade6 = "masquerade6"
 )
@@ -107,8 +109,11 @@ func bridgeTable() ruleTable {
 			{name: setStrangers, key: ifIndex, learnt: strangersRest, room: maxStrangers},
 			tagSet(),
 			{name: setPriority, key: ifName},
+			{name: setSpoke, key: ifIndexEtherAddr, each: counts, learnt: sourcesRest, room: maxSources},
+			{name: setSpokeMore, key: ifIndexEtherAddr, each: counts, learnt: sourcesRest, room: maxSources},
 		},
 		chains: []ruleChain{
+			{name: chainSources, rules: sourceRules},
 			{name: chainSolicitations, rules: solicitationRules},
 			{name: "tagged", rules: taggedRules},
 			{name: chainFromStranger, rules: strangerRules(unix.NFT_META_IIF)},
@@ -131,6 +136,8 @@ const (
 
 func preroutingRules() [][]expression {
 	return [][]expression{
+		// What comes from a port's own address and what does not: see sourceRules.
+		rule(isNot(unix.NFT_META_IIFGROUP, vswitch.UplinkGroup), jump(chainSources)),
 		// iifname @guarded iifname . ether saddr != @allowed drop
 		rule(inSet(meta(unix.NFT_META_IIFNAME), setGuarded), notAllowed(), countedDrop()),
 		rule(inSet(load(ether(etherType, 2)), setTags), jump("tagged")),

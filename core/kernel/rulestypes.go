@@ -28,6 +28,7 @@ const (
 	ifNameVLAN          = ifName<<concatenated | port16
 	ifNameIPv6          = ifName<<concatenated | ipv6Addr
 	ifNameEtherAddrIPv4 = ifNameEtherAddr<<concatenated | ipv4Addr
+	ifIndexEtherAddr    = ifIndex<<concatenated | etherAddr
 	etherAddrVLAN       = etherAddr<<concatenated | port16
 	session4            = ((ipv4Addr<<concatenated|ipv4Addr)<<concatenated|protocols)<<(2*concatenated) | port16<<concatenated | port16
 	session6            = ((ipv6Addr<<concatenated|ipv6Addr)<<concatenated|protocols)<<(2*concatenated) | port16<<concatenated | port16
@@ -59,6 +60,8 @@ func (t dataType) size() int {
 		return nameLen + paddedMAC
 	case ifNameEtherAddrIPv4:
 		return nameLen + paddedMAC + 4
+	case ifIndexEtherAddr:
+		return 4 + paddedMAC
 	case ifNameIPv6:
 		return nameLen + 16
 	case session4:
