@@ -124,7 +124,7 @@ func (a *arbiter) idle(ctx context.Context) (idle bool, err error) {
 func (a *arbiter) recount(ctx context.Context, plugin string) error {
 	now, err := a.hardware.Grants(ctx, plugin)
 	if err != nil {
-		if vswitch.KindOf(err) == vswitch.PluginFailed {
+		if kind := vswitch.KindOf(err); kind == vswitch.PluginFailed || kind == vswitch.NotFound {
 			return nil // whoever decides finds out, and the plugin tells when it is there again
 		}
 		return err
