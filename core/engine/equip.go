@@ -41,10 +41,13 @@ func (e *Engine) equip(ctx context.Context, p vswitch.Port, attaching bool) (vsw
 	if err := errors.Join(vswitch.Unmet(v.of(p.ID)), keepsVF(p, v.of(p.ID))); err != nil {
 		return p, err
 	}
-	if err := v.yield(func(g store.Grant) error { return e.release(ctx, g) }); err != nil {
+	if err := e.yield(ctx, &v, func(g store.Grant) error { return e.release(ctx, g) }); err != nil {
 		return p, err
 	}
 	for _, d := range v.of(p.ID) {
+		if v.loses(d) {
+			p.VF = ""
+		}
 		if !asksPlugin(d) || d.Feature != vswitch.SRIOV && d.Requested != vswitch.OffloadRequire {
 			continue
 		}
@@ -56,7 +59,7 @@ func (e *Engine) equip(ctx context.Context, p vswitch.Port, attaching bool) (vsw
 			return p, required(d, err)
 		}
 	}
-	if p.VF != "" { // no port of the bridge, and in no segment
+	if p.OnVF() { // no port of the bridge, and in no segment
 		p.Netdev, p.Segment = "", 0
 	}
 	return p, nil
@@ -79,7 +82,7 @@ func (e *Engine) netdevOf(ctx context.Context, v *verdict, d vswitch.OffloadDeci
 // there to do it.
 func keepsVF(p vswitch.Port, decisions []vswitch.OffloadDecision) error {
 	for _, d := range decisions {
-		if p.VF == "" || d.Feature != vswitch.SRIOV || d.Effective {
+		if !p.OnVF() || d.Feature != vswitch.SRIOV || d.Effective {
 			continue
 		}
 		cause, hint := d.Reason.Words()

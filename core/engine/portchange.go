@@ -153,6 +153,9 @@ func (e *Engine) trySetPort(ctx context.Context, id string, c PortChange) (spare
 			next.port.Isolated = *c.Isolated
 		}
 		next.port.Policy = c.Policy.Apply(next.port.Policy)
+		if err := settledFailover(old.port, c); err != nil {
+			return err
+		}
 		if next.port.Policy.ACL, err = c.ACL.apply(next.port.Policy.ACL); err != nil {
 			return err
 		}
@@ -176,7 +179,12 @@ func (e *Engine) trySetPort(ctx context.Context, id string, c PortChange) (spare
 	}
 	joint := discord(old.port, next.port)
 	var changed bool
-	if _, err = e.equip(ctx, next.port, false); err == nil {
+	equipped, err := e.equip(ctx, next.port, false)
+	if err == nil && equipped.VF != next.port.VF { // with failover
+		next.port.VF = equipped.VF
+		err = e.store.Update(func(tx *store.Tx) error { return tx.PutPort(next.port) })
+	}
+	if err == nil {
 		changed, err = e.changePort(ctx, old, next)
 	}
 	if err == nil {
@@ -193,6 +201,25 @@ func (e *Engine) trySetPort(ctx context.Context, id string, c PortChange) (spare
 		e.settlePolicy(next.port)
 	}
 	return spare, nil
+}
+
+// settledFailover refuses to give a port a standby beside its VF, or to take it: the owner
+// has its netdev.
+func settledFailover(p vswitch.Port, c PortChange) error {
+	asked := c.Policy.Offload.SRIOV.Failover
+	switch {
+	case asked == nil || *asked == p.Failover:
+		return nil
+	case p.Owner.Kind == vswitch.OwnerVM:
+		return &vswitch.Error{
+			Kind: vswitch.Immutable, Object: "port " + p.ID, Field: "sriov.failover", Err: errors.New("a VM's standby beside its VF is libvirt's to give"),
+			Hint: "make its interfaces with `patchbay libvirt interface --sriov`",
+		}
+	}
+	return &vswitch.Error{
+		Kind: vswitch.Immutable, Object: "port " + p.ID, Field: "sriov.failover", Err: errors.New("whether there is a standby beside the VF is settled when the container is attached"),
+		Hint: `attach the container anew, with "offload": {"sriov": {"failover": ...}} in its network, or as a default of the switch's ports`,
+	}
 }
 
 // settlePolicy notes that the kernel has nothing any more of what a port's policy was. The

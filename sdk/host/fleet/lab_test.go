@@ -146,7 +146,7 @@ func newLab(t *testing.T, config sdk.Config) *lab {
 			{Name: "lo", Loopback: true, Up: true},
 			{Name: "nic0", MAC: vswitch.MAC{0x52, 0x54, 0, 0, 0, 1}, MTU: 1500, MaxMTU: 9000, Ethernet: true, Up: true, Carrier: true, Speed: 1000},
 		},
-		Capabilities: kernel.Capabilities{PortLocked: true, VLANFiltering: true, BridgeRules: true, NAT: true, GuardRules: true, ACLRules: true, Limits: true, Shares: true, Mirroring: true},
+		Capabilities: kernel.Capabilities{Bonding: true, PortLocked: true, VLANFiltering: true, BridgeRules: true, NAT: true, GuardRules: true, ACLRules: true, Limits: true, Shares: true, Mirroring: true},
 	})
 	for i := range 8 {
 		l.kernel.AddNetns(fmt.Sprint(netns, i))
