@@ -240,12 +240,13 @@ func (a *arbiter) arbitrate(ctx context.Context, switchName string) (lost []stri
 	for _, d := range v.decisions {
 		_, given := v.given(d.Port, d.Feature)
 		switch {
-		case ctx.Err() == nil && v.loses(d):
+		case ctx.Err() != nil:
+		case v.loses(d) || v.gains(d):
 			lost = append(lost, d.Port)
-		case ctx.Err() != nil || !asksPlugin(d):
+		case !asksPlugin(d):
 		case d.Feature != vswitch.SRIOV || given:
 			errs = append(errs, a.give(ctx, &v, d))
-		case v.ports[d.Port].VF != "" || v.ports[d.Port].Failover:
+		case v.ports[d.Port].VF != "":
 			lost = append(lost, d.Port)
 		}
 	}
@@ -341,6 +342,12 @@ func (e *Engine) yield(ctx context.Context, v *verdict, takeBack func(store.Gran
 // VF that is all that its owner has, nor anything by a plugin that does not answer.
 func (v *verdict) mayLose(d vswitch.OffloadDecision) bool {
 	return (d.Feature != vswitch.SRIOV || v.ports[d.Port].Failover) && d.Reason != vswitch.ProviderFailed && d.Reason != vswitch.NoDaemon
+}
+
+// gains reports that a port with failover is to have a VF and works without one, whoever was
+// killed over it.
+func (v *verdict) gains(d vswitch.OffloadDecision) bool {
+	return d.Feature == vswitch.SRIOV && d.Effective && v.ports[d.Port].Failover && v.ports[d.Port].VF == ""
 }
 
 // loses reports that a decision takes the VF from a port with failover.

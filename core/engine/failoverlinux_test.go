@@ -37,8 +37,8 @@ func (v *oneVF) Ensure(_ context.Context, _ string, r vswitch.OffloadRequest) (v
 	if _, has := v.holds[r.OffloadRef]; !has && len(v.holds) > 0 {
 		return vswitch.OffloadGrant{}, &vswitch.Denied{Reason: vswitch.NoFreeVF}
 	}
-	if vf, err := netlink.LinkByName("vf0"); err == nil {
-		must(v.t, netlink.LinkSetHardwareAddr(vf, r.MAC[:]))
+	if vf, err := links(v.t).LinkByName("vf0"); err == nil {
+		must(v.t, links(v.t).LinkSetHardwareAddr(vf, r.MAC[:]))
 	}
 	g := vswitch.OffloadGrant{OffloadRef: r.OffloadRef, NIC: r.NIC, Generation: r.Generation, Amount: 1, VF: &vswitch.OffloadVF{Netdev: "vf0"}}
 	v.holds[r.OffloadRef] = g
@@ -58,6 +58,15 @@ func (v *oneVF) Grants(context.Context, string) (all []vswitch.OffloadGrant, err
 }
 
 func (v *oneVF) Watch(ctx context.Context, _ func(string)) { <-ctx.Done() }
+
+// links speaks of netdevs in the namespace of the thread.
+func links(t *testing.T) *netlink.Handle {
+	t.Helper()
+	h, err := netlink.NewHandle()
+	must(t, err)
+	t.Cleanup(h.Close)
+	return h
+}
 
 // at runs do in a namespace.
 func at(t *testing.T, netns string, do func() error) {
@@ -82,20 +91,20 @@ func at(t *testing.T, netns string, do func() error) {
 // NIC's switch.
 func plugInto(t *testing.T, card, netdev, port string) {
 	t.Helper()
-	must(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: netdev, MTU: 1500}, PeerName: port}))
+	must(t, links(t).LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: netdev, MTU: 1500}, PeerName: port}))
 	ns, err := os.Open(card)
 	must(t, err)
 	defer func() { _ = ns.Close() }()
-	peer, err := netlink.LinkByName(port)
+	peer, err := links(t).LinkByName(port)
 	must(t, err)
-	must(t, netlink.LinkSetNsFd(peer, int(ns.Fd())))
+	must(t, links(t).LinkSetNsFd(peer, int(ns.Fd())))
 	at(t, card, func() error {
-		embedded, err := netlink.LinkByName("embedded")
+		embedded, err := links(t).LinkByName("embedded")
 		must(t, err)
-		peer, err := netlink.LinkByName(port)
+		peer, err := links(t).LinkByName(port)
 		must(t, err)
-		must(t, netlink.LinkSetMaster(peer, embedded))
-		return netlink.LinkSetUp(peer)
+		must(t, links(t).LinkSetMaster(peer, embedded))
+		return links(t).LinkSetUp(peer)
 	})
 }
 
@@ -148,11 +157,11 @@ func (d dialogue) goesOn(when string) {
 func activeOf(t *testing.T, netns string) (name string) {
 	t.Helper()
 	at(t, netns, func() error {
-		bond, err := netlink.LinkByName("eth0")
+		bond, err := links(t).LinkByName("eth0")
 		if err != nil {
 			return err
 		}
-		active, err := netlink.LinkByIndex(bond.(*netlink.Bond).ActiveSlave)
+		active, err := links(t).LinkByIndex(bond.(*netlink.Bond).ActiveSlave)
 		if err == nil {
 			name = active.Attrs().Name
 		}
@@ -170,19 +179,19 @@ func TestFailoverOnLinux(t *testing.T) {
 	runtime.LockOSThread() // the thread is in another namespace from now on and ends with the test
 	must(t, unix.Unshare(unix.CLONE_NEWNET))
 	at(t, card, func() error {
-		must(t, netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "embedded"}}))
-		embedded, err := netlink.LinkByName("embedded")
+		must(t, links(t).LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "embedded"}}))
+		embedded, err := links(t).LinkByName("embedded")
 		must(t, err)
-		return netlink.LinkSetUp(embedded)
+		return links(t).LinkSetUp(embedded)
 	})
 	plugInto(t, card, "nic0", "pf")
 	plugInto(t, card, "vf0", "vf")
 	at(t, outside, func() error {
 		plugInto(t, card, "eth0", "wire")
-		nic, err := netlink.LinkByName("eth0")
+		nic, err := links(t).LinkByName("eth0")
 		must(t, err)
-		must(t, netlink.AddrAdd(nic, &netlink.Addr{IPNet: &net.IPNet{IP: net.IPv4(10, 0, 0, 1), Mask: net.CIDRMask(24, 32)}}))
-		return netlink.LinkSetUp(nic)
+		must(t, links(t).AddrAdd(nic, &netlink.Addr{IPNet: &net.IPNet{IP: net.IPv4(10, 0, 0, 1), Mask: net.CIDRMask(24, 32)}}))
+		return links(t).LinkSetUp(nic)
 	})
 	e := engine.New(engine.Config{
 		Kernel: kernel.NewLinux(), Hardware: &oneVF{t, make(map[vswitch.OffloadRef]vswitch.OffloadGrant)},
@@ -235,15 +244,15 @@ func TestFailoverOnLinux(t *testing.T) {
 	wants("with the VF again", vf)
 	check("with the VF again")
 	at(t, p.Owner.Netns, func() error {
-		link, err := netlink.LinkByName(vf)
+		link, err := links(t).LinkByName(vf)
 		must(t, err)
-		return netlink.LinkDel(link)
+		return links(t).LinkDel(link)
 	})
 	wants("when the VF is gone", pair)
 	must(t, e.Detach(ctx, p.Owner))
 	at(t, p.Owner.Netns, func() error {
-		links, err := netlink.LinkList()
-		for _, l := range links {
+		all, err := links(t).LinkList()
+		for _, l := range all {
 			if l.Attrs().Name != "lo" && l.Attrs().Name != "bond0" { // the module's own
 				t.Errorf("DEL has left %s", l.Attrs().Name)
 			}

@@ -146,20 +146,9 @@ func (e *Engine) trySetPort(ctx context.Context, id string, c PortChange) (spare
 			return err
 		}
 		next = old
-		if c.VLAN != nil {
-			next.port.VLAN = defaultVLAN(AttachRequest{VLAN: c.VLAN}, was.SwitchRecord)
-		}
-		if c.Isolated != nil {
-			next.port.Isolated = *c.Isolated
-		}
-		next.port.Policy = c.Policy.Apply(next.port.Policy)
-		if err := settledFailover(old.port, c); err != nil {
+		if next.port, err = c.of(old.port, was.SwitchRecord); err != nil {
 			return err
 		}
-		if next.port.Policy.ACL, err = c.ACL.apply(next.port.Policy.ACL); err != nil {
-			return err
-		}
-		next.port.PolicyChanged = next.port.PolicyChanged || !next.port.Policy.Equal(old.port.Policy)
 		bare := next.port // it does not stand in its own way
 		bare.VLAN, bare.Isolated, bare.Policy = vswitch.PortVLAN{}, false, old.port.Policy
 		if err := tx.PutPort(bare); err != nil {
@@ -201,6 +190,24 @@ func (e *Engine) trySetPort(ctx context.Context, id string, c PortChange) (spare
 		e.settlePolicy(next.port)
 	}
 	return spare, nil
+}
+
+// of is a port of a switch as it is asked to be.
+func (c PortChange) of(p vswitch.Port, r store.SwitchRecord) (next vswitch.Port, err error) {
+	if err := settledFailover(p, c); err != nil {
+		return p, err
+	}
+	next = p
+	if c.VLAN != nil {
+		next.VLAN = defaultVLAN(AttachRequest{VLAN: c.VLAN}, r)
+	}
+	if c.Isolated != nil {
+		next.Isolated = *c.Isolated
+	}
+	next.Policy = c.Policy.Apply(p.Policy)
+	next.Policy.ACL, err = c.ACL.apply(next.Policy.ACL)
+	next.PolicyChanged = p.PolicyChanged || !next.Policy.Equal(p.Policy)
+	return next, err
 }
 
 // settledFailover refuses to give a port a standby beside its VF, or to take it: the owner
