@@ -39,7 +39,7 @@ func (e *Engine) lease(tx *store.Tx, req AttachRequest, was store.Realised, r *r
 	if err != nil {
 		return err
 	}
-	if p.Segment, err = load.Next(e.sizes, p.MACSpoofing); err != nil {
+	if p.Segment, err = load.Next(e.sizes, p.AtRoot()); err != nil {
 		return err
 	}
 	if p.Segment > r.segments {

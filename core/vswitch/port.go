@@ -141,6 +141,10 @@ type Port struct {
 // OnVF reports that the port is a VF and nothing else: it has no netdev in the switch.
 func (p Port) OnVF() bool { return p.VF != "" && !p.Failover }
 
+// AtRoot reports that the port has to be on its switch's root, and counts apart from others
+// there: the switch learns, or at times does not know, where its frames go.
+func (p Port) AtRoot() bool { return p.MACSpoofing || p.Failover }
+
 // BondMembers are the names that the end of the pair and the VF of a port with Failover have
 // in the owner's namespace. They follow from the id: one owner may have several such ports.
 func (p Port) BondMembers() (pair, vf string) {

@@ -167,3 +167,24 @@ func TestStandbyOfEndedContainer(t *testing.T) {
 		t.Errorf("the next one has %q, %v", b.Port.VF, err)
 	}
 }
+
+// A port with a standby is on the switch's root, however full that is of others.
+func TestStandbyIsAtRoot(t *testing.T) {
+	l := newLab(t, sdk.Config{"vfs": 1, "queues": 4})
+	l.stop()
+	l.sizes = vswitch.SegmentSizes{Root: 1, Spoofing: 1, Further: 2}
+	l.open()
+	for i := 1; i < 3; i++ {
+		if p, err := l.attach(i, vswitch.OffloadChange{}); err != nil || p.Segment != i-1 {
+			t.Fatalf("%+v, %v", p, err)
+		}
+	}
+	a, err := l.Attach(context.Background(), standby(0, 50))
+	if err != nil || a.Port.Segment != 0 {
+		t.Fatalf("%+v, %v", a.Port, err)
+	}
+	l.wantStandby(a.Port, true)
+	if _, err = l.Attach(context.Background(), standby(3, 50)); !errors.Is(err, vswitch.SwitchFull) {
+		t.Errorf("one more: %v", err)
+	}
+}
