@@ -282,7 +282,7 @@ func (a *arbiter) refit(ctx context.Context, switchName, port string) error {
 	case err != nil || equipped.VF == "":
 		return err
 	}
-	had := vfState(now.port)
+	had := attachedState(now.port, now.record, now.caps)
 	now.port = equipped
 	if err := a.store.Update(func(tx *store.Tx) error { return tx.PutPort(equipped) }); err != nil {
 		return err
@@ -293,14 +293,6 @@ func (a *arbiter) refit(ctx context.Context, switchName, port string) error {
 		a.log.Info("VF given anew", "port", port, "vf", equipped.VF)
 	}
 	return errors.Join(err, a.reach(ctx, attachedState(equipped, now.record, now.caps), had))
-}
-
-// vfState is the VF that a port has, alone.
-func vfState(p vswitch.Port) plan.State {
-	if p.VF == "" {
-		return plan.State{}
-	}
-	return lentState(p)
 }
 
 // give is ensure, and tells of what is new.

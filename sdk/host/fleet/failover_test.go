@@ -114,6 +114,12 @@ func TestSettingsOfStandby(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	guard := true
+	alone := engine.New(engine.Config{Kernel: l.kernel, Store: l.store()})
+	if _, err := alone.SetPort(ctx, a.Port.ID, engine.PortChange{Policy: vswitch.PolicyChange{DHCPGuard: &guard}}); !errors.Is(err, vswitch.Conflict) {
+		t.Errorf("where nobody can take the VF: %v", err)
+	}
+	l.wantStandby(a.Port, true)
 	for _, guard := range []bool{true, false} {
 		if _, err := l.SetPort(ctx, a.Port.ID, engine.PortChange{Policy: vswitch.PolicyChange{DHCPGuard: &guard}}); err != nil {
 			t.Fatal(err)
