@@ -27,6 +27,7 @@ type lab struct {
 	kernel *kernel.Fake
 	nic    *nic
 	fleet  *fleet.Fleet
+	sizes  vswitch.SegmentSizes
 	rounds chan struct{}
 	stop   func()
 }
@@ -179,7 +180,7 @@ func (l *lab) open() {
 	l.fleet = fleet.New(log)
 	l.fleet.Add("example", client)
 	l.Engine = engine.New(engine.Config{
-		Kernel: l.kernel, Store: l.store(), Hardware: l.fleet,
+		Kernel: l.kernel, Store: l.store(), Hardware: l.fleet, Segments: l.sizes,
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended, ready := make(chan error, 1), make(chan struct{})
