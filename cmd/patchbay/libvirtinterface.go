@@ -50,9 +50,9 @@ interface gets, the switch's own profile says.
 
 With --sriov the VM has a VF of the switch's uplink besides, and two interfaces are printed:
 libvirt calls them a team, and the guest sees one NIC. It sends by the VF while it has one,
-and by the switch's port while it migrates or where no VF is free. What the port has and no
-VF keeps is refused, since the guest could go past it. "libvirt network --sriov" makes the
-network that the VFs are of.
+and by the switch's port while it migrates. Where no VF is free libvirt does not start it.
+What the port has and no VF keeps is refused, since the guest could go past it. "libvirt
+network --sriov" makes the network that the VFs are of. A mode is written --sriov=require.
 
 --vlan, --isolated and the flags of policy make this interface stricter than its profile,
 and never less strict. An address guard has to know the addresses that the guest has:

@@ -10,8 +10,7 @@ import (
 
 // VFPool is what VMs on a switch can have VFs of.
 type VFPool struct {
-	PF  string `json:"pf"`  // the uplink's netdev
-	VFs int    `json:"vfs"` // how many it has, whoever holds them
+	PF string `json:"pf"` // the uplink's netdev
 }
 
 // VFPool tells whose VFs libvirt can give to VMs on a switch. It fails where there are none for
@@ -58,5 +57,5 @@ func (e *Engine) vfPool(ctx context.Context, sw string) (p VFPool, err error) {
 	if r := v.nics[vswitch.SRIOV].Capabilities.SRIOV.VMs; r != "" {
 		return p, lacks(r)
 	}
-	return VFPool{PF: nic.Name, VFs: nic.NumVFs}, nil
+	return VFPool{PF: nic.Name}, nil
 }
