@@ -227,7 +227,7 @@ func (n *nicFlags) wish(cmd *cobra.Command, switchName string) (w domain.Wish, e
 
 // givenVFFlags are flags of policy that only say something of a VF that Patchbay gives.
 func givenVFFlags() []string {
-	return []string{"sriov-weight", "sriov-queue-pairs", "sriov-moderation"}
+	return []string{"sriov-weight", "sriov-queue-pairs", "sriov-moderation", "sriov-failover"}
 }
 
 // takeSRIOV takes out of a wish what is libvirt's to do and not the port's.
