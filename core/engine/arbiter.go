@@ -287,12 +287,15 @@ func (a *arbiter) refit(ctx context.Context, switchName, port string) error {
 	if err := a.store.Update(func(tx *store.Tx) error { return tx.PutPort(equipped) }); err != nil {
 		return err
 	}
+	if err := a.reach(ctx, attachedState(equipped, now.record, now.caps), had); err != nil {
+		return err
+	}
 	if equipped.VF == "" {
 		a.log.Info("VF lost, the standby carries on", "port", port)
 	} else {
 		a.log.Info("VF given anew", "port", port, "vf", equipped.VF)
 	}
-	return errors.Join(err, a.reach(ctx, attachedState(equipped, now.record, now.caps), had))
+	return nil
 }
 
 // give is ensure, and tells of what is new.
