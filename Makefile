@@ -27,9 +27,9 @@ TOOLS   := bin/tools
 LDFLAGS := '-s -w -X main.version=$(VERSION) -X main.buildVersion=$(VERSION) -X github.com/patchbay-net/patchbay/core/wire.Build=$(VERSION)'
 GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags $(LDFLAGS)
 PLUGINS := example ipsec sriov vmq
-# The CNI plugin asks patchbayd before Go's runtime begins: see docs/adr/0010-plugin-asks-first.md.
+# The CNI plugin and the libvirt hook ask patchbayd before Go's runtime begins: see docs/adr/0010-plugin-asks-first.md.
 ENTRY   := $(if $(filter amd64,$(shell go env GOARCH)),-E _patchbay_start)
-CNIBUILD := CGO_ENABLED=0 go build -trimpath -ldflags $(LDFLAGS)' $(ENTRY)'
+EARLYBUILD := CGO_ENABLED=0 go build -trimpath -ldflags $(LDFLAGS)' $(ENTRY)'
 # patchbayd with libvirt: a C compiler builds it, and it loads libvirt's library when it
 # runs where there is one. See docs/adr/0015-two-patchbayds.md.
 LIBVIRT  ?= $(if $(shell command -v "$$(go env CC)"),yes,no)
@@ -64,9 +64,9 @@ build: ## Build bin/patchbay, bin/patchbayd, bin/cni/patchbay, bin/patchbay-libv
 	@mkdir -p bin/cni bin/plugins bin/libvirt
 	$(GOBUILD) -o bin/patchbay ./cmd/patchbay
 	$(GOBUILD) -o bin/patchbayd ./cmd/patchbayd
-	$(CNIBUILD) -o bin/cni/patchbay ./cni
+	$(EARLYBUILD) -o bin/cni/patchbay ./cni
 	$(foreach p,$(PLUGINS),$(GOBUILD) -o bin/plugins/patchbay-plugin-$p ./plugins/$p && )true
-	$(GOBUILD) -o bin/patchbay-libvirt-hook ./libvirt-hook
+	$(EARLYBUILD) -o bin/patchbay-libvirt-hook ./libvirt-hook
 ifeq ($(LIBVIRT),yes)
 	CGO_ENABLED=1 go build -tags libvirt_dlopen -trimpath -ldflags $(LDFLAGS) -o bin/libvirt/patchbayd ./cmd/patchbayd
 endif
@@ -112,8 +112,8 @@ test-unit: ## Unit tests with the race detector, shuffled
 .PHONY: build-faults
 build-faults:
 	@mkdir -p bin/faults/cni
-	@$(CNIBUILD) -tags patchbay_faults -o bin/faults/cni/patchbay ./cni
-	@$(GOBUILD) -tags patchbay_faults -o bin/faults/patchbay-libvirt-hook ./libvirt-hook
+	@$(EARLYBUILD) -tags patchbay_faults -o bin/faults/cni/patchbay ./cni
+	@$(EARLYBUILD) -tags patchbay_faults -o bin/faults/patchbay-libvirt-hook ./libvirt-hook
 	@$(GOBUILD) -tags patchbay_faults -o bin/faults/patchbay ./cmd/patchbay
 	@$(GOBUILD) -tags patchbay_faults -o bin/faults/patchbayd ./cmd/patchbayd
 	@$(GOBUILD) -tags patchbay_faults -o bin/faults/patchbay-plugin-sriov ./plugins/sriov

@@ -17,11 +17,18 @@ import (
 
 	"github.com/patchbay-net/patchbay/core/vswitch"
 	"github.com/patchbay-net/patchbay/integration/host"
+	"github.com/patchbay-net/patchbay/plugins/example/card"
+	"github.com/patchbay-net/patchbay/sdk"
 )
 
 // The overlaid directories are those where container runtimes look for plugins
 // and configuration and keep state.
-func TestMain(m *testing.M) { os.Exit(host.Main(m.Run, "/etc", "/opt", "/var/lib", "/var/tmp")) }
+func TestMain(m *testing.M) {
+	if os.Getenv(sdk.CookieKey) != "" { // patchbayd has started this program as a plugin
+		sdk.Serve(&unruly{Provider: card.New()})
+	}
+	os.Exit(host.Main(m.Run, "/etc", "/opt", "/var/lib", "/var/tmp"))
+}
 
 // How long to wait for what must come, and for what must not.
 const (

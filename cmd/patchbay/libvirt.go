@@ -2,10 +2,12 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
+	"github.com/patchbay-net/patchbay/core/api"
 	"github.com/patchbay-net/patchbay/core/engine"
 	"github.com/patchbay-net/patchbay/core/vswitch"
 	"github.com/patchbay-net/patchbay/libvirt-hook/network"
@@ -42,7 +44,7 @@ type xmlResult struct {
 
 func (c *cli) libvirtNetworkCommand() *cobra.Command {
 	var name string
-	var define bool
+	var define, sriov bool
 	cmd := &cobra.Command{
 		Use:   "network SWITCH",
 		Short: "Print, or define, the libvirt network of a switch",
@@ -51,11 +53,16 @@ profiles, and in the metadata what these say. The network is called like the swi
 unless --name says otherwise. Printed again after a change of the profiles it is a new
 definition of the same network: ports that are there keep what they have.
 
+With --sriov it is the network of the VFs of the switch's uplink instead, for interfaces as
+"libvirt interface --sriov" prints them. It is called SWITCH-sriov unless --name says
+otherwise, and beside it the switch's own is needed.
+
 --define has libvirt define and start it, now and whenever libvirt starts; patchbayd does
 that, which has to run beside libvirt.`,
 		Example: `  patchbay libvirt network prod
   patchbay libvirt network prod | virsh net-define /dev/stdin
-  patchbay libvirt network prod --define`,
+  patchbay libvirt network prod --define
+  patchbay libvirt network wan --sriov --define`,
 		SuggestFor:        []string{"net", "net-define", "define"},
 		Args:              operands("SWITCH"),
 		ValidArgsFunction: c.completeSwitches,
@@ -65,8 +72,14 @@ that, which has to run beside libvirt.`,
 			if err != nil {
 				return asked(cmd, err)
 			}
-			name := cmp.Or(name, s.Name)
-			text, err := network.Definition(s.Switch, name)
+			name, text, err := name, "", error(nil)
+			if sriov {
+				name = cmp.Or(name, network.PoolName(s.Name))
+				text, err = pool(cmd.Context(), client, s.Name, name)
+			} else {
+				name = cmp.Or(name, s.Name)
+				text, err = network.Definition(s.Switch, name)
+			}
 			if err != nil {
 				return err
 			}
@@ -84,7 +97,17 @@ that, which has to run beside libvirt.`,
 		},
 	}
 	cmd.Flags().StringVar(&name, "name", "", "`name` of the network; that of the switch if it is left out")
+	cmd.Flags().BoolVar(&sriov, "sriov", false, "that of the VFs of the switch's uplink")
 	cmd.Flags().BoolVar(&define, "define", false, "have libvirt define and start it")
 	completeBy(cmd, "name", noCompletion)
 	return cmd
+}
+
+// pool is the libvirt network of the VFs of a switch's uplink.
+func pool(ctx context.Context, client *api.Client, switchName, name string) (string, error) {
+	p, err := client.VFPool(ctx, switchName)
+	if err != nil {
+		return "", err
+	}
+	return network.Pool(name, p.PF)
 }

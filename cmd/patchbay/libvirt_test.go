@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/patchbay-net/patchbay/core/kernel"
 	"github.com/patchbay-net/patchbay/libvirt-hook/domain"
 	"github.com/patchbay-net/patchbay/libvirt-hook/network"
 )
@@ -138,6 +140,83 @@ func TestLibvirtInterface(t *testing.T) {
 	if released := h.must("libvirt mac release --domain web02"); released != "nothing was held\n" {
 		t.Errorf("released again: %q", released)
 	}
+}
+
+// TestLibvirtSRIOV: the pair of a port and a VF is printed where VMs can have VFs, for what a VF keeps.
+func TestLibvirtSRIOV(t *testing.T) {
+	h := newFakeHost(t)
+	h.kernel.AddNetdev(fakeVFs("eth2", 3, 4))
+	h.must("switch add plain --uplink eth1")
+	h.must("switch add wan --uplink eth2 --sriov")
+	refuse := func(line, says string) {
+		t.Helper()
+		if _, stderr, code := h.run(strings.Fields(line)...); code == exitOK || !strings.Contains(stderr, says) {
+			t.Errorf("%s: exit code %d, %s", line, code, stderr)
+		}
+	}
+	const wan = "libvirt interface wan --domain db01 --alias ua-db --sriov"
+	refuse(wan, "this machine has no IOMMU")
+	refuse("libvirt network wan --sriov", "this machine has no IOMMU")
+	h.kernel.SetHost(kernel.Host{IOMMU: true})
+	want := `<network>
+  <name>wan-sriov</name>
+  <uuid>%s</uuid>
+  <forward mode="hostdev" managed="yes">
+    <pf dev="eth2"></pf>
+  </forward>
+</network>
+`
+	pool := h.must("libvirt network wan --sriov")
+	_, rest, _ := strings.Cut(pool, "<uuid>")
+	uuid, _, _ := strings.Cut(rest, "</uuid>")
+	if diff := cmp.Diff(fmt.Sprintf(want, uuid), pool); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	want = `<interface type="network">
+  <mac address="0a:50:42:fc:f5:02"></mac>
+  <source network="wan"></source>
+  <model type="virtio"></model>
+  <teaming type="persistent"></teaming>
+  <alias name="ua-db"></alias>
+</interface>
+<interface type="network">
+  <mac address="0a:50:42:fc:f5:02"></mac>
+  <source network="wan-sriov"></source>
+  <teaming type="transient" persistent="ua-db"></teaming>
+  <alias name="ua-db-vf"></alias>
+</interface>
+`
+	if diff := cmp.Diff(want, h.must(wan)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if other := h.must(wan + " --sriov-network fast"); !strings.Contains(other, `<source network="fast">`) {
+		t.Errorf("of another network: %s", other)
+	}
+	h.must("switch profile set wan guarded --dhcp-guard --max-out 10M")
+	refuse(wan+" --portgroup guarded", "no VF that libvirt gives keeps dhcpGuard, bandwidth.out.max of the port")
+	refuse(wan+"=yes", `"yes" is none of`)
+	refuse(wan+" --sriov-weight 5", "a VM gets its VF from libvirt")
+	refuse(wan+" --isolated", "keeps isolated of the port")
+	refuse(wan+" --bridge", "leave out --bridge and --tap")
+	refuse(wan+" --model e1000e", "leave out --model")
+	refuse("libvirt interface wan --domain db01 --sriov", "give --alias ua-web")
+	refuse("libvirt interface wan --domain db01 --sriov-network fast", "give --sriov too")
+	refuse("libvirt interface plain --domain db01 --alias ua-db --sriov", "make it again with --sriov")
+	refuse("libvirt network plain --sriov", "make it again with --sriov")
+	h.must("switch delete plain")
+	h.must("switch add none --uplink eth1 --sriov")
+	refuse("libvirt network none --sriov", "`echo 4 >/sys/class/net/eth1/device/sriov_numvfs`")
+	h.must("switch delete none")
+	h.kernel.SetCapabilities(kernel.Capabilities{PortLocked: true, BridgeRules: true, Bonding: true})
+	h.must("team add both --members eth1")
+	h.must("switch add none --uplink both --sriov")
+	refuse("libvirt network none --sriov", "the uplink is a team")
+}
+
+func fakeVFs(name string, last byte, vfs int) kernel.Netdev {
+	n := fakeNIC(name, last)
+	n.NumVFs = vfs
+	return n
 }
 
 // Profiles are a part of a host's file as all else of a switch.

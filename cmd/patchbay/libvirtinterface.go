@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -13,16 +14,18 @@ import (
 	"github.com/patchbay-net/patchbay/core/engine"
 	"github.com/patchbay-net/patchbay/core/vswitch"
 	"github.com/patchbay-net/patchbay/libvirt-hook/domain"
+	"github.com/patchbay-net/patchbay/libvirt-hook/network"
 )
 
 // nicFlags say what a VM's interface is to be like.
 type nicFlags struct {
-	domain, network, portgroup, alias, model string
+	domain, network, vfs, portgroup, alias, model string
 
 	queues   int
 	mac      macFlag
 	direct   bool
 	tap      bool
+	sriov    bool
 	vlan     string
 	address  []string
 	isolated bool
@@ -45,6 +48,12 @@ switch's port profiles. With --bridge it is on the switch's bridge and needs no 
 network; with --tap, Patchbay makes its tap before libvirt looks for it. What such an
 interface gets, the switch's own profile says.
 
+With --sriov the VM has a VF of the switch's uplink besides, and two interfaces are printed:
+libvirt calls them a team, and the guest sees one NIC. It sends by the VF while it has one,
+and by the switch's port while it migrates. Where no VF is free libvirt does not start it.
+What the port has and no VF keeps is refused, since the guest could go past it. "libvirt
+network --sriov" makes the network that the VFs are of. A mode is written --sriov=require.
+
 --vlan, --isolated and the flags of policy make this interface stricter than its profile,
 and never less strict. An address guard has to know the addresses that the guest has:
 --address names them. What these flags say goes into the <metadata> of the domain, and the
@@ -53,6 +62,7 @@ command that sets it is printed beside.
 ` + policyHelp,
 		Example: `  patchbay libvirt interface prod --domain web01 --portgroup web >nic.xml
   virsh attach-device web01 nic.xml --config
+  patchbay libvirt interface wan --domain db01 --alias ua-db --sriov >team.xml
   patchbay libvirt interface prod --domain r1 --alias ua-lan --portgroup trunk --vlan "access 10"`,
 		SuggestFor:        []string{"attach", "network-interface", "vnic"},
 		Args:              operands("SWITCH"),
@@ -77,13 +87,19 @@ command that sets it is printed beside.
 	f.StringVar(&n.network, "network", "", "`name` of the libvirt network; that of the switch if it is left out")
 	f.BoolVar(&n.direct, "bridge", false, "put it on the switch's bridge, without a libvirt network")
 	f.BoolVar(&n.tap, "tap", false, "give it a tap that Patchbay makes, without a libvirt network")
+	f.StringVar(&n.vfs, "sriov-network", "", "`name` of the libvirt network of VFs; SWITCH-sriov if it is left out")
 	f.StringVar(&n.model, "model", "virtio", "`model` of the NIC that the guest sees")
 	f.IntVar(&n.queues, "queues", 0, "`number` of queues of the NIC; 0 for libvirt's default")
 	f.StringVar(&n.vlan, "vlan", "", "a part of the profile's VLANs, as `text` like \"access 10\"")
 	f.StringSliceVar(&n.address, "address", nil, "an IP `address` that the guest has, for an address guard and for nobody else; may be repeated")
 	f.BoolVar(&n.isolated, "isolated", false, "keep it and other isolated ports apart")
 	n.policy = policyFlags(cmd)
-	for _, flag := range []string{"portgroup", "network", "queues", "vlan", "address"} {
+	for _, flag := range givenVFFlags() {
+		f.Lookup(flag).Hidden = true
+	}
+	vf := f.Lookup("sriov")
+	vf.Usage, vf.NoOptDefVal = "give it a VF of the switch's uplink besides, by libvirt: a `mode`, require or prefer, or off for none", string(vswitch.OffloadPrefer)
+	for _, flag := range []string{"portgroup", "network", "sriov-network", "queues", "vlan", "address"} {
 		completeBy(cmd, flag, noCompletion)
 	}
 	complete(cmd, "model", "virtio", "e1000e", "igb", "rtl8139")
@@ -112,6 +128,16 @@ func (n *nicFlags) validate() error {
 	if n.direct && n.network != "" || n.tap && (n.network != "" || n.direct) {
 		found("--network, --bridge and --tap exclude each other", "give one of them")
 	}
+	switch {
+	case n.sriov && (n.direct || n.tap):
+		found("--sriov needs the libvirt network of the switch", "leave out --bridge and --tap")
+	case n.sriov && n.alias == "":
+		found("a VF names the interface that it belongs to by its alias, and there is none", "give --alias ua-web")
+	case n.sriov && n.model != "virtio":
+		found(fmt.Sprintf("guests know how to go on without a VF by a virtio NIC, and not by %.64s", n.model), "leave out --model")
+	case n.vfs != "" && !n.sriov:
+		found("--sriov-network is of an interface with a VF", "give --sriov too, or leave it out")
+	}
 	const mostQueues = 256
 	if n.queues < 0 || n.queues > mostQueues {
 		found(fmt.Sprintf("%d queues are not 0-%d", n.queues, mostQueues), "give it as many as the VM has processors")
@@ -137,8 +163,17 @@ func (n *nicFlags) result(cmd *cobra.Command, client *api.Client, switchName str
 	if err != nil {
 		return xmlResult{}, err
 	}
-	if err := narrows(s.Switch, profile, wish); err != nil {
+	port, err := narrowed(s.Switch, profile, wish)
+	if err != nil {
 		return xmlResult{}, err
+	}
+	if n.sriov {
+		if err := keptByVF(port); err != nil {
+			return xmlResult{}, err
+		}
+		if _, err := client.VFPool(cmd.Context(), s.Name); err != nil {
+			return xmlResult{}, err
+		}
 	}
 	wishes := wish != (domain.Wish{})
 	if wishes && n.alias == "" {
@@ -160,6 +195,9 @@ func (n *nicFlags) result(cmd *cobra.Command, client *api.Client, switchName str
 		spec.Bridge = s.Bridge
 	default:
 		spec.Network, spec.Portgroup = cmp.Or(n.network, s.Name), n.portgroup
+	}
+	if n.sriov {
+		spec.VFs, spec.VLAN = cmp.Or(n.vfs, network.PoolName(s.Name)), port.VLAN.ID
 	}
 	out.XML, err = spec.Write()
 	return out, err
@@ -184,11 +222,55 @@ func (n *nicFlags) wish(cmd *cobra.Command, switchName string) (w domain.Wish, e
 	if n.tap {
 		w.Switch = switchName
 	}
-	return w, err
+	return w, errors.Join(err, n.takeSRIOV(cmd, &w))
 }
 
-// narrows refuses now what would keep the VM from starting.
-func narrows(s vswitch.Switch, f vswitch.PortProfile, wish domain.Wish) error {
+// givenVFFlags are flags of policy that only say something of a VF that Patchbay gives.
+func givenVFFlags() []string {
+	return []string{"sriov-weight", "sriov-queue-pairs", "sriov-moderation", "sriov-failover"}
+}
+
+// takeSRIOV takes out of a wish what is libvirt's to do and not the port's.
+func (n *nicFlags) takeSRIOV(cmd *cobra.Command, w *domain.Wish) error {
+	of := &w.Policy.Offload.SRIOV
+	for _, flag := range givenVFFlags() {
+		if cmd.Flags().Changed(flag) {
+			return usageError(cmd, "--%s is for VFs that Patchbay gives, and a VM gets its VF from libvirt, as it is; leave it out", flag)
+		}
+	}
+	if of.Mode == nil || *of.Mode == vswitch.OffloadOff {
+		return nil
+	}
+	mode := *of.Mode
+	n.sriov, of.Mode = true, nil
+	if !slices.Contains(vswitch.OffloadModes(), mode) {
+		return usageError(cmd, "--sriov=%.32q is none of %v", string(mode), vswitch.OffloadModes())
+	}
+	return nil
+}
+
+// keptByVF refuses what a guest with a VF from libvirt could go past: libvirt sets its address
+// and its VLAN alone.
+func keptByVF(p vswitch.Port) error {
+	lost := vswitch.SoftwareOnly(p)
+	if p.Policy.Bandwidth.Out.Max != 0 {
+		lost = append(lost, "bandwidth.out.max")
+	}
+	if p.MACSpoofing {
+		lost = append(lost, "macSpoofing")
+	}
+	if len(lost) == 0 {
+		return nil
+	}
+	return &vswitch.Error{
+		Kind: vswitch.Conflict, Op: "libvirt interface", Field: "sriov", Err: fmt.Errorf("no VF that libvirt gives keeps %s of the port", strings.Join(lost, ", ")),
+		Hint: "leave out --sriov, or choose a --portgroup without that: `patchbay switch profile list " + vswitch.ShellWords(p.Switch) + "`",
+	}
+}
+
+// narrowed is the port that the interface gets. It refuses now what would keep the VM from
+// starting.
+func narrowed(s vswitch.Switch, f vswitch.PortProfile, wish domain.Wish) (vswitch.Port, error) {
 	p := vswitch.Port{Switch: s.Name, Isolated: f.Isolated, MACSpoofing: f.MACSpoofing, Policy: f.Policy.Apply(s.PortDefaults)}
 	if f.VLAN != nil {
 		p.VLAN = *f.VLAN
@@ -202,7 +284,7 @@ func narrows(s vswitch.Switch, f vswitch.PortProfile, wish domain.Wish) error {
 			Hint: "give the addresses that the guest has: --address 10.0.0.5",
 		})
 	}
-	return errors.Join(err, p.Policy.Validate())
+	return p, errors.Join(err, p.Policy.Validate())
 }
 
 // metadataCommand is how the metadata comes to the domain.

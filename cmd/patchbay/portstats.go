@@ -37,7 +37,8 @@ A port counts from when its switch end was made: that is when its owner was atta
 or when somebody had deleted the netdev and it was made anew; UPLINK from when the port was
 promised something of an uplink that did not change since. What a guard has dropped
 counts from when it was set, or its limit was changed, or its rules were made anew
-after somebody had flushed them. A reboot resets all.
+after somebody had flushed them. A reboot resets all. Of a port with a VF nothing is
+counted: what it sends does not pass the switch, and its owner's netdev has the counters.
 
 Hyper-V twin: Get-NetAdapterStatistics.`,
 		Example: `  patchbay port stats
@@ -76,7 +77,7 @@ func statsGrid(stats []engine.PortStats, sw string, t terminal) string {
 	}
 	for _, s := range stats {
 		cells := []string{s.ID, s.Switch, whiteboard.OwnerName(s.Owner)}
-		if s.Gone {
+		if s.Gone || s.VF != "" {
 			g.add(append(cells, make([]string, len(g.heading)-len(cells))...)...)
 			continue
 		}
@@ -125,6 +126,10 @@ func statsSheet(s engine.PortStats) *sheet {
 	sh.add("Owner", s.Owner.String())
 	if s.Gone {
 		sh.add("Counters", "none: netdev "+s.Netdev+" is not there")
+		return &sh
+	}
+	if s.VF != "" {
+		sh.add("Counters", "none: its frames pass by VF "+s.VF+" and not the switch; its owner's netdev counts them")
 		return &sh
 	}
 	sh.add("In, to the owner", trafficWords(s.In)+"; tx of "+s.Netdev)

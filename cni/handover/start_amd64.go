@@ -8,19 +8,32 @@ import (
 
 var early wire.Early
 
-// noGoroutine is where a thread looks for what it runs, while it runs none.
-var noGoroutine [2]uintptr //nolint:unused // start_amd64.s sets FS to it
-
 // start is what the program does before its runtime. At stack lies what the kernel hands to
 // a process: the number of arguments, these, nil, the environment, and nil again.
 //
+//go:linkname start _patchbay_begin
 //go:nosplit
-func start(stack unsafe.Pointer) { //nolint:unused // start_amd64.s calls it
+func start(stack unsafe.Pointer) {
 	const word = unsafe.Sizeof(stack)
 	arguments := *(*uintptr)(stack)
-	early.Begin(unsafe.Add(stack, (arguments+2)*word))
+	env := unsafe.Add(stack, (arguments+2)*word)
+	command := wire.Variable(env, "CNI_COMMAND")
+	if command == "" || command == "VERSION" || !early.Begin(env, wire.CallMark) {
+		return
+	}
+	early.Put(command)
+	early.Put(wire.Variable(env, "CNI_CONTAINERID"))
+	early.Put(wire.Variable(env, "CNI_NETNS"))
+	early.Put(wire.Variable(env, "CNI_IFNAME"))
+	early.Put(wire.Variable(env, "CNI_ARGS"))
+	if !early.Read() {
+		return
+	}
+	if early.Ask(wire.Patience*1_000_000, 0); early.Done {
+		early.Print()
+	}
 }
 
 // before tells what became of that: what was read of standard input, whether patchbayd was
 // asked, and whether the rest has to be done without it.
-func before() (read []byte, asked, alone bool) { return early.Call.Stdin, early.Asked, early.Alone }
+func before() (read []byte, asked, alone bool) { return early.Stdin, early.Asked, early.Alone }

@@ -16,7 +16,7 @@ func settings() map[string]string {
 		"acl":       `["deny out tcp to 10.1.0.0/16 port 25 weight 10", "meter both any"]`,
 		"bandwidth": `{"in": {"max": "10M", "burst": "1M"}, "out": {"max": "20M"}, "min": {"weight": 5}}`,
 		"mirror":    `"source"`,
-		"offload":   `{"vmq": {"mode": "off"}}`,
+		"offload":   `{"vmq": {"mode": "off"}, "sriov": {"mode": "prefer", "failover": true}}`,
 	}
 }
 

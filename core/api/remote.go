@@ -283,6 +283,11 @@ func (c *remote) DeleteTap(ctx context.Context, req engine.TapRequest) error {
 	return askQuiet(ctx, c, nameDeleteTap, args{req}, func(v Verbs) error { return v.DeleteTap(ctx, req) })
 }
 
+// VFPool is engine.Engine's.
+func (c *remote) VFPool(ctx context.Context, sw string) (engine.VFPool, error) {
+	return ask(ctx, c, nameVFPool, args{sw}, func(v Verbs) (engine.VFPool, error) { return v.VFPool(ctx, sw) })
+}
+
 // DefineNetwork is engine.Engine's.
 func (c *remote) DefineNetwork(ctx context.Context, req engine.DefineNetworkRequest) (engine.DefinedNetwork, error) {
 	return ask(ctx, c, nameDefineNet, args{req}, func(v Verbs) (engine.DefinedNetwork, error) { return v.DefineNetwork(ctx, req) })

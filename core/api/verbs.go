@@ -52,6 +52,7 @@ type Verbs interface {
 	MACs(context.Context) ([]engine.MACLease, error)
 	HoldMAC(context.Context, engine.HoldMACRequest) (vswitch.MACHold, error)
 	ReleaseMAC(context.Context, engine.ReleaseMACRequest) ([]vswitch.MACHold, error)
+	VFPool(ctx context.Context, sw string) (engine.VFPool, error)
 	DefineNetwork(context.Context, engine.DefineNetworkRequest) (engine.DefinedNetwork, error)
 	Status(context.Context) (engine.Status, error)
 	Topology(context.Context) (engine.Topology, error)
@@ -106,6 +107,7 @@ const (
 	nameReleaseMAC   = "mac release"
 	nameMakeTap      = "tap make"
 	nameDeleteTap    = "tap delete"
+	nameVFPool       = "vf pool"
 	nameDefineNet    = "network define"
 	nameStatus       = "status"
 	nameTopology     = "topology"
@@ -160,6 +162,7 @@ func served() map[string]verb {
 		nameReleaseMAC:   changes(one(Verbs.ReleaseMAC)),
 		nameMakeTap:      changes(oneQuiet(Verbs.MakeTap)),
 		nameDeleteTap:    changes(oneQuiet(Verbs.DeleteTap)),
+		nameVFPool:       one(Verbs.VFPool),
 		nameDefineNet:    changes(one(Verbs.DefineNetwork)),
 		nameStatus:       none(Verbs.Status),
 		nameTopology:     none(Verbs.Topology),

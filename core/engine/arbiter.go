@@ -124,7 +124,7 @@ func (a *arbiter) idle(ctx context.Context) (idle bool, err error) {
 func (a *arbiter) recount(ctx context.Context, plugin string) error {
 	now, err := a.hardware.Grants(ctx, plugin)
 	if err != nil {
-		if vswitch.KindOf(err) == vswitch.PluginFailed {
+		if kind := vswitch.KindOf(err); kind == vswitch.PluginFailed || kind == vswitch.NotFound {
 			return nil // whoever decides finds out, and the plugin tells when it is there again
 		}
 		return err
@@ -225,7 +225,7 @@ func (a *arbiter) takeBack(ctx context.Context, g store.Grant) error {
 }
 
 // arbitrate brings what a switch's uplink does for its ports to what is decided. It returns
-// the ports whose VF is lost, and could be had again.
+// the ports whose VF is lost, and those with failover that may have one again.
 func (a *arbiter) arbitrate(ctx context.Context, switchName string) (lost []string, err error) {
 	unlock, err := a.store.LockOffloads(switchName)
 	if err != nil {
@@ -236,11 +236,14 @@ func (a *arbiter) arbitrate(ctx context.Context, switchName string) (lost []stri
 	if err != nil {
 		return nil, ignoreNotFound(err)
 	}
-	errs := []error{v.yield(func(g store.Grant) error { return a.takeBack(ctx, g) })}
+	errs := []error{a.yield(ctx, &v, func(g store.Grant) error { return a.takeBack(ctx, g) })}
 	for _, d := range v.decisions {
 		_, given := v.given(d.Port, d.Feature)
 		switch {
-		case ctx.Err() != nil || !asksPlugin(d):
+		case ctx.Err() != nil:
+		case v.loses(d) || v.gains(d):
+			lost = append(lost, d.Port)
+		case !asksPlugin(d):
 		case d.Feature != vswitch.SRIOV || given:
 			errs = append(errs, a.give(ctx, &v, d))
 		case v.ports[d.Port].VF != "":
@@ -250,7 +253,8 @@ func (a *arbiter) arbitrate(ctx context.Context, switchName string) (lost []stri
 	return lost, errors.Join(errs...)
 }
 
-// refit gives a container another VF in place of one that its NIC has lost by a reset.
+// refit gives a container another VF in place of one that its NIC has lost by a reset. One with
+// failover goes on without it where it gets none.
 func (a *arbiter) refit(ctx context.Context, switchName, port string) error {
 	unlock, err := a.store.LockSwitch(switchName, store.Shared)
 	if err != nil {
@@ -263,21 +267,32 @@ func (a *arbiter) refit(ctx context.Context, switchName, port string) error {
 	}
 	defer unlockPort()
 	now := a.lookUp(port)[0]
-	if now.err != nil || now.port.VF == "" || now.port.Switch != switchName {
+	if now.err != nil || !now.port.Failover && now.port.VF == "" || now.port.Switch != switchName {
 		return ignoreNotFound(now.err)
 	}
 	bare := now.port
 	bare.VF = ""
 	equipped, err := a.equip(ctx, bare, true)
-	if err != nil || equipped.VF == "" {
+	switch {
+	case now.port.Failover && (err != nil || equipped.VF == ""):
+		if now.port.VF == "" {
+			return err
+		}
+		equipped = bare
+	case err != nil || equipped.VF == "":
 		return err
 	}
+	had := attachedState(now.port, now.record, now.caps)
 	now.port = equipped
 	if err := a.store.Update(func(tx *store.Tx) error { return tx.PutPort(equipped) }); err != nil {
 		return err
 	}
-	a.log.Info("VF given anew", "port", port, "vf", equipped.VF)
-	return a.reach(ctx, attachedState(equipped, now.record, now.caps), plan.State{})
+	if equipped.VF == "" {
+		a.log.Info("VF lost, the standby carries on", "port", port)
+	} else {
+		a.log.Info("VF given anew", "port", port, "vf", equipped.VF)
+	}
+	return errors.Join(err, a.reach(ctx, attachedState(equipped, now.record, now.caps), had))
 }
 
 // give is ensure, and tells of what is new.
@@ -294,18 +309,40 @@ func (a *arbiter) give(ctx context.Context, v *verdict, d vswitch.OffloadDecisio
 }
 
 // yield has taken back what ports have by now that others are to have: before those ask for it.
-func (v *verdict) yield(takeBack func(store.Grant) error) error {
+// A VF leaves its owner's bond first. That the port has it no more is written by who has the
+// port's lock: until then it looks lost.
+func (e *Engine) yield(ctx context.Context, v *verdict, takeBack func(store.Grant) error) error {
 	var errs []error
 	for _, d := range v.decisions {
-		if g, has := v.grants[vswitch.OffloadRef{Port: d.Port, Feature: d.Feature}]; has && !asksPlugin(d) && mayLose(d) {
-			errs = append(errs, takeBack(g))
+		g, has := v.grants[vswitch.OffloadRef{Port: d.Port, Feature: d.Feature}]
+		if !has || asksPlugin(d) || !v.mayLose(d) {
+			continue
 		}
+		var err error
+		if v.loses(d) {
+			err = e.kernel.Apply(ctx, plan.Diff(plan.State{}, lentState(v.ports[d.Port])))
+		}
+		if err == nil {
+			err = takeBack(g)
+		}
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
 
 // mayLose reports whether what a port has and should not have can be taken back now: not a
-// VF, which its owner uses, nor anything by a plugin that does not answer.
-func mayLose(d vswitch.OffloadDecision) bool {
-	return d.Feature != vswitch.SRIOV && d.Reason != vswitch.ProviderFailed && d.Reason != vswitch.NoDaemon
+// VF that is all that its owner has, nor anything by a plugin that does not answer.
+func (v *verdict) mayLose(d vswitch.OffloadDecision) bool {
+	return (d.Feature != vswitch.SRIOV || v.ports[d.Port].Failover) && d.Reason != vswitch.ProviderFailed && d.Reason != vswitch.NoDaemon
+}
+
+// gains reports that a port with failover is to have a VF and works without one, whoever was
+// killed over it.
+func (v *verdict) gains(d vswitch.OffloadDecision) bool {
+	return d.Feature == vswitch.SRIOV && d.Effective && v.ports[d.Port].Failover && v.ports[d.Port].VF == ""
+}
+
+// loses reports that a decision takes the VF from a port with failover.
+func (v *verdict) loses(d vswitch.OffloadDecision) bool {
+	return d.Feature == vswitch.SRIOV && !d.Effective && v.ports[d.Port].Failover && v.ports[d.Port].VF != "" && v.mayLose(d)
 }

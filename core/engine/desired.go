@@ -72,6 +72,11 @@ func portState(p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilities) p
 	if caps.VLANFiltering {
 		state.VLANs = p.VLAN.Membership(r.UntaggedVLAN())
 	}
+	if p.VF != "" {
+		// Its frames come by the uplink while the VF works. Where the bond goes by the pair, what
+		// it says then is learnt, also while nobody else notices.
+		state.FDB, state.Locked, state.Learning = nil, false, true
+	}
 	if !p.Speaks() {
 		// Nothing points here, so that all that is for the VM goes where it runs. Its own first
 		// frame is learnt: it says before anybody else that the VM is here.
@@ -83,14 +88,39 @@ func portState(p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilities) p
 	state.MAC = vswitch.DerivedMAC("port", p.ID, r.BridgeMAC.String())
 	state.Alias = portAlias(p)
 	end := ownersEnd(p)
+	if p.Failover {
+		pair, _ := p.BondMembers()
+		end = memberOf(end, pair)
+	}
 	state.Endpoint = &end
 	return state
+}
+
+// memberOf is an end that a container has behind a bond which takes its place.
+func memberOf(bond plan.Endpoint, name string) plan.Endpoint {
+	return plan.Endpoint{Netns: bond.Netns, Name: name, MAC: bond.MAC, MTU: bond.MTU, Up: true, Bond: bond.Name}
+}
+
+// failoverState is the bond of a port with failover, and its VF if it has one.
+func failoverState(p vswitch.Port) (s plan.State) {
+	if !p.Failover {
+		return s
+	}
+	if p.VF != "" {
+		s = lentState(p)
+	}
+	s.Twins = map[string]plan.Endpoint{p.ID: ownersEnd(p)}
+	return s
 }
 
 // lentState is a port that is a VF, in its owner's namespace. What the switch does for other
 // ports its NIC does for this one.
 func lentState(p vswitch.Port) plan.State {
 	e := ownersEnd(p)
+	if p.Failover {
+		_, vf := p.BondMembers()
+		e = memberOf(e, vf)
+	}
 	e.Alias = "patchbay-vf: port=" + p.ID
 	return plan.State{Lent: map[string]plan.Lent{p.ID: {Netdev: p.VF, Endpoint: e}}}
 }
@@ -118,7 +148,7 @@ func portRules(p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilities) p
 		return plan.Rules{}
 	}
 	rules := plan.Rules{Own: ownOf(p, r, caps)}
-	if !p.MACSpoofing && (!caps.PortLocked || !p.Speaks() && caps.BridgeRules) {
+	if !p.MACSpoofing && (!caps.PortLocked || (!p.Speaks() || p.VF != "") && caps.BridgeRules) {
 		rules.Guard = map[string]vswitch.MAC{p.Netdev: p.MAC}
 	}
 	if apart(p) && caps.BridgeRules {
@@ -131,7 +161,7 @@ func portRules(p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilities) p
 // attachedState is one port with its rules and its entry at the root of the switch,
 // ready for Diff with what is around it. A port without a netdev is nothing at all.
 func attachedState(p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilities) plan.State {
-	if p.VF != "" {
+	if p.OnVF() {
 		return lentState(p)
 	}
 	if !p.Plugged() {
@@ -140,7 +170,7 @@ func attachedState(p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilitie
 	return plan.Union(plan.State{
 		Ports: map[string]plan.Port{p.Netdev: portState(p, r, caps)},
 		Rules: portRules(p, r, caps),
-	}, entryState(p, r, caps))
+	}, plan.Union(entryState(p, r, caps), failoverState(p)))
 }
 
 // hostRules are the rules of all switches: one table serves them all, and when a

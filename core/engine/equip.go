@@ -38,13 +38,16 @@ func (e *Engine) equip(ctx context.Context, p vswitch.Port, attaching bool) (vsw
 	if err != nil {
 		return p, err
 	}
-	if err := errors.Join(vswitch.Unmet(v.of(p.ID)), keepsVF(p, v.of(p.ID))); err != nil {
+	if err := errors.Join(vswitch.Unmet(v.of(p.ID)), v.keepsVF(p)); err != nil {
 		return p, err
 	}
-	if err := v.yield(func(g store.Grant) error { return e.release(ctx, g) }); err != nil {
+	if err := e.yield(ctx, &v, func(g store.Grant) error { return e.release(ctx, g) }); err != nil {
 		return p, err
 	}
 	for _, d := range v.of(p.ID) {
+		if v.loses(d) {
+			p.VF = ""
+		}
 		if !asksPlugin(d) || d.Feature != vswitch.SRIOV && d.Requested != vswitch.OffloadRequire {
 			continue
 		}
@@ -56,7 +59,7 @@ func (e *Engine) equip(ctx context.Context, p vswitch.Port, attaching bool) (vsw
 			return p, required(d, err)
 		}
 	}
-	if p.VF != "" { // no port of the bridge, and in no segment
+	if p.OnVF() { // no port of the bridge, and in no segment
 		p.Netdev, p.Segment = "", 0
 	}
 	return p, nil
@@ -75,11 +78,11 @@ func (e *Engine) netdevOf(ctx context.Context, v *verdict, d vswitch.OffloadDeci
 	return "", err
 }
 
-// keepsVF refuses what a port that is a VF cannot have: nothing else of its owner's netdev is
-// there to do it.
-func keepsVF(p vswitch.Port, decisions []vswitch.OffloadDecision) error {
-	for _, d := range decisions {
-		if p.VF == "" || d.Feature != vswitch.SRIOV || d.Effective {
+// keepsVF refuses what a port that works by a VF cannot have: nothing else is there to do it,
+// or the VF cannot be taken from its owner now.
+func (v *verdict) keepsVF(p vswitch.Port) error {
+	for _, d := range v.of(p.ID) {
+		if p.VF == "" || v.loses(d) || d.Feature != vswitch.SRIOV || d.Effective {
 			continue
 		}
 		cause, hint := d.Reason.Words()

@@ -74,7 +74,7 @@ func (e *Engine) evictTogether(ctx context.Context, t *transaction, found []rese
 	found = slices.DeleteFunc(found, func(r reservation) bool { return !r.known || recordOf(t.olds(), r.port.Switch).Name == "" })
 	for _, r := range found {
 		t.evicted = append(t.evicted, r.port)
-		if there[r.port.Netdev] || r.port.VF != "" {
+		if there[r.port.Netdev] || r.port.OnVF() {
 			t.missed = append(t.missed, r.port)
 		}
 	}
@@ -99,7 +99,7 @@ func (e *Engine) readmit(ctx context.Context, t *transaction) error {
 // replug makes again what is missing of a port, and leaves alone the owner's end of one
 // that has not gone.
 func (e *Engine) replug(ctx context.Context, p vswitch.Port, r store.SwitchRecord, t *transaction) error {
-	if p.VF != "" {
+	if p.OnVF() {
 		return e.reach(ctx, attachedState(p, r, t.caps), plan.State{})
 	}
 	if !p.Plugged() {

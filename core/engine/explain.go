@@ -190,9 +190,18 @@ func explainVF(p vswitch.Port, r store.SwitchRecord) Part {
 	}
 }
 
+func explainFailover(p vswitch.Port) Part {
+	s := failoverState(p)
+	part := Part{What: "bond " + p.Owner.Endpoint, Commands: commands(s), Why: "The owner has a bond with its addresses, of the pair and of a VF while it has one: by that it goes while it has a link, and by the pair otherwise."}
+	if p.VF == "" {
+		part.Why += " It has none now; `patchbay port show " + p.ID + "` says why."
+	}
+	return part
+}
+
 func explainPort(p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilities, mirrors plan.Mirrors) Explanation {
 	x := Explanation{Object: "port " + p.ID, Paths: paths(r, p.Owner.String())}
-	if p.VF != "" {
+	if p.OnVF() {
 		x.Parts = []Part{explainVF(p, r)}
 		return x
 	}
@@ -208,13 +217,15 @@ func explainPort(p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilities,
 		state.Endpoint.Alias = vswitch.Alias("host", r.Name, "")
 		why += ", " + p.Owner.Endpoint + " the host's."
 	} else {
-		why += ", " + p.Owner.Endpoint + " the owner's, made where the owner is."
+		why += ", " + state.Endpoint.Name + " the owner's, made where the owner is."
 	}
 	if p.Adopted {
 		why = "The netdev " + p.Netdev + " is somebody else's, and a port of the bridge."
 	}
 	if p.VM.Stage == vswitch.VMIncoming {
 		why += " Its VM still runs on another host: nothing points here until it speaks."
+	} else if p.VF != "" {
+		why += " Its owner works by its VF, so nothing points here; when the bond goes by the pair, the switch learns that."
 	} else if p.MACSpoofing {
 		why += " Its owner may send from any address, so the switch learns here and sends here what it does not know."
 	} else {
@@ -229,6 +240,9 @@ func explainPort(p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilities,
 		end := *state.Endpoint
 		end.Addresses, end.Routes = nil, nil
 		bare.Endpoint = &end
+	}
+	if p.Failover {
+		x.Parts = append(x.Parts, explainFailover(p))
 	}
 	x.Parts = append(x.Parts, Part{What: "port " + p.Netdev, Why: why, Commands: commands(plan.State{Ports: map[string]plan.Port{p.Netdev: bare}})})
 	x.Parts = append(x.Parts, explainLimits(state, bare)...)

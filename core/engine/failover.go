@@ -31,6 +31,7 @@ type bearing struct {
 func (h *herald) failedOver(name string, was, now bearing, announced int) {
 	f := Failover{Time: h.now(), From: was.carriers(), To: now.carriers(), Why: why(now.standby, was.members, now.members), Announced: announced}
 	h.ledger.failedOver(name, f)
+	h.offloadsChanged() // queues and SAs follow the member that carries
 	h.log.Info("failover", "team", name, "from", strings.Join(f.From, ","), "to", strings.Join(f.To, ","), "why", f.Why, "announced", announced)
 }
 

@@ -23,6 +23,7 @@ func (e *Engine) lease(tx *store.Tx, req AttachRequest, was store.Realised, r *r
 	if req.Netdev != "" {
 		p.Netdev, p.Adopted = req.Netdev, true
 	}
+	p.Failover = r.record.SRIOV && !p.Adopted && p.Owner.Kind == vswitch.OwnerContainer && p.Policy.Offload.SRIOV.Failover
 	if p.Adopted {
 		if err := adoptedOnce(tx, p); err != nil {
 			return err
@@ -38,7 +39,7 @@ func (e *Engine) lease(tx *store.Tx, req AttachRequest, was store.Realised, r *r
 	if err != nil {
 		return err
 	}
-	if p.Segment, err = load.Next(e.sizes, p.MACSpoofing); err != nil {
+	if p.Segment, err = load.Next(e.sizes, p.AtRoot()); err != nil {
 		return err
 	}
 	if p.Segment > r.segments {

@@ -95,7 +95,7 @@ func (v *verdict) decide() {
 		usage[id] = vswitch.OffloadUsage{VF: vf || p.VF != "", VMQ: queue}
 		ports = append(ports, vswitch.OffloadPort{
 			ID: id, Owner: p.Owner.Kind, Policy: wish, Software: vswitch.SoftwareOnly(p),
-			Settled: id != v.attaching,
+			Failover: p.Failover, Settled: id != v.attaching && !p.Failover,
 		})
 	}
 	v.decisions = vswitch.Decide(ports, v.uplink, usage)

@@ -36,7 +36,7 @@ func TestSRIOVCannotChange(t *testing.T) {
 func TestExportedOffloads(t *testing.T) {
 	l := newLab(t)
 	s := vswitch.Switch{Name: "wan", Uplink: "nic0", SRIOV: true, PortDefaults: vswitch.Policy{Offload: vswitch.OffloadPolicy{
-		VMQ: vswitch.VMQPolicy{Weight: vswitch.NumberOf(0)}, SRIOV: vswitch.SRIOVPolicy{Mode: vswitch.OffloadPrefer, Weight: vswitch.NumberOf(5)},
+		VMQ: vswitch.VMQPolicy{Weight: vswitch.NumberOf(0)}, SRIOV: vswitch.SRIOVPolicy{Mode: vswitch.OffloadPrefer, Weight: vswitch.NumberOf(5), Failover: true},
 	}}}
 	l.mustApply(configured(s))
 	out, err := l.Export(context.Background(), engine.ExportRequest{})

@@ -186,6 +186,13 @@ func excuse(p vswitch.Port, observed plan.State) {
 		vf.Endpoint.MTU = p.MTU
 		observed.Lent[p.ID] = vf
 	}
+	if twin, there := observed.Twins[p.ID]; there {
+		twin.MTU = max(twin.MTU, p.MTU)
+		if p.MACSpoofing {
+			twin.MAC = p.MAC
+		}
+		observed.Twins[p.ID] = twin
+	}
 	end := observed.Ports[p.Netdev].Endpoint
 	if end == nil || p.Owner.Kind == vswitch.OwnerHost {
 		return

@@ -146,17 +146,9 @@ func (e *Engine) trySetPort(ctx context.Context, id string, c PortChange) (spare
 			return err
 		}
 		next = old
-		if c.VLAN != nil {
-			next.port.VLAN = defaultVLAN(AttachRequest{VLAN: c.VLAN}, was.SwitchRecord)
-		}
-		if c.Isolated != nil {
-			next.port.Isolated = *c.Isolated
-		}
-		next.port.Policy = c.Policy.Apply(next.port.Policy)
-		if next.port.Policy.ACL, err = c.ACL.apply(next.port.Policy.ACL); err != nil {
+		if next.port, err = c.of(old.port, was.SwitchRecord); err != nil {
 			return err
 		}
-		next.port.PolicyChanged = next.port.PolicyChanged || !next.port.Policy.Equal(old.port.Policy)
 		bare := next.port // it does not stand in its own way
 		bare.VLAN, bare.Isolated, bare.Policy = vswitch.PortVLAN{}, false, old.port.Policy
 		if err := tx.PutPort(bare); err != nil {
@@ -176,7 +168,12 @@ func (e *Engine) trySetPort(ctx context.Context, id string, c PortChange) (spare
 	}
 	joint := discord(old.port, next.port)
 	var changed bool
-	if _, err = e.equip(ctx, next.port, false); err == nil {
+	equipped, err := e.equip(ctx, next.port, false)
+	if err == nil && equipped.VF != next.port.VF { // with failover
+		next.port.VF = equipped.VF
+		err = e.store.Update(func(tx *store.Tx) error { return tx.PutPort(next.port) })
+	}
+	if err == nil {
 		changed, err = e.changePort(ctx, old, next)
 	}
 	if err == nil {
@@ -193,6 +190,43 @@ func (e *Engine) trySetPort(ctx context.Context, id string, c PortChange) (spare
 		e.settlePolicy(next.port)
 	}
 	return spare, nil
+}
+
+// of is a port of a switch as it is asked to be.
+func (c PortChange) of(p vswitch.Port, r store.SwitchRecord) (next vswitch.Port, err error) {
+	if err := settledFailover(p, c); err != nil {
+		return p, err
+	}
+	next = p
+	if c.VLAN != nil {
+		next.VLAN = defaultVLAN(AttachRequest{VLAN: c.VLAN}, r)
+	}
+	if c.Isolated != nil {
+		next.Isolated = *c.Isolated
+	}
+	next.Policy = c.Policy.Apply(p.Policy)
+	next.Policy.ACL, err = c.ACL.apply(next.Policy.ACL)
+	next.PolicyChanged = p.PolicyChanged || !next.Policy.Equal(p.Policy)
+	return next, err
+}
+
+// settledFailover refuses to give a port a standby beside its VF, or to take it: the owner
+// has its netdev.
+func settledFailover(p vswitch.Port, c PortChange) error {
+	asked := c.Policy.Offload.SRIOV.Failover
+	switch {
+	case asked == nil || *asked == p.Failover:
+		return nil
+	case p.Owner.Kind == vswitch.OwnerVM:
+		return &vswitch.Error{
+			Kind: vswitch.Immutable, Object: "port " + p.ID, Field: "sriov.failover", Err: errors.New("a VM's standby beside its VF is libvirt's to give"),
+			Hint: "make its interfaces with `patchbay libvirt interface --sriov`",
+		}
+	}
+	return &vswitch.Error{
+		Kind: vswitch.Immutable, Object: "port " + p.ID, Field: "sriov.failover", Err: errors.New("whether there is a standby beside the VF is settled when the container is attached"),
+		Hint: `attach the container anew, with "offload": {"sriov": {"failover": ...}} in its network, or as a default of the switch's ports`,
+	}
 }
 
 // settlePolicy notes that the kernel has nothing any more of what a port's policy was. The

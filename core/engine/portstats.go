@@ -22,6 +22,9 @@ type PortStats struct {
 	Switch string        `json:"switch"`
 	Owner  vswitch.Owner `json:"owner"`
 	Netdev string        `json:"netdev"` // the switch end, which counts from when it was made
+	// VF is the port's VF, if it has one. Its frames pass the NIC alone, which does not tell
+	// Patchbay of them: nothing is counted.
+	VF string `json:"vf,omitempty"`
 	// Gone says that the switch end is not there, so that nothing is known.
 	Gone bool    `json:"gone,omitempty"`
 	In   Traffic `json:"in"`
@@ -73,7 +76,7 @@ func (e *Engine) PortStats(ctx context.Context, req PortStatsRequest) ([]PortSta
 		c, there := counted[p.Netdev]
 		sum := countedSoFar(p, c)
 		all = append(all, PortStats{
-			ID: p.ID, Switch: p.Switch, Owner: p.Owner, Netdev: p.Netdev, Gone: !there && p.VF == "",
+			ID: p.ID, Switch: p.Switch, Owner: p.Owner, Netdev: p.Netdev, VF: p.VF, Gone: !there && p.VF == "",
 			In:      Traffic{Packets: sum.InPackets, Bytes: sum.InBytes, Dropped: c.TxDropped, Errors: c.TxErrors},
 			Out:     Traffic{Packets: sum.OutPackets, Bytes: sum.OutBytes, Dropped: c.RxDropped, Errors: c.RxErrors},
 			Guarded: guardedBy(p, c, caps), Uplink: uplinkTraffic(p, classes[p.Switch]),

@@ -219,7 +219,7 @@ func (e *Engine) withdrawTogether(ctx context.Context, ports []reservation) erro
 		unlimited = append(unlimited, unlimit(r.port)...)
 		stays = plan.Union(stays, around(r.port, r.record))
 		switch {
-		case r.port.VF != "":
+		case r.port.OnVF():
 			had = plan.Union(had, attachedState(r.port, r.record, r.caps))
 		case r.known && !r.port.Plugged(): // a VM's, without a tap
 		case r.port.Netdev == "": // no record: the name follows from the owner

@@ -99,7 +99,13 @@ func (e *Engine) resizeSteps(ctx context.Context, p vswitch.Port, r store.Switch
 		end.MTU = p.MTU
 		want.Endpoint = &end
 	}
-	return plan.Diff(plan.State{Ports: map[string]plan.Port{p.Netdev: want}}, plan.State{Ports: map[string]plan.Port{p.Netdev: seen}}), nil
+	resized, had := plan.State{Ports: map[string]plan.Port{p.Netdev: want}}, plan.State{Ports: map[string]plan.Port{p.Netdev: seen}}
+	for id, twin := range observed.Twins { // its members go with it
+		had.Twins = map[string]plan.Endpoint{id: twin}
+		twin.MTU = p.MTU
+		resized.Twins = map[string]plan.Endpoint{id: twin}
+	}
+	return plan.Diff(resized, had), nil
 }
 
 // resumeResize ends the resizing of guests that a process was killed in: the record

@@ -352,17 +352,22 @@ func (f foreseen) team(name string) (r store.TeamRecord, found bool, err error) 
 
 // foreseeing is the engine on the host as it will be when teams have changed.
 func (e *Engine) foreseeing(changes ...teamChange) *Engine {
-	looking := &Engine{store: e.store, now: e.now, root: e.root, sizes: e.sizes}
-	looking.resident.Store(e.resident.Load())
 	t := &transaction{teams: changes}
-	looking.kernel = foreseen{Kernel: e.kernel, teams: func() (teams []store.TeamRecord, err error) {
+	return e.on(foreseen{Kernel: e.kernel, teams: func() (teams []store.TeamRecord, err error) {
 		err = e.store.View(func(tx *store.Tx) (err error) {
 			teams, err = t.outcomeTeams(tx)
 			return err
 		})
 		return teams, err
-	}}
-	return looking
+	}})
+}
+
+// on is the same engine with another look at the kernel. It leaves plugins to the arbiter.
+func (e *Engine) on(k kernel.Kernel) *Engine {
+	other := &Engine{kernel: k, store: e.store, now: e.now, root: e.root, sizes: e.sizes}
+	other.resident.Store(e.resident.Load())
+	other.arbiter.Store(e.arbiter.Load())
+	return other
 }
 
 // actual is the engine on the host as it is: what was judged is to be carried out.
@@ -371,7 +376,5 @@ func (e *Engine) actual() *Engine {
 	if !looking {
 		return e
 	}
-	acting := &Engine{kernel: f.Kernel, store: e.store, now: e.now, root: e.root, sizes: e.sizes}
-	acting.resident.Store(e.resident.Load())
-	return acting
+	return e.on(f.Kernel)
 }

@@ -41,6 +41,9 @@ func (o *observer) endpoint(switchEnd link, scope plan.Endpoint) (*plan.Endpoint
 	if scope.Alias != "" {
 		e.Alias = l.alias
 	}
+	if e.Bond, err = c.bondOf(l, scope.Bond); err != nil {
+		return nil, err
+	}
 	e.NoLinkLocal = scope.NoLinkLocal && (l.noAddrGen || noLinkLocal(l.mtu) == nil)
 	if e.Addresses, err = c.addresses(l.index, scope.Addresses); err != nil {
 		return nil, err

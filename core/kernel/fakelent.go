@@ -45,6 +45,7 @@ func (f *Fake) returnNetdev(s plan.ReturnNetdev) {
 
 // moveTo is dev_change_net_namespace: the netdev goes down and loses what it has.
 func (l *fakeLink) moveTo(ns *fakeNetns, name string) {
+	l.release()
 	l.down()
 	l.addresses = nil
 	delete(l.ns.links, l.Name)

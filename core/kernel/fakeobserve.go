@@ -56,6 +56,7 @@ func (f *Fake) observe(scope plan.State) plan.State {
 		}
 	}
 	f.observeLent(scope, &seen)
+	f.observeTwins(scope, &seen)
 	for name, want := range scope.Hosts {
 		if link := f.host.links[name]; link != nil {
 			put(&seen.Hosts, name, link.addressing().Within(want))
@@ -95,6 +96,9 @@ func (f *Fake) observeEndpoint(port string, scope plan.Endpoint) *plan.Endpoint 
 	e := &plan.Endpoint{Netns: scope.Netns, Name: link.Name, MAC: link.MAC, MTU: link.MTU, Up: link.Up}
 	if scope.Alias != "" {
 		e.Alias = link.Alias
+	}
+	if scope.Bond != "" && link.isMember() && link.master.Name == scope.Bond {
+		e.Bond = scope.Bond
 	}
 	e.NoLinkLocal = scope.NoLinkLocal && link.noLinkLocal
 	for _, a := range scope.Addresses {

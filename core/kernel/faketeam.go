@@ -71,7 +71,7 @@ func (f *Fake) carryOutForTeam(step plan.Step) error {
 		}
 		return err
 	}
-	return f.carryOutAtSpread(step)
+	return f.carryOutForTwin(step)
 }
 
 func (l *fakeLink) isMember() bool { return l.master != nil && l.master.Kind == "bond" }
@@ -158,19 +158,23 @@ func (f *Fake) addMember(s plan.AddMember) error {
 	if err != nil || link.master == bond {
 		return err
 	}
+	return link.join(bond, s.Member.Prio)
+}
+
+func (l *fakeLink) join(bond *fakeLink, prio int) error {
 	switch {
-	case link.master != nil:
-		return fmt.Errorf("%s has master %s: %w", link.Name, link.master.Name, syscall.EBUSY)
-	case link.Up:
-		return fmt.Errorf("%s cannot be enslaved while it is up: %w", link.Name, syscall.EPERM)
-	case link.Loopback, !link.Ethernet, link.Kind == "bridge":
-		return fmt.Errorf("%s cannot be a bond's member: %w", link.Name, syscall.EINVAL)
+	case l.master != nil:
+		return fmt.Errorf("%s has master %s: %w", l.Name, l.master.Name, syscall.EBUSY)
+	case l.Up:
+		return fmt.Errorf("%s cannot be enslaved while it is up: %w", l.Name, syscall.EPERM)
+	case l.Loopback, !l.Ethernet, l.Kind == "bridge":
+		return fmt.Errorf("%s cannot be a bond's member: %w", l.Name, syscall.EINVAL)
 	}
 	bond.bond.joined++
-	link.member = fakeMember{turn: bond.bond.joined, prio: s.Member.Prio, mac: link.MAC, mtu: link.MTU}
-	link.master, link.MAC, link.MTU, link.Up = bond, bond.MAC, bond.MTU, true
-	link.member.hadLink = link.hasCarrier()
-	link.flushIPv6()
+	l.member = fakeMember{turn: bond.bond.joined, prio: prio, mac: l.MAC, mtu: l.MTU}
+	l.master, l.MAC, l.MTU, l.Up = bond, bond.MAC, bond.MTU, true
+	l.member.hadLink = l.hasCarrier()
+	l.flushIPv6()
 	return nil
 }
 
@@ -193,7 +197,14 @@ func (l *fakeLink) leaveBond() {
 // elect lets every bond look at its members' links, as its monitor does.
 func (f *Fake) elect() {
 	f.loseChains()
-	for _, bond := range f.host.links {
+	f.host.elect()
+	for _, ns := range f.netns {
+		ns.elect()
+	}
+}
+
+func (ns *fakeNetns) elect() {
+	for _, bond := range ns.links {
 		if bond.Kind != "bond" {
 			continue
 		}
@@ -203,7 +214,7 @@ func (f *Fake) elect() {
 			if m.member.hadLink && !link {
 				m.member.failures++
 			}
-			if m.member.hadLink = link; link && (best == nil || m.member.prio > best.member.prio) {
+			if m.member.hadLink = link; link && (best == nil || m.member.prio > best.member.prio || m.Name == bond.bond.options.Primary) {
 				best = m
 			}
 		}

@@ -29,6 +29,8 @@ type Host struct {
 	Legacy map[string][]string
 	// Services are those running of firewalld, docker, NetworkManager, systemd-networkd.
 	Services map[string]bool
+	// IOMMU says that devices can be given to VMs: one is there and on.
+	IOMMU bool
 	// Managers says who manages a netdev: "NetworkManager" or "systemd-networkd".
 	Managers map[string]string
 }
@@ -80,6 +82,8 @@ func readHost(root string) (Host, error) {
 		}
 	}
 	h.Services = services(root)
+	groups, err := os.ReadDir(filepath.Join(root, "sys/kernel/iommu_groups"))
+	h.IOMMU = err == nil && len(groups) > 0
 	links, err := dumpLinks()
 	if err != nil {
 		return h, err

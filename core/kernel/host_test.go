@@ -128,6 +128,7 @@ func TestHostFiles(t *testing.T) {
 	write("proc/thread-self/net/ip_tables_names", "nat\nfilter\n")
 	write("sys/fs/cgroup/system.slice/NetworkManager.service/cgroup.procs", "812\n")
 	write("sys/fs/cgroup/system.slice/docker.service/cgroup.procs", "")
+	write("sys/kernel/iommu_groups/0/type", "DMA-FQ\n")
 	write("run/firewalld.pid", "77")
 	write("proc/77/comm", "firewalld")
 	write("run/docker.pid", "78")
@@ -140,7 +141,7 @@ func TestHostFiles(t *testing.T) {
 		h, err = readHost(root)
 		return err
 	})
-	if h.Release != "6.1.0-13-amd64" || h.Sysctls["net/ipv4/neigh/default/gc_thresh3"] != "1024" || !slices.Contains(h.Legacy["ip"], "filter") {
+	if h.Release != "6.1.0-13-amd64" || h.Sysctls["net/ipv4/neigh/default/gc_thresh3"] != "1024" || !slices.Contains(h.Legacy["ip"], "filter") || !h.IOMMU {
 		t.Errorf("%+v", h)
 	}
 	if h.Loadable["bridge"] || !h.Loadable["nft_masq"] || !h.Loadable["nft_chain_nat"] {

@@ -96,6 +96,7 @@ type Netdev struct {
 	Ethernet bool          `json:"ethernet"`           // ARPHRD_ETHER
 	NoBridge bool          `json:"noBridge,omitempty"` // wireless, or IFF_DONT_BRIDGE
 	VFs      []vswitch.MAC `json:"vfs,omitempty"`      // administrative MACs of its VFs
+	NumVFs   int           `json:"numVFs,omitempty"`   // how many VFs it has, with an administrative MAC or without
 	Speed    int           `json:"speed,omitempty"`    // Mbit/s of one netdev that was asked for; 0: unknown
 	// Addresses are the host's own on it, without IPv6 link-local ones.
 	Addresses []netip.Prefix `json:"addresses,omitempty"`

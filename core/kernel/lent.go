@@ -102,36 +102,13 @@ func moveMessage(index, netns int, name string) *nl.NetlinkRequest {
 
 // lent reads a netdev that an owner has been lent; none if it has no such.
 func (o *observer) lent(id string, scope plan.Lent, seen *plan.State) error {
-	ns, err := openNetns(scope.Endpoint.Netns)
-	if errors.Is(err, vswitch.NetnsNotFound) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer func() { _ = ns.Close() }()
-	c, err := dialRTNLAt(ns)
-	if err != nil {
-		return err
-	}
-	defer c.close()
-	l, err := c.link(scope.Endpoint.Name)
-	if isAbsent(err) || err == nil && l.alias != scope.Endpoint.Alias {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	e := plan.Endpoint{Netns: scope.Endpoint.Netns, Name: l.name, Alias: l.alias, MAC: l.mac, MTU: l.mtu, Up: l.up}
-	if e.Addresses, err = c.addresses(l.index, scope.Endpoint.Addresses); err != nil {
-		return err
-	}
-	if err = c.routes(l.index, scope.Endpoint.Routes, &e); err != nil {
+	e, err := owned(scope.Endpoint, func(l link) bool { return l.alias == scope.Endpoint.Alias })
+	if e == nil || err != nil {
 		return err
 	}
 	if seen.Lent == nil {
 		seen.Lent = make(map[string]plan.Lent)
 	}
-	seen.Lent[id] = plan.Lent{Netdev: scope.Netdev, Endpoint: e}
+	seen.Lent[id] = plan.Lent{Netdev: scope.Netdev, Endpoint: *e}
 	return nil
 }

@@ -23,6 +23,7 @@ type netdevLink struct {
 	hardware uint16 // ARPHRD_*
 	maxMTU   int
 	vfs      []vswitch.MAC
+	numVFs   int
 }
 
 func (l netdevLink) loopback() bool { return l.flags&unix.IFF_LOOPBACK != 0 }
@@ -114,7 +115,7 @@ func (l netdevLink) netdev(master string, addresses []netip.Prefix) Netdev {
 		Name: l.name, Index: l.index, Kind: l.kind, MAC: l.mac, MTU: l.mtu, MaxMTU: l.maxMTU, Master: master, Alias: l.alias, Group: l.group,
 		Up: l.up, Carrier: l.flags&unix.IFF_LOWER_UP != 0,
 		Loopback: l.loopback(), Ethernet: l.hardware == unix.ARPHRD_ETHER,
-		NoBridge: isWireless(l.name, l.index), VFs: l.vfs, Addresses: addresses,
+		NoBridge: isWireless(l.name, l.index), VFs: l.vfs, NumVFs: l.numVFs, Addresses: addresses,
 	}
 }
 
@@ -187,6 +188,8 @@ func parseNetdevLink(payload []byte) netdevLink {
 		switch kind {
 		case unix.IFLA_MAX_MTU:
 			l.maxMTU = int(number(v))
+		case unix.IFLA_NUM_VF:
+			l.numVFs = int(number(v))
 		case unix.IFLA_VFINFO_LIST:
 			l.vfs = parseVFs(v)
 		}

@@ -111,6 +111,16 @@ func TestParseVFs(t *testing.T) {
 	}
 }
 
+// VFs without an administrative address are counted all the same.
+func TestParseNumVFs(t *testing.T) {
+	header := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	header.Index = 7
+	message := append(header.Serialize(), nl.NewRtAttr(unix.IFLA_NUM_VF, nl.Uint32Attr(4)).Serialize()...)
+	if n := parseNetdevLink(message).netdev("", nil); n.NumVFs != 4 || len(n.VFs) != 0 {
+		t.Errorf("%+v", n)
+	}
+}
+
 func TestDumpBeginsAgain(t *testing.T) {
 	ns := newNS(t)
 	within(t, ns, func() error {

@@ -51,6 +51,11 @@ func (o *observer) observe(scope plan.State, seen *plan.State) error {
 			return err
 		}
 	}
+	for id, want := range scope.Twins {
+		if err := o.twin(id, want, seen); err != nil {
+			return err
+		}
+	}
 	for name, want := range scope.Hosts {
 		if err := o.hosted(name, want, seen); err != nil {
 			return err

@@ -69,7 +69,7 @@ func (a *applier) teamStep(i int, s plan.Step) error {
 	case plan.AnnounceMACs:
 		return a.outside(func() error { announceMACs(s); return nil })
 	}
-	return a.spreadStep(i, s)
+	return a.twinStep(i, s)
 }
 
 func downHeader() nl.IfInfomsg {
@@ -173,12 +173,16 @@ func (a *applier) setPrimary(step int, s plan.SetPrimary) error {
 			return err
 		}
 	}
-	r := byName(unix.RTM_NEWLINK, 0, s.Bond, noHeader())
+	return a.bondMessages(step, primaryMessage(s.Bond, index))
+}
+
+func primaryMessage(bond string, index int) *nl.NetlinkRequest {
+	r := byName(unix.RTM_NEWLINK, 0, bond, noHeader())
 	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
 	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated("bond"))
 	info.AddRtAttr(nl.IFLA_INFO_DATA, nil).AddRtAttr(nl.IFLA_BOND_PRIMARY, nl.Uint32Attr(uint32(index)))
 	r.AddData(info)
-	return a.bondMessages(step, r)
+	return r
 }
 
 func (a *applier) addMember(step int, s plan.AddMember) error {

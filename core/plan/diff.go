@@ -20,6 +20,8 @@ func Diff(desired, observed State) []Step {
 	d.bridges(desired.Bridges, observed.Bridges)
 	d.bonds()
 	d.opens()
+	d.twinsGone()
+	d.twins()
 	coming := d.goings(moves(desired.Hosts, d.observed.Hosts))
 	for _, name := range sorted(observed.Ports) {
 		want, keep := desired.Ports[name]
@@ -43,6 +45,7 @@ func Diff(desired, observed State) []Step {
 	}
 	d.awaitTrunks()
 	d.lends()
+	d.twinsUp()
 	d.comings(coming)
 	d.lateMembers()
 	d.spreads()
@@ -285,6 +288,10 @@ func (d *differ) endpoint(port string, want, have Endpoint) {
 		early.Up = have.Up
 		d.add(SetEndpoint{Port: port, Endpoint: early})
 		have.MAC, have.MTU, have.Alias = want.MAC, want.MTU, want.Alias
+	}
+	if want.Bond != "" && want.Bond != have.Bond {
+		d.add(JoinTwin{Port: port, Endpoint: want})
+		have.MAC, have.Up = want.MAC, true
 	}
 	for _, a := range have.Addresses {
 		if !slices.ContainsFunc(want.Addresses, a.same) {

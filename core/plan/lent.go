@@ -55,6 +55,7 @@ func (d *differ) lends() {
 			d.add(LendNetdev{want})
 			have.Endpoint = Endpoint{Netns: want.Endpoint.Netns, Name: want.Endpoint.Name, Alias: want.Endpoint.Alias}
 		}
+		joins := want.Endpoint.Bond != have.Endpoint.Bond
 		end := want.Endpoint
 		end.MAC, have.Endpoint.MAC = vswitch.MAC{}, vswitch.MAC{}
 		at := At{Netns: end.Netns, Name: end.Name}
@@ -64,6 +65,10 @@ func (d *differ) lends() {
 			}
 		}
 		d.endpoint("", end, have.Endpoint)
+		if joins {
+			d.add(AwaitTwin{Endpoint: want.Endpoint})
+			d.add(DeleteFDB{Port: id, MAC: want.Endpoint.MAC})
+		}
 	}
 }
 

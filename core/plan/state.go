@@ -28,6 +28,8 @@ type State struct {
 	Hosts map[string]Addressing
 	// Lent are netdevs that owners have in their own namespaces, by port.
 	Lent map[string]Lent
+	// Twins are bonds in owners' namespaces, of the end of a pair and of what is lent, by port.
+	Twins map[string]Endpoint
 }
 
 // Families is a choice of address families.
@@ -101,6 +103,8 @@ type Endpoint struct {
 	MTU   int
 	Alias string
 	Up    bool
+	// Bond is the twin that the end is a member of, in the same namespace; "" for none.
+	Bond string
 	// NoLinkLocal keeps the kernel from making an IPv6 link-local address for it.
 	NoLinkLocal bool
 	Addresses   []Address
@@ -193,6 +197,7 @@ func Union(a, b State) State {
 		Mirrors: merge(a.Mirrors, b.Mirrors),
 		Shares:  merge(a.Shares, b.Shares),
 		Lent:    merge(a.Lent, b.Lent),
+		Twins:   merge(a.Twins, b.Twins),
 		Forward: Families{a.Forward.IPv4 || b.Forward.IPv4, a.Forward.IPv6 || b.Forward.IPv6},
 		Rules: Rules{
 			Base:       a.Rules.Base || b.Rules.Base,

@@ -34,7 +34,7 @@ func (tx *Tx) Load(switchName string) (vswitch.Load, error) {
 
 // addLoad counts a port that comes (1) or goes (-1).
 func (tx *Tx) addLoad(p vswitch.Port, delta int) error {
-	if p.Segment <= 0 && !p.MACSpoofing || p.Segment > vswitch.MaxSegments {
+	if p.Segment <= 0 && !p.AtRoot() || p.Segment > vswitch.MaxSegments {
 		return nil
 	}
 	var b beyond

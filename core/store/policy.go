@@ -55,6 +55,7 @@ func (p *packer) offload(v vswitch.OffloadPolicy) {
 	body.text(string(v.SRIOV.Moderation))
 	body.text(string(v.IPsec.Mode))
 	body.given(v.IPsec.MaxSAs)
+	body.flag(v.SRIOV.Failover)
 	p.text(string(body))
 }
 
@@ -63,6 +64,7 @@ func (u *unpacker) offload() (v vswitch.OffloadPolicy) {
 	v.VMQ = vswitch.VMQPolicy{Mode: vswitch.OffloadMode(body.text()), Weight: body.given()}
 	v.SRIOV = vswitch.SRIOVPolicy{Mode: vswitch.OffloadMode(body.text()), Weight: body.given(), QueuePairs: body.given(), Moderation: vswitch.Moderation(body.text())}
 	v.IPsec = vswitch.IPsecPolicy{Mode: vswitch.OffloadMode(body.text()), MaxSAs: body.given()}
+	v.SRIOV.Failover = body.flag()
 	u.bad = u.bad || body.bad
 	return v
 }

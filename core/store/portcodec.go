@@ -38,6 +38,7 @@ func (r *portRecord) encode() []byte {
 	p.text(r.Owner.Name)
 	p.vm(r.VM)
 	p.text(r.VF)
+	p.flag(r.Failover)
 	return p
 }
 
@@ -100,6 +101,6 @@ func (r *portRecord) decode(body []byte) error {
 	r.NetnsID = u.number()
 	r.Policy, r.PolicyChanged = u.policy(), u.flag()
 	r.Owner.Name, r.VM = u.text(), u.vm()
-	r.VF = u.text()
+	r.VF, r.Failover = u.text(), u.flag()
 	return u.err()
 }

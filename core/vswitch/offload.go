@@ -89,6 +89,9 @@ type SRIOVPolicy struct {
 	// PowerShell twin: -IovQueuePairsRequested.
 	QueuePairs Number     `json:"queuePairs,omitzero"`
 	Moderation Moderation `json:"interruptModeration,omitempty"`
+	// Failover gives a container a software path beside the VF, in a bond of the two, so that
+	// it goes on where the VF is lost. It is settled when the container is attached.
+	Failover bool `json:"failover,omitempty"`
 }
 
 // off reports that no VF is wanted.
@@ -180,6 +183,9 @@ func (p SRIOVPolicy) validateVF(found *problems) {
 	if off && p.QueuePairs.Given() {
 		found.found(Conflict, "sriov.queuePairs", "queue pairs of a VF, and SR-IOV is off; give a weight too").in("sriov.queuePairs")
 	}
+	if off && p.Failover {
+		found.found(Conflict, "sriov.failover", "a standby beside a VF, and SR-IOV is off; give a weight too").in("sriov.failover")
+	}
 	if off && p.Moderation != "" {
 		found.found(Conflict, "sriov.interruptModeration", "moderation of a VF, and SR-IOV is off; give a weight too").in("sriov.interruptModeration")
 	}
@@ -221,6 +227,9 @@ func (p OffloadPolicy) wishWords(f Feature) string {
 	}
 	if p.SRIOV.Moderation != "" {
 		text += " moderation " + string(p.SRIOV.Moderation)
+	}
+	if p.SRIOV.Failover {
+		text += " with failover"
 	}
 	return text
 }

@@ -42,6 +42,8 @@ func TestOffloadPolicy(t *testing.T) {
 		"a weight is a wish":        {json: `{"sriov": {"weight": 7}}`, text: "sriov prefer weight 7, vmq prefer weight 100, ipsec prefer up to 512 SAs"},
 		"a mode without a weight":   {json: `{"sriov": {"mode": "require"}}`, text: "sriov require weight 100, vmq prefer weight 100, ipsec prefer up to 512 SAs"},
 		"a VF's shape":              {json: `{"sriov": {"weight": 1, "queuePairs": 4, "interruptModeration": "low"}}`, text: "sriov prefer weight 1 with 4 queue pairs moderation low, vmq prefer weight 100, ipsec prefer up to 512 SAs"},
+		"a standby beside a VF":     {json: `{"sriov": {"weight": 1, "failover": true}}`, text: "sriov prefer weight 1 with failover, vmq prefer weight 100, ipsec prefer up to 512 SAs"},
+		"a standby beside no VF":    {json: `{"sriov": {"failover": true}}`, kind: vswitch.Conflict, field: "sriov.failover"},
 		"off with a zero":           {json: `{"ipsec": {"mode": "off", "maxSAs": 0}}`, text: "sriov off, vmq prefer weight 100, ipsec off"},
 		"most of all":               {json: `{"vmq": {"weight": 100}, "ipsec": {"maxSAs": 4294967295}}`, text: "sriov off, vmq prefer weight 100, ipsec prefer up to 4294967295 SAs"},
 		"weight beyond":             {json: `{"vmq": {"weight": 101}}`, kind: vswitch.Range, field: "vmq.weight"},

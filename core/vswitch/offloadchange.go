@@ -22,6 +22,7 @@ type SRIOVChange struct {
 	Weight     *int         `json:"weight,omitempty"`
 	QueuePairs *int         `json:"queuePairs,omitempty"`
 	Moderation *Moderation  `json:"interruptModeration,omitempty"`
+	Failover   *bool        `json:"failover,omitempty"`
 }
 
 // IPsecChange is what of an IPsecPolicy is asked for.
@@ -49,6 +50,7 @@ func (c SRIOVChange) apply(p SRIOVPolicy) SRIOVPolicy {
 		p.QueuePairs = NumberOf(*c.QueuePairs)
 	}
 	change(&p.Moderation, c.Moderation)
+	change(&p.Failover, c.Failover)
 	return p
 }
 
@@ -89,7 +91,7 @@ func (c OffloadChange) narrow(found *problems, is OffloadPolicy) OffloadPolicy {
 		}
 	}
 	if w, p := wish.SRIOV, is.SRIOV; !w.off() && (w.QueuePairs.Or(DefaultQueuePairs) > p.QueuePairs.Or(DefaultQueuePairs) ||
-		w.Moderation != p.Moderation) {
+		w.Moderation != p.Moderation || w.Failover != p.Failover) {
 		found.widens("offload.sriov", "how the VF is to be is for the network to say: %s", is.wishWords(SRIOV))
 	}
 	return wish

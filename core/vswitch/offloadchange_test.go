@@ -17,19 +17,23 @@ type (
 // What is asked for last is meant: the part that contradicts it and was not named goes.
 func TestOffloadChange(t *testing.T) {
 	vf := vswitch.OffloadPolicy{SRIOV: vswitch.SRIOVPolicy{Mode: vswitch.OffloadRequire, Weight: number(7), QueuePairs: number(2)}}
+	standby := vswitch.OffloadPolicy{SRIOV: vswitch.SRIOVPolicy{Weight: number(7), Failover: true}}
 	for name, c := range map[string]struct {
 		is   vswitch.OffloadPolicy
 		c    change
 		want string
 	}{
-		"nothing":              {vf, change{}, "sriov require weight 7 with 2 queue pairs, vmq prefer weight 100, ipsec prefer up to 512 SAs"},
-		"a weight turns on":    {vswitch.OffloadPolicy{}, change{SRIOV: sriov{Weight: ptr(5)}}, "sriov prefer weight 5, vmq prefer weight 100, ipsec prefer up to 512 SAs"},
-		"a weight keeps":       {vf, change{SRIOV: sriov{Weight: ptr(5)}}, "sriov require weight 5 with 2 queue pairs, vmq prefer weight 100, ipsec prefer up to 512 SAs"},
-		"0 turns off":          {vf, change{SRIOV: sriov{Weight: ptr(0)}}, "sriov off, vmq prefer weight 100, ipsec prefer up to 512 SAs"},
-		"off forgets a weight": {vf, change{SRIOV: sriov{Mode: ptr(vswitch.OffloadOff)}}, "sriov off, vmq prefer weight 100, ipsec prefer up to 512 SAs"},
-		"prefer after 0":       {vswitch.OffloadPolicy{IPsec: vswitch.IPsecPolicy{MaxSAs: number(0)}}, change{IPsec: ipsec{Mode: ptr(vswitch.OffloadPrefer)}}, "sriov off, vmq prefer weight 100, ipsec prefer up to 512 SAs"},
-		"a weight after off":   {vswitch.OffloadPolicy{VMQ: vswitch.VMQPolicy{Mode: vswitch.OffloadOff}}, change{VMQ: vmq{Weight: ptr(3)}}, "sriov off, vmq prefer weight 3, ipsec prefer up to 512 SAs"},
-		"both at once":         {vf, change{SRIOV: sriov{Mode: ptr(vswitch.OffloadPrefer), Weight: ptr(9)}}, "sriov prefer weight 9 with 2 queue pairs, vmq prefer weight 100, ipsec prefer up to 512 SAs"},
+		"nothing":               {vf, change{}, "sriov require weight 7 with 2 queue pairs, vmq prefer weight 100, ipsec prefer up to 512 SAs"},
+		"a weight turns on":     {vswitch.OffloadPolicy{}, change{SRIOV: sriov{Weight: ptr(5)}}, "sriov prefer weight 5, vmq prefer weight 100, ipsec prefer up to 512 SAs"},
+		"a weight keeps":        {vf, change{SRIOV: sriov{Weight: ptr(5)}}, "sriov require weight 5 with 2 queue pairs, vmq prefer weight 100, ipsec prefer up to 512 SAs"},
+		"a standby":             {vf, change{SRIOV: sriov{Failover: ptr(true)}}, "sriov require weight 7 with 2 queue pairs with failover, vmq prefer weight 100, ipsec prefer up to 512 SAs"},
+		"a standby that stays":  {standby, change{SRIOV: sriov{Weight: ptr(5)}}, "sriov prefer weight 5 with failover, vmq prefer weight 100, ipsec prefer up to 512 SAs"},
+		"off forgets a standby": {standby, change{SRIOV: sriov{Weight: ptr(0)}}, "sriov off, vmq prefer weight 100, ipsec prefer up to 512 SAs"},
+		"0 turns off":           {vf, change{SRIOV: sriov{Weight: ptr(0)}}, "sriov off, vmq prefer weight 100, ipsec prefer up to 512 SAs"},
+		"off forgets a weight":  {vf, change{SRIOV: sriov{Mode: ptr(vswitch.OffloadOff)}}, "sriov off, vmq prefer weight 100, ipsec prefer up to 512 SAs"},
+		"prefer after 0":        {vswitch.OffloadPolicy{IPsec: vswitch.IPsecPolicy{MaxSAs: number(0)}}, change{IPsec: ipsec{Mode: ptr(vswitch.OffloadPrefer)}}, "sriov off, vmq prefer weight 100, ipsec prefer up to 512 SAs"},
+		"a weight after off":    {vswitch.OffloadPolicy{VMQ: vswitch.VMQPolicy{Mode: vswitch.OffloadOff}}, change{VMQ: vmq{Weight: ptr(3)}}, "sriov off, vmq prefer weight 3, ipsec prefer up to 512 SAs"},
+		"both at once":          {vf, change{SRIOV: sriov{Mode: ptr(vswitch.OffloadPrefer), Weight: ptr(9)}}, "sriov prefer weight 9 with 2 queue pairs, vmq prefer weight 100, ipsec prefer up to 512 SAs"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := vswitch.PolicyChange{Offload: c.c}.Apply(vswitch.Policy{Offload: c.is}).Offload
@@ -53,6 +57,7 @@ func TestOffloadChangeContradicts(t *testing.T) {
 		{VMQ: vmq{Mode: ptr(vswitch.OffloadOff), Weight: ptr(5)}},
 		{VMQ: vmq{Mode: ptr(vswitch.OffloadRequire), Weight: ptr(0)}},
 		{SRIOV: sriov{QueuePairs: ptr(2)}},
+		{SRIOV: sriov{Failover: ptr(true)}},
 	} {
 		if err := (vswitch.PolicyChange{Offload: c}).Apply(vswitch.Policy{}).Validate(); vswitch.KindOf(err) != vswitch.Conflict {
 			t.Errorf("%+v: %v", c, err)

@@ -129,10 +129,27 @@ type Port struct {
 	// later, on this boot; 0 if it is not known.
 	NetnsID uint64 `json:"netnsID,omitempty"`
 	// VF is the name, in the host's namespace, of the VF that a container has instead of the
-	// end of a pair; "" for none. Such a port has no Netdev.
+	// end of a pair; "" for none. Such a port has no Netdev, unless it has Failover.
 	VF string `json:"vf,omitempty"`
+	// Failover tells of a container that has a bond, of the end of a pair and of a VF while
+	// it has one.
+	Failover bool `json:"failover,omitempty"`
 	// VM is the rest of what there is to know of a VM's port.
 	VM VMPort `json:"vm,omitzero"`
+}
+
+// OnVF reports that the port is a VF and nothing else: it has no netdev in the switch.
+func (p Port) OnVF() bool { return p.VF != "" && !p.Failover }
+
+// AtRoot reports that the port has to be on its switch's root, and counts apart from others
+// there: the switch learns, or at times does not know, where its frames go.
+func (p Port) AtRoot() bool { return p.MACSpoofing || p.Failover }
+
+// BondMembers are the names that the end of the pair and the VF of a port with Failover have
+// in the owner's namespace. They follow from the id: one owner may have several such ports.
+func (p Port) BondMembers() (pair, vf string) {
+	id := strings.TrimPrefix(p.ID, "pb")
+	return "sw" + id, "vf" + id
 }
 
 // Alias is the mark (ifalias) that tells our netdevs from others', readable in

@@ -19,7 +19,7 @@ import (
 // SegmentSizes are how many guests' ports a segment takes before the next one fills.
 type SegmentSizes struct {
 	Root     int // on the root, of guests bound to their address
-	Spoofing int // on the root, of guests that may send from any
+	Spoofing int // on the root, of guests that may send from any, or have a standby beside a VF
 	Further  int // on each further segment
 }
 
@@ -46,15 +46,15 @@ func (l Load) On(segment int) int {
 }
 
 // Next is the segment of the next port, the lowest one with room; SwitchFull if
-// there is none.
-func (l Load) Next(sizes SegmentSizes, spoofing bool) (int, error) {
-	if spoofing {
+// there is none. See Port.AtRoot.
+func (l Load) Next(sizes SegmentSizes, atRoot bool) (int, error) {
+	if atRoot {
 		if l.Spoofing < sizes.Spoofing {
 			return 0, nil
 		}
 		return 0, &Error{
-			Kind: SwitchFull, Err: fmt.Errorf("it has %d ports with macSpoofing, which share one Linux bridge of at most 1023 ports", l.Spoofing),
-			Hint: "attach to another switch, or without macSpoofing",
+			Kind: SwitchFull, Err: fmt.Errorf("it has %d ports with macSpoofing or failover, which share one Linux bridge of at most 1023 ports", l.Spoofing),
+			Hint: "attach to another switch, or without them",
 		}
 	}
 	if l.Root < sizes.Root {

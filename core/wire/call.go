@@ -24,9 +24,9 @@ type Answer struct {
 	Failed bool
 }
 
-// A call's frame begins with a mark, which no JSON does. Fields that end with a zero byte
-// follow, and the standard input is the rest.
-const callMark = 'C'
+// CallMark is what the request of a Call begins with, and no JSON does. Fields that end with a
+// zero byte follow, and the standard input is the rest.
+const CallMark = 'C'
 
 func (c *Call) fields() []*string {
 	return []*string{&c.Command, &c.ContainerID, &c.Netns, &c.IfName, &c.Args}
@@ -38,7 +38,7 @@ func envelope(build *string, p *Place) []*string {
 }
 
 // IsCall tells a call from other requests.
-func IsCall(body []byte) bool { return len(body) > 0 && body[0] == callMark }
+func IsCall(body []byte) bool { return len(body) > 0 && body[0] == CallMark }
 
 // encodeCall is a call as it travels.
 func encodeCall(mark byte, envelope, fields []*string, rest []byte) ([]byte, error) {
@@ -53,7 +53,7 @@ func encodeCall(mark byte, envelope, fields []*string, rest []byte) ([]byte, err
 
 // ParseCall reads a call, with the build and the place of who makes it.
 func ParseCall(body []byte) (c Call, build string, p Place, err error) {
-	c.Stdin, err = parseCall(body, callMark, envelope(&build, &p), c.fields())
+	c.Stdin, err = parseCall(body, CallMark, envelope(&build, &p), c.fields())
 	if err != nil {
 		return Call{}, "", Place{}, err
 	}
@@ -93,7 +93,7 @@ func AppendAnswer(out []byte, a Answer) ([]byte, error) {
 // call may be repeated. alone says that it has to do it without patchbayd then, which
 // did not answer, or would not.
 func Ask(c Call) (a Answer, done, alone bool) {
-	a, outcome := ask(callMark, c.fields(), c.Stdin, patience{silent: syscall.Timeval{Sec: Patience}})
+	a, outcome := ask(CallMark, c.fields(), c.Stdin, patience{silent: syscall.Timeval{Sec: Patience}})
 	return a, outcome == outcomeDone, outcome == outcomeAlone
 }
 

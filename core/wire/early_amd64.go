@@ -5,21 +5,20 @@ import (
 	"unsafe"
 )
 
-// Early is a call of the CNI plugin that is handed to patchbayd before Go's runtime has
-// begun, by a process that is nothing yet but what the kernel has made of it: see
-// cni/handover.
+// Early hands a call to patchbayd before Go's runtime has begun, for a process that is
+// nothing yet but what the kernel has made of it: see cni/handover and libvirt-hook/handover.
 //
 // So nothing in this file allocates, grows the stack or panics, and no function of it calls
-// another one that might (TestEarlyNeedsNoRuntime). It does what Ask does for a call as
+// another one that might (TestEarlyNeedsNoRuntime). It does what Ask and AskHook do for a call as
 // they all are, and leaves what is longer, and what goes wrong, to the runtime.
 type Early struct {
-	// Call is what was asked, once it is known. Stdin is what was read of standard input,
-	// if anything was, whatever came of the call: nobody can read that again.
-	Call Call
+	// Stdin is what was read of standard input, if anything was, whatever came of the call:
+	// nobody can read that again.
+	Stdin []byte
 	// Asked says that patchbayd was asked, or need not be: Ask would not fare better.
 	Asked bool
-	// Alone is Ask's.
-	Alone bool
+	// Alone, Done and Late are Ask's and AskHook's.
+	Alone, Done, Late bool
 
 	state, run string
 	used       int // of room
@@ -28,7 +27,11 @@ type Early struct {
 	stat       syscall.Stat_t
 	room       [earlyRoom]byte // the request
 	answer     [earlyRoom]byte
+	from, end  int // what of answer follows the status
 }
+
+// noGoroutine is where a thread looks for what it runs, while it runs none.
+var noGoroutine [2]uintptr //nolint:unused // start_amd64.s sets FS to it
 
 // earlyRoom is plenty for an attachment. The kernel gives what is touched of it.
 const earlyRoom = 64 << 10
@@ -39,29 +42,29 @@ const (
 	mountPath = mountNamespace + "\x00"
 )
 
-// Begin asks patchbayd with the environment env, as it lies on a process's first stack, and
-// standard input. It returns where patchbayd does not answer the call; otherwise it writes
-// the answer and ends the process.
+// Begin begins a request with such a mark. The environment is that on a process's first
+// stack. It reports false where there is no patchbayd to ask.
 //
 //go:nosplit
-func (e *Early) Begin(env unsafe.Pointer) {
-	e.Call.Command = variable(env, "CNI_COMMAND")
-	if e.Call.Command == "" || e.Call.Command == "VERSION" {
-		return
-	}
-	e.Call.ContainerID = variable(env, "CNI_CONTAINERID")
-	e.Call.Netns = variable(env, "CNI_NETNS")
-	e.Call.IfName = variable(env, "CNI_IFNAME")
-	e.Call.Args = variable(env, "CNI_ARGS")
-	if e.state = variable(env, StateDirEnv); e.state == "" {
+func (e *Early) Begin(env unsafe.Pointer, mark byte) bool {
+	if e.state = Variable(env, StateDirEnv); e.state == "" {
 		e.state = defaultState
 	}
-	if e.run = variable(env, RunDirEnv); e.run == "" {
+	if e.run = Variable(env, RunDirEnv); e.run == "" {
 		e.run = defaultRun
 	}
-	if e.locate() && e.compose() {
-		e.ask()
+	if !e.locate() {
+		return false
 	}
+	e.used = FrameHeader
+	e.putByte(mark)
+	e.Put(Build)
+	if !e.namespace(netPath) || !e.namespace(mountPath) {
+		return false
+	}
+	e.Put(e.state)
+	e.Put(e.run)
+	return true
 }
 
 // locate sets the address, and reports whether something is there.
@@ -85,23 +88,10 @@ func (e *Early) locate() bool {
 	return system(syscall.SYS_ACCESS, uintptr(unsafe.Pointer(path)), 0, 0, 0) == 0
 }
 
-// compose makes the request, and reports whether it has found room.
+// Read adds standard input to the request, and reports whether it has found room.
 //
 //go:nosplit
-func (e *Early) compose() bool {
-	e.used = FrameHeader
-	e.putByte(callMark)
-	e.end(Build)
-	if !e.namespace(netPath) || !e.namespace(mountPath) {
-		return false
-	}
-	e.end(e.state)
-	e.end(e.run)
-	e.end(e.Call.Command)
-	e.end(e.Call.ContainerID)
-	e.end(e.Call.Netns)
-	e.end(e.Call.IfName)
-	e.end(e.Call.Args)
+func (e *Early) Read() bool {
 	begin := e.used
 	for e.used < len(e.room) {
 		n := system(syscall.SYS_READ, 0, uintptr(unsafe.Pointer(&e.room[e.used])), uintptr(len(e.room)-e.used), 0)
@@ -110,7 +100,7 @@ func (e *Early) compose() bool {
 		}
 		if n > 0 {
 			e.used += n
-			e.Call.Stdin = e.room[begin:e.used]
+			e.Stdin = e.room[begin:e.used]
 			continue
 		}
 		size := e.used - FrameHeader
@@ -120,27 +110,28 @@ func (e *Early) compose() bool {
 	return false
 }
 
-// ask sends the request and waits for the answer.
+// Ask sends the request and waits for the answer, in microseconds: so long for a sign of
+// patchbayd, and so long for the rest once the request is taken, if that is not 0.
 //
 //go:nosplit
-func (e *Early) ask() {
+func (e *Early) Ask(silent, busy int64) {
 	e.Asked, e.Alone = true, true
 	fd := system(syscall.SYS_SOCKET, syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0, 0)
 	if fd < 0 {
 		return
 	}
 	conn := uintptr(fd)
-	e.wait(conn, syscall.SO_SNDTIMEO, Patience)
-	e.wait(conn, syscall.SO_RCVTIMEO, Patience)
+	e.wait(conn, syscall.SO_SNDTIMEO, silent)
+	e.wait(conn, syscall.SO_RCVTIMEO, silent)
 	if e.connect(conn) && e.send(conn) {
-		e.await(conn)
+		e.await(conn, busy)
 	}
 	system(syscall.SYS_CLOSE, conn, 0, 0, 0) // a patchbayd that comes to it later does not begin
 }
 
 //go:nosplit
-func (e *Early) wait(conn, option uintptr, seconds int64) {
-	e.patience.Sec = seconds
+func (e *Early) wait(conn, option uintptr, patience int64) {
+	e.patience.Sec, e.patience.Usec = patience/1_000_000, patience%1_000_000
 	_, _, _ = syscall.RawSyscall6(syscall.SYS_SETSOCKOPT, conn, syscall.SOL_SOCKET, option, uintptr(unsafe.Pointer(&e.patience)), unsafe.Sizeof(e.patience), 0)
 }
 
@@ -172,22 +163,24 @@ func (e *Early) send(conn uintptr) bool {
 	return true
 }
 
-// await reads what patchbayd says, and ends the process if it is an answer.
+// await reads what patchbayd says.
 //
 //go:nosplit
-func (e *Early) await(conn uintptr) {
+func (e *Early) await(conn uintptr, busy int64) {
 	const header = 1 + FrameHeader
-	got, end := 0, header
+	got, end, taken := 0, header, false
 	for got < end && got < len(e.answer) {
 		n := system(syscall.SYS_READ, conn, uintptr(unsafe.Pointer(&e.answer[got])), uintptr(len(e.answer)-got), 0)
 		if n == -int(syscall.EINTR) {
 			continue
 		}
 		if n <= 0 {
+			e.Late = taken && n == -int(syscall.EAGAIN)
 			return
 		}
 		if got == 0 && e.answer[0] == Taken {
-			e.wait(conn, syscall.SO_RCVTIMEO, 0)
+			taken = true
+			e.wait(conn, syscall.SO_RCVTIMEO, busy)
 			for i := 1; i < n && i < len(e.answer); i++ {
 				e.answer[i-1] = e.answer[i]
 			}
@@ -209,33 +202,48 @@ func (e *Early) await(conn uintptr) {
 		}
 		end = header + size
 	}
-	e.print(header+1, end)
+	e.Done, e.Alone = true, false
+	e.from, e.end = header+1, end
 }
 
-// print writes a part of the answer to standard output and ends the process.
+// Failed is that of the answer.
 //
 //go:nosplit
-func (e *Early) print(from, end int) {
-	status := uintptr(e.answer[from-1])
-	for from < end && end <= len(e.answer) {
-		n := system(syscall.SYS_WRITE, 1, uintptr(unsafe.Pointer(&e.answer[from])), uintptr(end-from), 0)
+func (e *Early) Failed() bool { return e.answer[e.from-1] != 0 }
+
+// Out is that of the answer.
+//
+//go:nosplit
+func (e *Early) Out() []byte { return e.answer[e.from:e.end] }
+
+// Print writes the answer to standard output and ends the process with its status.
+//
+//go:nosplit
+func (e *Early) Print() {
+	for from := e.from; from < e.end && e.end <= len(e.answer); {
+		n := system(syscall.SYS_WRITE, 1, uintptr(unsafe.Pointer(&e.answer[from])), uintptr(e.end-from), 0)
 		switch {
 		case n >= 0:
 			from += n
 		case n == -int(syscall.EAGAIN): // the runtime has left its end so, and with that ours
 			flags := system(syscall.SYS_FCNTL, 1, syscall.F_GETFL, 0, 0)
 			if flags < 0 || system(syscall.SYS_FCNTL, 1, syscall.F_SETFL, uintptr(flags&^syscall.O_NONBLOCK), 0) < 0 {
-				exit(1)
+				Exit(1)
 			}
 		case n != -int(syscall.EINTR):
-			exit(1)
+			Exit(1)
 		}
 	}
-	exit(status)
+	if e.Failed() {
+		Exit(1)
+	}
+	Exit(0)
 }
 
+// Exit ends the process.
+//
 //go:nosplit
-func exit(status uintptr) {
+func Exit(status uintptr) {
 	for {
 		system(syscall.SYS_EXIT_GROUP, status, 0, 0, 0)
 	}
@@ -266,10 +274,10 @@ func (e *Early) number(n uint64) {
 	}
 }
 
-// end adds a field.
+// Put adds a field.
 //
 //go:nosplit
-func (e *Early) end(field string) {
+func (e *Early) Put(field string) {
 	for i := 0; i < len(field); i++ {
 		e.putByte(field[i])
 	}
@@ -286,11 +294,11 @@ func (e *Early) putByte(b byte) {
 	}
 }
 
-// variable is that of an environment; "" for none. It is the first one of the name, as for
+// Variable is that of an environment; "" for none. It is the first one of the name, as for
 // package os.
 //
 //go:nosplit
-func variable(env unsafe.Pointer, name string) string {
+func Variable(env unsafe.Pointer, name string) string {
 	for ; *(*unsafe.Pointer)(env) != nil; env = unsafe.Add(env, unsafe.Sizeof(env)) {
 		word := *(*unsafe.Pointer)(env)
 		n := 0
@@ -300,13 +308,44 @@ func variable(env unsafe.Pointer, name string) string {
 		if n < len(name) || *(*byte)(unsafe.Add(word, n)) != '=' {
 			continue
 		}
-		value := unsafe.Add(word, n+1)
-		for n = 0; *(*byte)(unsafe.Add(value, n)) != 0; {
-			n++
-		}
-		return unsafe.String((*byte)(value), n)
+		return Text(unsafe.Add(word, n+1))
 	}
 	return ""
+}
+
+// Text is what stands before a zero byte.
+//
+//go:nosplit
+func Text(at unsafe.Pointer) string {
+	n := 0
+	for *(*byte)(unsafe.Add(at, n)) != 0 {
+		n++
+	}
+	return unsafe.String((*byte)(at), n)
+}
+
+// Exists reports whether there is a file of that name in a directory of the run directory,
+// which begins with a slash.
+//
+//go:nosplit
+func (e *Early) Exists(dir, name string) bool {
+	n := e.copy(e.copy(e.copy(e.copy(0, e.run), dir), "/"), name)
+	if n >= len(e.answer) {
+		return false
+	}
+	e.answer[n] = 0
+	return system(syscall.SYS_ACCESS, uintptr(unsafe.Pointer(&e.answer)), 0, 0, 0) == 0
+}
+
+// copy puts a text where the answer will be, and returns where it ends.
+//
+//go:nosplit
+func (e *Early) copy(at int, text string) int {
+	for i := 0; i < len(text) && at < len(e.answer); i++ {
+		e.answer[at] = text[i]
+		at++
+	}
+	return at
 }
 
 // system makes a system call. Below zero is the error.

@@ -13,35 +13,36 @@ type HookCall struct {
 	Stdin     []byte
 }
 
-const hookMark = 'H'
+// HookMark is what the request of a HookCall begins with.
+const HookMark = 'H'
 
 func (c *HookCall) fields() []*string {
 	return []*string{&c.Driver, &c.Object, &c.Operation, &c.Extra}
 }
 
 // IsHookCall tells a call of the hook from other requests.
-func IsHookCall(body []byte) bool { return len(body) > 0 && body[0] == hookMark }
+func IsHookCall(body []byte) bool { return len(body) > 0 && body[0] == HookMark }
 
 // ParseHookCall reads a call, with the build and the place of who makes it.
 func ParseHookCall(body []byte) (c HookCall, build string, p Place, err error) {
-	c.Stdin, err = parseCall(body, hookMark, envelope(&build, &p), c.fields())
+	c.Stdin, err = parseCall(body, HookMark, envelope(&build, &p), c.fields())
 	if err != nil {
 		return HookCall{}, "", Place{}, err
 	}
 	return c, build, p, nil
 }
 
-// How long the hook waits for patchbayd, in all about as long as Patience: libvirt answers
-// nobody else meanwhile. First for a sign of it, then, once the request is taken, for the
-// end.
-var (
-	hookPatience = syscall.Timeval{Sec: 1}
-	hookRest     = syscall.Timeval{Sec: 1, Usec: 300_000}
+// How long the hook waits for patchbayd, in microseconds, in all about as long as Patience:
+// libvirt answers nobody else meanwhile. First for a sign of it, then, once the request is
+// taken, for the end.
+const (
+	HookPatience = 1_000_000
+	HookRest     = 1_300_000
 )
 
 // AskHook is Ask for a call of the hook. late says that patchbayd is at it still, and that
 // nobody may wait any longer.
 func AskHook(c HookCall) (a Answer, done, alone, late bool) {
-	a, outcome := ask(hookMark, c.fields(), c.Stdin, patience{silent: hookPatience, busy: hookRest})
+	a, outcome := ask(HookMark, c.fields(), c.Stdin, patience{silent: syscall.NsecToTimeval(HookPatience * 1000), busy: syscall.NsecToTimeval(HookRest * 1000)})
 	return a, outcome == outcomeDone, outcome == outcomeAlone, outcome == outcomeLate
 }

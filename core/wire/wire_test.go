@@ -21,7 +21,7 @@ func TestCallTravels(t *testing.T) {
 	for name, c := range map[string]Call{"whole": call(), "empty": {Stdin: []byte{}}} {
 		t.Run(name, func(t *testing.T) {
 			build := "build"
-			frame, err := encodeCall(callMark, envelope(&build, &place), c.fields(), c.Stdin)
+			frame, err := encodeCall(CallMark, envelope(&build, &place), c.fields(), c.Stdin)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -136,7 +136,7 @@ func TestDirs(t *testing.T) {
 // FuzzCall feeds the reader of calls: what it takes travels again as it came.
 func FuzzCall(f *testing.F) {
 	build, at, c, h := "build", Place{Net: "1:2", Mount: "3:4", State: "/s", Run: "/r"}, call(), hookCall()
-	for mark, fields := range map[byte][]*string{callMark: c.fields(), hookMark: h.fields()} {
+	for mark, fields := range map[byte][]*string{CallMark: c.fields(), HookMark: h.fields()} {
 		frame, err := encodeCall(mark, envelope(&build, &at), fields, c.Stdin)
 		if err != nil {
 			f.Fatal(err)
@@ -153,11 +153,11 @@ func FuzzCall(f *testing.F) {
 			return
 		}
 		c, build, p, err := ParseCall(body)
-		mark, fields, rest := byte(callMark), c.fields(), c.Stdin
+		mark, fields, rest := byte(CallMark), c.fields(), c.Stdin
 		if IsHookCall(body) {
 			var h HookCall
 			h, build, p, err = ParseHookCall(body)
-			mark, fields, rest = hookMark, h.fields(), h.Stdin
+			mark, fields, rest = HookMark, h.fields(), h.Stdin
 		}
 		if err != nil {
 			return

@@ -27,6 +27,12 @@ const outsideAddr = "10.1.0.8"
 
 func newStreet(t *testing.T, v machine.Version) *street {
 	t.Helper()
+	return newStreetOf(t, v, nic("lan/guarded", "ua-one", mac1))
+}
+
+// newStreetOf is newStreet with another interface of mac1.
+func newStreetOf(t *testing.T, v machine.Version, nic string) *street {
+	t.Helper()
 	all := newSites(t, v, "a", "b")
 	st := &street{a: all[0], b: all[1]}
 	var err error
@@ -49,7 +55,7 @@ func newStreet(t *testing.T, v machine.Version) *street {
 		s.patchbay("apply", "-f", "/etc/host.yaml")
 		s.network("lan")
 	}
-	st.vm = st.a.boot("vm1", nic("lan/guarded", "ua-one", mac1))
+	st.vm = st.a.boot("vm1", nic)
 	ask(t, st.vm, "address", mac1, "10.1.0.1/24")
 	ask(t, st.vm, "answer", "10.1.0.1:7")
 	reaches(t, st.vm, outsideAddr)
@@ -79,11 +85,17 @@ func (st *street) stays(t *testing.T, why string) {
 }
 
 // TestMigration: with the machine go its policy, what was changed of it, and its counts; the
-// network outside finds it at once.
+// network outside finds it at once. So it is with the port of a team whose VF is away: the guest
+// sends by it as by any other.
 func TestMigration(t *testing.T) {
-	for _, v := range []machine.Version{machine.Libvirt9, machine.Libvirt11} {
+	plain := nic("lan/guarded", "ua-one", mac1)
+	team := strings.Replace(plain, "<alias", "<teaming type='persistent'/><alias", 1)
+	for v, nic := range map[machine.Version]string{machine.Libvirt9: plain, machine.Libvirt11: team} {
 		t.Run(string(v), func(t *testing.T) {
-			st := newStreet(t, v)
+			st := newStreetOf(t, v, nic)
+			if links := ask(t, st.vm, "links"); strings.Count(links, mac1) != map[string]int{plain: 1, team: 2}[nic] {
+				t.Errorf("the guest has made this of %s:\n%s", nic, links)
+			}
 			n := st.a.daemon.Lines()
 			st.a.patchbay("port", "set", st.a.portOf(mac1).ID, "--storm-limit", "1234")
 			_, err := st.a.daemon.Await(n, patience, "carries", "vm1")

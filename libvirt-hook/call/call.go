@@ -2,8 +2,8 @@
 // reading all of it, its XML: whose hook it is, whether libvirt may hear of a failure, and
 // whether the object is one of ours at all.
 //
-// It needs nothing but the language, since it comes before anything else is initialised:
-// see package handover.
+// It needs nothing but the language, since it comes before anything else is initialised, and
+// what is marked go:nosplit not even Go's runtime: see package handover.
 package call
 
 import "github.com/patchbay-net/patchbay/core/wire"
@@ -44,56 +44,73 @@ func Parse(args []string) (c wire.HookCall, ok bool) {
 		return c, false
 	}
 	rest := args[1:]
-	c.Driver = driverOf(args[0])
-	if c.Driver == "" && len(rest) > 0 && isDriver(rest[0]) {
+	c.Driver = DriverOf(args[0])
+	if c.Driver == "" && len(rest) > 0 && (rest[0] == Network || rest[0] == QEMU || rest[0] == LXC) {
 		c.Driver, rest = rest[0], rest[1:]
 	}
 	if c.Driver == "" || len(rest) < 2 {
 		return wire.HookCall{}, false
 	}
-	c.Object, c.Operation = rest[0], rest[1]
+	c.Object, c.Operation = rest[0], Today(rest[1])
 	if len(rest) > 3 {
 		c.Extra = rest[3]
-	}
-	switch c.Operation {
-	case plugged:
-		c.Operation = PortCreated
-	case unplugged:
-		c.Operation = PortDeleted
 	}
 	return c, true
 }
 
-func isDriver(s string) bool { return s == Network || s == QEMU || s == LXC }
+// Today is what libvirt calls an operation since 5.5.
+//
+//go:nosplit
+func Today(operation string) string {
+	switch operation {
+	case plugged:
+		return PortCreated
+	case unplugged:
+		return PortDeleted
+	}
+	return operation
+}
 
-// driverOf is the driver that a path to the hook says.
-func driverOf(path string) string {
-	parent, name := lastTwo(path)
-	for _, driver := range []string{Network, QEMU, LXC} {
-		if parent == driver+".d" || parent == "hooks" && name == driver {
-			return driver
+// DriverOf is the driver that a path to the hook says, DRIVER.d/FILE or hooks/DRIVER; "" for
+// any other.
+//
+//go:nosplit
+func DriverOf(path string) string {
+	file := slash(path, len(path))
+	dir := slash(path, max(file-1, 0))
+	for i := range len(drivers) {
+		d := drivers[i]
+		if file > 0 && (is(path[dir:file-1], d, ".d") || is(path[dir:file-1], "hooks", "") && path[file:] == d) {
+			return d
 		}
 	}
 	return ""
 }
 
-func lastTwo(path string) (parent, name string) {
-	cut := func(s string) (before, after string) {
-		for i := len(s) - 1; i >= 0; i-- {
-			if s[i] == '/' {
-				return s[:i], s[i+1:]
-			}
-		}
-		return "", s
+var drivers = [...]string{Network, QEMU, LXC}
+
+// slash is what follows the last slash of the part of path before end.
+//
+//go:nosplit
+func slash(path string, end int) int {
+	for end > 0 && path[end-1] != '/' {
+		end--
 	}
-	path, name = cut(path)
-	_, parent = cut(path)
-	return parent, name
+	return end
+}
+
+// is reports whether s is a and b together.
+//
+//go:nosplit
+func is(s, a, b string) bool {
+	return len(s) == len(a)+len(b) && s[:len(a)] == a && s[len(a):] == b
 }
 
 // Does reports whether there is anything to do in this call: what a domain is prepared for
 // stands in our metadata alone.
-func Does(c wire.HookCall) bool {
+//
+//go:nosplit
+func Does(c *wire.HookCall) bool {
 	if c.Driver != Network && (c.Operation == Prepare || c.Operation == Restore) {
 		return index(c.Stdin, namespaces) >= 0
 	}
@@ -103,7 +120,9 @@ func Does(c wire.HookCall) bool {
 // Begins reports whether there may be anything to do in this operation, whatever the document
 // says. What a network is started, updated or stopped for has been looked at before, or its
 // ports tell.
-func Begins(c wire.HookCall) bool {
+//
+//go:nosplit
+func Begins(c *wire.HookCall) bool {
 	if c.Driver == Network {
 		return c.Operation == Start || c.Operation == PortCreated || c.Operation == PortDeleted
 	}
@@ -117,7 +136,9 @@ func Begins(c wire.HookCall) bool {
 // MayFail reports whether libvirt gives up what it is about when the hook fails, and that is
 // right. It ends a running guest over a reconnect that fails, and leaves a bridge behind over
 // a network that fails to be started; and what is deleted, stopped or released is gone.
-func MayFail(c wire.HookCall) bool {
+//
+//go:nosplit
+func MayFail(c *wire.HookCall) bool {
 	switch c.Operation {
 	case PortDeleted, Reconnect, Stopped, Release:
 		return false
@@ -135,72 +156,94 @@ const (
 
 // Marked reports whether the document of a call bears a mark of ours: an element of one of
 // our namespaces, or a bridge of ours by its name.
-func Marked(c wire.HookCall) bool {
-	if index(c.Stdin, namespaces) >= 0 {
-		return true
-	}
-	found := false
-	attributes(c.Stdin, bridge, func(value string) {
-		found = found || len(value) > len(bridges) && value[:len(bridges)] == bridges
-	})
-	return found || c.Driver == Network && bridgeElement(c.Stdin)
+//
+//go:nosplit
+func Marked(c *wire.HookCall) bool {
+	return index(c.Stdin, namespaces) >= 0 || onBridge(c.Stdin, bridge) || c.Driver == Network && bridgeElement(c.Stdin)
 }
 
 // bridgeElement looks for <bridge name='pb...'/>.
+//
+//go:nosplit
 func bridgeElement(document []byte) bool {
 	at := index(document, "<bridge ")
 	if at < 0 {
 		return false
 	}
-	found := false
-	attributes(head(document[at:]), "name=", func(value string) {
-		found = found || len(value) > len(bridges) && value[:len(bridges)] == bridges
-	})
-	return found
+	end := at
+	for end < len(document) && document[end] != '>' {
+		end++
+	}
+	return onBridge(document[at:end], "name=")
 }
 
-// head is what precedes the end of the first tag.
-func head(document []byte) []byte {
-	for i, b := range document {
-		if b == '>' {
-			return document[:i]
+// onBridge looks for such an attribute with a name that our bridges have.
+//
+//go:nosplit
+func onBridge(document []byte, attribute string) bool {
+	for {
+		from, to := next(document, attribute)
+		if from < 0 {
+			return false
 		}
+		if to-from > len(bridges) && index(document[from:from+len(bridges)], bridges) == 0 {
+			return true
+		}
+		document = document[to:]
 	}
-	return document
 }
 
 // Networks calls f with the name of each network that an interface of a domain is of. A
 // name with a character that XML writes otherwise comes as it is written.
-func Networks(c wire.HookCall, f func(name string)) { attributes(c.Stdin, networks, f) }
-
-// attributes calls f with the value of each attribute of that name.
-func attributes(document []byte, name string, f func(value string)) {
+func Networks(c *wire.HookCall, f func(name string)) {
+	document := c.Stdin
 	for {
-		at := index(document, name)
-		if at < 0 {
+		from, to := next(document, networks)
+		if from < 0 {
 			return
 		}
-		preceded := at > 0 && isSpace(document[at-1])
-		document = document[at+len(name):]
-		if !preceded || len(document) == 0 || document[0] != '\'' && document[0] != '"' {
+		f(string(document[from:to]))
+		document = document[to:]
+	}
+}
+
+// next is where the value of the first attribute of that name begins and ends; below zero for
+// none.
+//
+//go:nosplit
+func next(document []byte, attribute string) (from, to int) {
+	for done := 0; ; {
+		at := index(document[done:], attribute)
+		if at < 0 {
+			return -1, -1
+		}
+		at += done
+		done = at + len(attribute)
+		if at == 0 || !isSpace(document[at-1]) || done == len(document) || document[done] != '\'' && document[done] != '"' {
 			continue
 		}
-		for i := 1; i < len(document); i++ {
-			if document[i] == document[0] {
-				f(string(document[1:i]))
-				break
+		for i := done + 1; i < len(document); i++ {
+			if document[i] == document[done] {
+				return done + 1, i
 			}
 		}
 	}
 }
 
+//go:nosplit
 func isSpace(b byte) bool { return b == ' ' || b == '\n' || b == '\t' || b == '\r' }
 
 // index is where s begins in b, or -1. It stands here because package bytes comes after most
 // of the standard library.
+//
+//go:nosplit
 func index(b []byte, s string) int {
 	for i := 0; i+len(s) <= len(b); i++ {
-		if b[i] == s[0] && string(b[i:i+len(s)]) == s {
+		n := 0
+		for n < len(s) && b[i+n] == s[n] {
+			n++
+		}
+		if n == len(s) {
 			return i
 		}
 	}

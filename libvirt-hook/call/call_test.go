@@ -70,8 +70,8 @@ func TestMayFail(t *testing.T) {
 		{"lxc", "start", true, true},
 	} {
 		x := wire.HookCall{Driver: c.driver, Operation: c.operation}
-		if call.Begins(x) != c.does || call.MayFail(x) != c.mayFail {
-			t.Errorf("%s %s: does %v, may fail %v", c.driver, c.operation, call.Begins(x), call.MayFail(x))
+		if call.Begins(&x) != c.does || call.MayFail(&x) != c.mayFail {
+			t.Errorf("%s %s: does %v, may fail %v", c.driver, c.operation, call.Begins(&x), call.MayFail(&x))
 		}
 	}
 }
@@ -95,7 +95,7 @@ func TestMarked(t *testing.T) {
 		"nothing":                  {"qemu", "", false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := call.Marked(wire.HookCall{Driver: c.driver, Stdin: []byte(c.document)}); got != c.marked {
+			if got := call.Marked(&wire.HookCall{Driver: c.driver, Stdin: []byte(c.document)}); got != c.marked {
 				t.Errorf("%v", got)
 			}
 		})
@@ -111,11 +111,11 @@ func TestRecordedIsForeign(t *testing.T) {
 		for _, r := range calls {
 			c, ok := call.Parse(append([]string{"/etc/libvirt/hooks/" + r.Hook + ".d/50-patchbay"}, r.Args...))
 			c.Stdin = r.Stdin
-			if !ok || call.Marked(c) {
-				t.Errorf("%s: %v, marked %v", r.Name(), ok, call.Marked(c))
+			if !ok || call.Marked(&c) {
+				t.Errorf("%s: %v, marked %v", r.Name(), ok, call.Marked(&c))
 			}
 			if c.Driver != call.Network {
-				call.Networks(c, func(name string) { networks[name] = true })
+				call.Networks(&c, func(name string) { networks[name] = true })
 			}
 		}
 		const fewest = 120
@@ -150,7 +150,7 @@ func TestDoes(t *testing.T) {
 		{call.Start, plugged, true},
 		{"started", ours, false},
 	} {
-		if does := call.Does(wire.HookCall{Driver: call.QEMU, Operation: c.operation, Stdin: []byte(c.document)}); does != c.does {
+		if does := call.Does(&wire.HookCall{Driver: call.QEMU, Operation: c.operation, Stdin: []byte(c.document)}); does != c.does {
 			t.Errorf("%s of %s: %v", c.operation, c.document, does)
 		}
 	}
@@ -162,8 +162,8 @@ func FuzzMarked(f *testing.F) {
 	f.Fuzz(func(t *testing.T, document []byte) {
 		for _, driver := range []string{call.Network, call.QEMU} {
 			c := wire.HookCall{Driver: driver, Stdin: slices.Clone(document)}
-			_ = call.Marked(c)
-			call.Networks(c, func(name string) {
+			_ = call.Marked(&c)
+			call.Networks(&c, func(name string) {
 				if len(name) > len(document) {
 					t.Errorf("%q of %q", name, document)
 				}

@@ -18,6 +18,10 @@ type Interface struct {
 	Alias              string
 	Model              string
 	Queues             int // 0: libvirt's default
+	// VFs is the libvirt network that gives it a VF besides, which the guest sends by while it
+	// has one; "" for none. It needs an alias then, and Network. VLAN is what the VF is in.
+	VFs  string
+	VLAN int
 }
 
 // Write is the interface as virsh and a domain take it.
@@ -42,6 +46,26 @@ func (i Interface) Write() (string, error) {
 	if i.Queues > 0 {
 		n.Driver = &libvirtxml.DomainInterfaceDriver{Queues: uint(i.Queues)}
 	}
-	text, err := xml.MarshalIndent(&n, "", "  ")
+	all := []libvirtxml.DomainInterface{n}
+	if i.VFs != "" {
+		all[0].Teaming = &libvirtxml.DomainInterfaceTeaming{Type: "persistent"}
+		all = append(all, i.vf())
+	}
+	text, err := xml.MarshalIndent(all, "", "  ")
 	return string(text) + "\n", err
+}
+
+// vf is the interface's VF. Of what it is like libvirt sets the address and the VLAN, and
+// takes it away while the guest is on its way to another host.
+func (i Interface) vf() libvirtxml.DomainInterface {
+	n := libvirtxml.DomainInterface{
+		MAC:     &libvirtxml.DomainInterfaceMAC{Address: i.MAC.String()},
+		Source:  &libvirtxml.DomainInterfaceSource{Network: &libvirtxml.DomainInterfaceSourceNetwork{Network: i.VFs}},
+		Teaming: &libvirtxml.DomainInterfaceTeaming{Type: "transient", Persistent: i.Alias},
+		Alias:   &libvirtxml.DomainAlias{Name: i.Alias + "-vf"},
+	}
+	if i.VLAN != 0 {
+		n.VLan = &libvirtxml.DomainInterfaceVLan{Tags: []libvirtxml.DomainInterfaceVLanTag{{ID: uint(i.VLAN)}}}
+	}
+	return n
 }

@@ -1,7 +1,7 @@
 // Package handover has patchbayd carry out a call of the hook before anything else of it is
 // initialised, and ends the process with the answer; a call that is about nothing of ours
 // ends even before that, whoever runs or does not. See cni/handover for how it comes to be
-// first.
+// first, and before Go's runtime.
 package handover
 
 import (
@@ -31,31 +31,48 @@ const Deadline = 2_000_000
 // maxStdin is more than any domain.
 const maxStdin = 8 << 20
 
+// earlier is what became of the call before the runtime.
+type earlier struct {
+	read  []byte // of standard input
+	begun int64  // when the process was, in microseconds; 0 for now
+	asked bool   // patchbayd was, or need not be
+
+	a                 wire.Answer
+	done, alone, late bool // as AskHook's
+}
+
 func handOver(args []string) Rest {
-	begun := Now()
+	e := before()
+	if e.begun == 0 {
+		e.begun = Now()
+	}
 	c, ok := call.Parse(args)
 	if !ok {
 		return Rest{}
 	}
-	if !call.Begins(c) {
+	if !call.Begins(&c) {
 		syscall.Exit(0) // libvirt does not mind who reads nothing
 	}
 	runtime.GOMAXPROCS(1) // see cni/handover
-	var err error
-	if c.Stdin, err = wire.ReadAll(0, maxStdin); err != nil {
-		End(c, wire.Answer{Failed: true, Out: []byte("what libvirt says cannot be read: " + err.Error())})
+	c.Stdin = e.read
+	if !e.asked {
+		rest, err := wire.ReadAll(0, maxStdin)
+		if err != nil {
+			End(c, wire.Answer{Failed: true, Out: []byte("what libvirt says cannot be read: " + err.Error())})
+		}
+		c.Stdin = append(c.Stdin, rest...)
+		if !ours(c) || !call.Does(&c) {
+			syscall.Exit(0)
+		}
+		e.a, e.done, e.alone, e.late = wire.AskHook(c)
 	}
-	if !ours(c) || !call.Does(c) {
-		syscall.Exit(0)
-	}
-	a, done, alone, late := wire.AskHook(c)
 	switch {
-	case late:
+	case e.late:
 		End(c, Late())
-	case done:
-		End(c, a)
+	case e.done:
+		End(c, e.a)
 	}
-	return Rest{Call: c, Alone: alone, Begun: begun}
+	return Rest{Call: c, Alone: e.alone, Begun: e.begun}
 }
 
 // Now is the clock in microseconds.
@@ -75,7 +92,7 @@ func Late() wire.Answer {
 // End ends the process with the answer of a call: one line for who has asked libvirt, where
 // it may fail.
 func End(c wire.HookCall, a wire.Answer) {
-	if !a.Failed || !call.MayFail(c) {
+	if !a.Failed || !call.MayFail(&c) {
 		syscall.Exit(0)
 	}
 	line := "patchbay: " + c.Driver + " " + c.Object + ", " + c.Operation + ": " + string(a.Out) + "\n"
@@ -88,13 +105,13 @@ func End(c wire.HookCall, a wire.Answer) {
 // network which bears our mark, when its own calls come.
 func ours(c wire.HookCall) bool {
 	_, run := wire.Dirs()
-	marked := call.Marked(c)
+	marked := call.Marked(&c)
 	if c.Driver == call.Network {
 		note(run, c.Object, marked, c.Operation)
 		return marked
 	}
 	if !marked {
-		call.Networks(c, func(name string) { marked = marked || noted(run, name) })
+		call.Networks(&c, func(name string) { marked = marked || noted(run, name) })
 	}
 	return marked
 }

@@ -45,12 +45,19 @@ func fileName(name string) string {
 	const digits = "0123456789abcdef"
 	out := make([]byte, 0, len(name))
 	for i := range len(name) {
-		switch b := name[i]; {
-		case b == '/', b == '%', b == 0, b == '.' && i == 0:
+		if b := name[i]; escaped(name, i) {
 			out = append(out, '%', digits[b>>4], digits[b&15])
-		default:
+		} else {
 			out = append(out, b)
 		}
 	}
 	return string(out)
+}
+
+// escaped reports whether a byte of a name could lead elsewhere.
+//
+//go:nosplit
+func escaped(name string, i int) bool {
+	b := name[i]
+	return b == '/' || b == '%' || b == 0 || b == '.' && i == 0
 }

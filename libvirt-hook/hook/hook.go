@@ -32,7 +32,7 @@ type hook struct{ verbs api.Verbs }
 
 func (h hook) serve(ctx context.Context, c wire.HookCall) error {
 	switch {
-	case !call.Does(c):
+	case !call.Does(&c):
 		return nil
 	case c.Driver == call.Network:
 		return h.network(ctx, c)
@@ -78,7 +78,7 @@ func (h hook) network(ctx context.Context, c wire.HookCall) error {
 // nameless refuses a network on the bridge of a switch that does not name the switch: its
 // guests would have ports that nobody has reserved.
 func (h hook) nameless(ctx context.Context, c wire.HookCall, n network.Network) error {
-	if !domain.OnSwitch(n.Bridge) || !call.MayFail(c) {
+	if !domain.OnSwitch(n.Bridge) || !call.MayFail(&c) {
 		return nil
 	}
 	s, found, err := h.switchAt(ctx, n.Bridge)

@@ -203,6 +203,21 @@ func (n Network) fault(err error) error {
 
 const yes = "yes"
 
+// Pool is a libvirt network of the VFs of a NIC, one for each interface of it. It is none of a
+// switch: a guest that has a VF there has its port by another interface.
+func Pool(name, pf string) (string, error) {
+	n := libvirtxml.Network{
+		Name: name, UUID: uuidOf(name),
+		Forward: &libvirtxml.NetworkForward{Mode: "hostdev", Managed: yes, PFs: []libvirtxml.NetworkForwardPF{{Dev: pf}}},
+	}
+	text, err := n.Marshal()
+	return text + "\n", err
+}
+
+// PoolName is what the network of the VFs of a switch's uplink is called unless a user says
+// otherwise.
+func PoolName(switchName string) string { return switchName + "-sriov" }
+
 // Definition is the libvirt network of a switch under that name, as `virsh net-define`
 // takes it.
 func Definition(s vswitch.Switch, name string) (string, error) {

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/patchbay-net/patchbay/integration/guest/boot"
 	"github.com/patchbay-net/patchbay/integration/host"
 )
@@ -138,6 +140,11 @@ func (m *Machine) Start() error {
 		return err
 	}
 	m.Daemon = c
+	// As its unit has it: before each program that it runs, libvirt goes through all the files
+	// that it may have open.
+	if err := unix.Prlimit(c.Process.Pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 1024, Max: 1024}, nil); err != nil {
+		return err
+	}
 	_, err := m.Virsh("list") // answered when the drivers are there
 	return err
 }

@@ -7,14 +7,11 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 
 	"github.com/patchbay-net/patchbay/core/vswitch"
 	"github.com/patchbay-net/patchbay/sdk"
-	"github.com/patchbay-net/patchbay/sdk/host"
 )
 
 // Plugin is what a fleet needs of a plugin: *host.Plugin, or sdk.Client.
@@ -25,10 +22,11 @@ type Plugin interface {
 
 // Fleet is the plugins of a host. It is to be closed.
 type Fleet struct {
-	log  *slog.Logger
-	life context.Context
-	end  context.CancelFunc
-	done sync.WaitGroup
+	log    *slog.Logger
+	config Config // of one that was opened
+	life   context.Context
+	end    context.CancelFunc
+	done   sync.WaitGroup
 
 	mu      sync.Mutex
 	members map[string]*member
@@ -40,6 +38,9 @@ type Fleet struct {
 type member struct {
 	plugin Plugin
 	close  func()
+	origin string          // of what it was started; see installation
+	life   context.Context // as long as it is listened to
+	end    context.CancelFunc
 	nics   []sdk.NIC
 	failed string        // why it tells nothing at present
 	told   chan struct{} // closed when it has told, or failed, once
@@ -53,54 +54,6 @@ func New(log *slog.Logger) *Fleet {
 	return f
 }
 
-// Config says which plugins a host has.
-type Config struct {
-	Dirs      []string // where they are; see host.Dirs
-	Checksums string   // the file of their checksums
-	Settings  string   // the directory of their configurations, NAME.json
-	RunDir    string   // below which their sockets are
-	Log       *slog.Logger
-	// Resident keeps them running; others are started by the first call.
-	Resident bool
-}
-
-// Open starts all plugins of a host. One that may not be started, or does not start, has a
-// reason in Look; the others work.
-func Open(c Config) *Fleet {
-	f := New(c.Log)
-	if c.Resident { // there is one such fleet: what is there is of one that was killed
-		_ = os.RemoveAll(filepath.Join(c.RunDir, "plugins")) // sockets that stay are in nobody's way
-	}
-	found, err := host.Find(c.Dirs...)
-	sums, sumsErr := host.ReadChecksums(c.Checksums)
-	if err = errors.Join(err, sumsErr); err != nil {
-		const all = "all"
-		f.fails(all, f.member(all), err.Error())
-		c.Log.Error("no plugin is started", "err", err)
-		return f
-	}
-	for _, e := range found {
-		m := f.member(e.Name)
-		settings, err := host.ReadSettings(c.Settings, e.Name)
-		if err != nil {
-			f.fails(e.Name, m, err.Error())
-			c.Log.Error("plugin is not started", "plugin", e.Name, "err", err)
-			continue
-		}
-		p := host.Open(host.Options{
-			Executable: e, Config: settings, RunDir: c.RunDir, Log: c.Log, Checksums: sums, Resident: c.Resident,
-			OnChange: func(s host.Status) {
-				if s.State == host.Waiting || s.State == host.Broken {
-					f.fails(e.Name, m, s.LastFailure)
-				}
-			},
-		})
-		m.plugin, m.close = p, p.Close
-		f.follow(e.Name, m)
-	}
-	return f
-}
-
 // Add follows a plugin that is there already, under its name.
 func (f *Fleet) Add(name string, p Plugin) {
 	m := f.member(name)
@@ -111,21 +64,19 @@ func (f *Fleet) Add(name string, p Plugin) {
 // Close ends all plugins that Open started.
 func (f *Fleet) Close() {
 	f.end()
-	f.mu.Lock()
-	members := slices.Collect(maps.Values(f.members))
-	f.mu.Unlock()
+	f.done.Wait() // nobody starts another one after that
 	var closing sync.WaitGroup
-	for _, m := range members {
+	for _, m := range f.members {
 		if m.close != nil {
 			closing.Go(m.close)
 		}
 	}
 	closing.Wait()
-	f.done.Wait()
 }
 
 func (f *Fleet) member(name string) *member {
 	m := &member{told: make(chan struct{})}
+	m.life, m.end = context.WithCancel(f.life)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.members[name] = m
@@ -135,24 +86,24 @@ func (f *Fleet) member(name string) *member {
 // follow listens to what a plugin tells.
 func (f *Fleet) follow(name string, m *member) {
 	f.done.Go(func() {
-		err := m.plugin.WatchInventory(f.life, func(i sdk.Inventory) error {
+		err := m.plugin.WatchInventory(m.life, func(i sdk.Inventory) error {
 			f.mu.Lock()
 			m.nics, m.failed = i.NICs, ""
 			f.mu.Unlock()
 			f.stir(name, m)
 			return nil
 		})
-		if err != nil && f.life.Err() == nil {
+		if err != nil && m.life.Err() == nil {
 			f.fails(name, m, err.Error())
 		}
 	})
 	f.done.Go(func() {
-		err := m.plugin.WatchEvents(f.life, func(e sdk.Event) error {
+		err := m.plugin.WatchEvents(m.life, func(e sdk.Event) error {
 			f.log.Info("plugin tells", "plugin", name, "event", string(e.Kind), "nic", e.NIC, "of", e.Ref.String(), "detail", e.Detail)
 			f.stir(name, m)
 			return nil
 		})
-		if err != nil && f.life.Err() == nil && !errors.Is(err, vswitch.CapabilityMissing) {
+		if err != nil && m.life.Err() == nil && !errors.Is(err, vswitch.CapabilityMissing) {
 			f.log.Warn("plugin tells no events any more", "plugin", name, "err", err)
 		}
 	})

@@ -47,6 +47,24 @@ func TestQueuesGoByWeight(t *testing.T) {
 	}
 }
 
+// What becomes of a switch is decided about as well, without a container that comes or goes.
+func TestDecidedAgainWhenTheSwitchChanges(t *testing.T) {
+	l := newLab(t, sdk.Config{"vfs": 1, "queues": 2})
+	l.await(l.hostPort(), vswitch.VMQ, "yes")
+	access := false
+	set := func() {
+		t.Helper()
+		if _, err := l.SetSwitch(context.Background(), "wan", engine.SwitchChange{HostAccess: &access, Yes: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set()
+	l.until("the host has no queue", func() (bool, string) { return l.grants() == 0, "that it has" })
+	access = true
+	set()
+	l.await(l.hostPort(), vswitch.VMQ, "yes")
+}
+
 // The same is decided again when the NIC has more, or less, to give.
 func TestDecidedAgainWhenTheNICChanges(t *testing.T) {
 	l := newLab(t, sdk.Config{"vfs": 1, "queues": 2})

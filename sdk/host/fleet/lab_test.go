@@ -27,11 +27,13 @@ type lab struct {
 	kernel *kernel.Fake
 	nic    *nic
 	fleet  *fleet.Fleet
+	sizes  vswitch.SegmentSizes
 	rounds chan struct{}
 	stop   func()
 }
 
-// nic is the example's provider, whose NIC is nic0 and can be tampered with.
+// nic is the example's provider, whose NIC is nic0 if no other is named, and can be
+// tampered with.
 type nic struct {
 	*card.Provider
 	mu      sync.Mutex
@@ -74,8 +76,10 @@ func (n *nic) WatchInventory(ctx context.Context, tell func(sdk.Inventory) error
 		inner, cancel := context.WithCancel(ctx)
 		err := n.Provider.WatchInventory(inner, func(i sdk.Inventory) error {
 			n.mu.Lock()
-			if n.tamper != nil {
-				n.tamper(&i.NICs[0])
+			for j := range i.NICs {
+				if n.tamper != nil {
+					n.tamper(&i.NICs[j])
+				}
 			}
 			n.mu.Unlock()
 			err := tell(i)
@@ -102,6 +106,9 @@ func (n *nic) Ensure(ctx context.Context, r sdk.Request) (sdk.Grant, error) {
 	n.mu.Unlock()
 	if refuse != nil {
 		return sdk.Grant{}, refuse
+	}
+	if r.Feature == vswitch.IPsec { // of a NIC that became one with SAs
+		return sdk.Grant{Ref: r.Ref, NIC: r.NIC, Generation: r.Generation, Amount: r.MaxSAs}, nil
 	}
 	g, err := n.Provider.Ensure(ctx, r)
 	if err == nil && g.VF != nil && !n.nameless {
@@ -146,12 +153,15 @@ func newLab(t *testing.T, config sdk.Config) *lab {
 			{Name: "lo", Loopback: true, Up: true},
 			{Name: "nic0", MAC: vswitch.MAC{0x52, 0x54, 0, 0, 0, 1}, MTU: 1500, MaxMTU: 9000, Ethernet: true, Up: true, Carrier: true, Speed: 1000},
 		},
-		Capabilities: kernel.Capabilities{PortLocked: true, VLANFiltering: true, BridgeRules: true, NAT: true, GuardRules: true, ACLRules: true, Limits: true, Shares: true, Mirroring: true},
+		Capabilities: kernel.Capabilities{PortLocked: true, VLANFiltering: true, BridgeRules: true, NAT: true, Bonding: true, MemberRules: true, GuardRules: true, ACLRules: true, Limits: true, Shares: true, Mirroring: true},
 	})
 	for i := range 8 {
 		l.kernel.AddNetns(fmt.Sprint(netns, i))
 	}
-	config["netdevs"], config["nics"] = []string{"nic0"}, 1
+	if config["netdevs"] == nil {
+		config["netdevs"] = []string{"nic0"}
+	}
+	config["nics"] = len(config["netdevs"].([]string))
 	l.nic = newNIC(t, config)
 	l.nic.kernel = l.kernel
 	l.open()
@@ -170,7 +180,7 @@ func (l *lab) open() {
 	l.fleet = fleet.New(log)
 	l.fleet.Add("example", client)
 	l.Engine = engine.New(engine.Config{
-		Kernel: l.kernel, Store: l.store(), Hardware: l.fleet,
+		Kernel: l.kernel, Store: l.store(), Hardware: l.fleet, Segments: l.sizes,
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended, ready := make(chan error, 1), make(chan struct{})

@@ -51,6 +51,10 @@ func TestContainerGetsVF(t *testing.T) {
 	if got := l.has(a.Port.ID, vswitch.VMQ); got != "QUEUES_OF_VF" {
 		t.Errorf("VMQ is %s", got)
 	}
+	stats, err := l.PortStats(ctx, engine.PortStatsRequest{Port: a.Port.ID})
+	if err != nil || stats[0].VF != a.Port.VF || stats[0].Gone {
+		t.Errorf("it counts %+v, %v", stats, err)
+	}
 	l.wantDrawn(true, "patchbay-vf: port="+a.Port.ID)
 	l.wantDrawn(true, "10.0.0.5/24")
 	l.wantDrawn(true, "default via 10.0.0.1")

@@ -1,7 +1,7 @@
 #include "textflag.h"
 
-// The program's first instruction, if the linker is told so: start, and then Go's own first
-// instruction with the stack as it was.
+// The program's first instruction, if the linker is told so: the function that the program
+// calls _patchbay_begin (go:linkname), and then Go's own first instruction with the stack as it was.
 TEXT _patchbay_start(SB),NOSPLIT|NOFRAME|TOPFRAME,$0
 	MOVQ	SP, BX
 	SUBQ	$32, SP
@@ -14,6 +14,6 @@ TEXT _patchbay_start(SB),NOSPLIT|NOFRAME|TOPFRAME,$0
 	SYSCALL
 	MOVQ	16(SP), BX
 	MOVQ	BX, 0(SP)
-	CALL	·start(SB)
+	CALL	_patchbay_begin(SB)
 	MOVQ	16(SP), SP
 	JMP	_rt0_amd64_linux(SB)

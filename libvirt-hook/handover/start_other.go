@@ -1,0 +1,5 @@
+//go:build !amd64
+
+package handover
+
+func before() earlier { return earlier{} }
