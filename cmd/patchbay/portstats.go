@@ -25,6 +25,9 @@ are the frames of OUT that the port's guards have dropped; with PORT, for each g
 Among them are frames from another MAC address than the port's (macSpoofing), unless the
 port may spoof; they are counted for four hours from the first one of an address.
 
+Of a mirror source it tells, with PORT, how many copies of its frames were sent to mirror
+destinations, one to each, and how many a destination that is down has lost.
+
 While the switch's uplink is shared by minimums of bandwidth, UPLINK are the packets that
 have left by it for the port, at all members of a team, and LOST those that did not find
 room; with PORT, also how many went beyond the minimum. Ports without a minimum share
@@ -134,6 +137,9 @@ func statsSheet(s engine.PortStats) *sheet {
 	if u := s.Uplink; u != nil {
 		sh.add("By the uplink", uplinkWords(*u))
 	}
+	if m := s.Mirrored; m != nil {
+		sh.add("Mirrored", fmt.Sprintf("%s, %d lost", copies(m.Copies), m.Lost))
+	}
 	if len(s.Guarded) == 0 {
 		return &sh
 	}
@@ -158,6 +164,13 @@ func trafficWords(t engine.Traffic) string {
 	return strings.Join([]string{
 		count(t.Packets, "packet"), count(t.Bytes, "byte"), fmt.Sprintf("%d dropped", t.Dropped), count(t.Errors, "error"),
 	}, ", ")
+}
+
+func copies(n uint64) string {
+	if n == 1 {
+		return "1 copy"
+	}
+	return fmt.Sprintf("%d copies", n)
 }
 
 func count(n uint64, of string) string {

@@ -36,6 +36,8 @@ type PortStats struct {
 	// Uplink is what has left by the switch's uplink while that is shared by minimums of
 	// bandwidth; nil otherwise.
 	Uplink *UplinkTraffic `json:"uplink,omitempty"`
+	// Mirrored are the copies of the port's frames, if it is a mirror source.
+	Mirrored *kernel.MirrorCounters `json:"mirrored,omitempty"`
 }
 
 // Traffic is what went one way.
@@ -65,6 +67,10 @@ func (e *Engine) PortStats(ctx context.Context, req PortStatsRequest) ([]PortSta
 	if err != nil {
 		return nil, fault("port stats", req.object(), err)
 	}
+	copied, err := e.kernel.MirrorCounters(ctx, mirrorSources(ports)...)
+	if err != nil {
+		return nil, fault("port stats", req.object(), err)
+	}
 	all := make([]PortStats, 0, len(ports))
 	for _, p := range ports {
 		c, there := counted[p.Netdev]
@@ -75,8 +81,21 @@ func (e *Engine) PortStats(ctx context.Context, req PortStatsRequest) ([]PortSta
 			Out:     Traffic{Packets: sum.OutPackets, Bytes: sum.OutBytes, Dropped: c.RxDropped, Errors: c.RxErrors},
 			Guarded: guardedBy(p, c, caps), Uplink: uplinkTraffic(p, classes[p.Switch]),
 		})
+		if copies, is := copied[p.Netdev]; is {
+			all[len(all)-1].Mirrored = &copies
+		}
 	}
 	return all, nil
+}
+
+// mirrorSources are the netdevs of those ports that are.
+func mirrorSources(ports []vswitch.Port) (netdevs []string) {
+	for _, p := range ports {
+		if p.Policy.Mirror == vswitch.MirrorSource && p.Plugged() && p.VF == "" {
+			netdevs = append(netdevs, p.Netdev)
+		}
+	}
+	return netdevs
 }
 
 // countedSoFar is what a port has counted here and, of a VM, on the hosts that it came from.

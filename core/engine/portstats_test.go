@@ -16,7 +16,7 @@ func TestPortStats(t *testing.T) {
 	l.mustAdd(internal())
 	l.mustAdd(policed())
 	l.kernel.AddNetdev(kernel.Netdev{Name: "tap7", MTU: 1500, Ethernet: true, Up: true})
-	a := l.mustAttach(guarded(0, vswitch.PolicyChange{DHCPGuard: ptr(true), StormLimit: ptr(5)}))
+	a := l.mustAttach(guarded(0, vswitch.PolicyChange{DHCPGuard: ptr(true), StormLimit: ptr(5), Mirror: ptr(vswitch.MirrorSource)}))
 	tap := l.mustAttach(engine.AttachRequest{
 		Owner: vswitch.Owner{Kind: vswitch.OwnerVM, ID: "vm", Endpoint: "net0"}, Switch: "lan", Netdev: "tap7", MACSpoofing: true,
 	})
@@ -29,6 +29,7 @@ func TestPortStats(t *testing.T) {
 	})
 	sources := kernel.Sources{By: map[vswitch.MAC]uint64{{2, 5: 1}: 13}}
 	l.kernel.SetCounters("tap7", kernel.PortCounters{Counters: kernel.Counters{RxPackets: 20}, Sources: sources})
+	l.kernel.SetMirrorCounters(a.Port.Netdev, kernel.MirrorCounters{Copies: 14, Lost: 1})
 	l.kernel.SetCounters("pbp-prod", kernel.PortCounters{Counters: kernel.Counters{TxPackets: 30}})
 
 	all, err := l.PortStats(context.Background(), engine.PortStatsRequest{})
@@ -39,9 +40,10 @@ func TestPortStats(t *testing.T) {
 	}
 	want := engine.PortStats{
 		ID: a.Port.ID, Switch: "lan", Owner: a.Port.Owner, Netdev: a.Port.Netdev,
-		In:      engine.Traffic{Packets: 2, Bytes: 4, Dropped: 8, Errors: 6},
-		Out:     engine.Traffic{Packets: 1, Bytes: 3, Dropped: 7, Errors: 5},
-		Guarded: map[string]uint64{"dhcpGuard": 9, "stormLimit": 12, "macSpoofing": 13},
+		In:       engine.Traffic{Packets: 2, Bytes: 4, Dropped: 8, Errors: 6},
+		Out:      engine.Traffic{Packets: 1, Bytes: 3, Dropped: 7, Errors: 5},
+		Guarded:  map[string]uint64{"dhcpGuard": 9, "stormLimit": 12, "macSpoofing": 13},
+		Mirrored: &kernel.MirrorCounters{Copies: 14, Lost: 1},
 	}
 	if diff := cmp.Diff(want, byNetdev[a.Port.Netdev]); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -62,6 +62,31 @@ func (f *Fake) ShareCounters(ctx context.Context, netdevs ...string) (map[string
 	return all, nil
 }
 
+// SetMirrorCounters lets so much have been copied of a netdev's frames.
+func (f *Fake) SetMirrorCounters(netdev string, c MirrorCounters) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if link := f.host.links[netdev]; link != nil {
+		link.copied = c
+	}
+}
+
+// MirrorCounters is Kernel's: what SetMirrorCounters said.
+func (f *Fake) MirrorCounters(ctx context.Context, netdevs ...string) (map[string]MirrorCounters, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.answers(ctx); err != nil {
+		return nil, err
+	}
+	all := make(map[string]MirrorCounters)
+	for _, netdev := range netdevs {
+		if link := f.host.links[netdev]; link != nil {
+			all[netdev] = link.copied
+		}
+	}
+	return all, nil
+}
+
 // through is what is left of the counts when guards change: those of guards that stay.
 func (d GuardDrops) through(before, after plan.Guards) GuardDrops {
 	if !before.DHCP || !after.DHCP {

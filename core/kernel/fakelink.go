@@ -47,6 +47,7 @@ type fakeLink struct {
 	queue  plan.Shape // of what leaves it
 	shares *plan.Tree // of what leaves it, of several
 	shared ShareCounters
+	copied MirrorCounters
 	root   string    // the root queue that somebody has given it
 	steer  *fakeLink // where all goes that comes by it; itself if that is gone
 }

@@ -41,6 +41,10 @@ type Kernel interface {
 	// shared.
 	ShareCounters(ctx context.Context, netdevs ...string) (map[string]ShareCounters, error)
 
+	// MirrorCounters returns what has been copied of the frames of netdevs, for those that are
+	// there.
+	MirrorCounters(ctx context.Context, netdevs ...string) (map[string]MirrorCounters, error)
+
 	// Addressing returns what the host has on one netdev, in the order in which it can be
 	// added to another, or an error of kind vswitch.NotFound.
 	Addressing(ctx context.Context, netdev string) (plan.Addressing, error)

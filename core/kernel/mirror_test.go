@@ -206,6 +206,7 @@ func testMirrorCopies(t *testing.T, limited string) {
 	}
 	one, other := guests[0], guests[1]
 	fence(t, one, other)
+	before := copiesOf(t, l, "p1").Copies
 	var want [][]byte
 	pass := func(from, to *listener, f []byte) {
 		t.Helper()
@@ -234,6 +235,9 @@ func testMirrorCopies(t *testing.T, limited string) {
 			t.Errorf("%s (-want +got):\n%s", n, diff)
 		}
 	}
+	if n := copiesOf(t, l, "p1").Copies - before; n != 2*uint64(len(want)) {
+		t.Errorf("%d copies are counted of %d frames for two", n, len(want))
+	}
 	if guests[4].heard(containing("copied, sent")) {
 		t.Error("a port that is no destination gets copies")
 	}
@@ -243,6 +247,27 @@ func testMirrorCopies(t *testing.T, limited string) {
 	if guests[3].heard(containing("of a destination")) {
 		t.Error("what a destination sends is copied")
 	}
+	sh(t, l.host, "ip link set p4 down")
+	one.send(t, ethernet(macOf(2), macOf(1), 0x88b5, []byte("to one of two")))
+	other.await(t, "what is copied to one", containing("to one of two"))
+	if c := copiesOf(t, l, "p1"); c.Lost == 0 {
+		t.Errorf("nothing is lost for a destination that is down: %+v", c)
+	}
+}
+
+func copiesOf(t *testing.T, l *lab, netdev string) MirrorCounters {
+	t.Helper()
+	var all map[string]MirrorCounters
+	within(t, l.host, func() (err error) {
+		k := NewLinux()
+		defer func() { _ = k.Close() }()
+		all, err = k.MirrorCounters(t.Context(), netdev, "nowhere")
+		return err
+	})
+	if len(all) != 1 {
+		t.Fatalf("got %v", all)
+	}
+	return all[netdev]
 }
 
 func tagless(frames [][]byte) (all [][]byte) {

@@ -102,40 +102,46 @@ func (c *rtnl) steered(port int) (to int, steered bool, err error) {
 
 // mirreds are the netdevs to which our filters at a place send frames; 0 is one that is gone.
 func (c *rtnl) mirreds(at filterPlace, port int, does uint32) (to []int, err error) {
-	r := at.filter(unix.RTM_GETTFILTER, unix.NLM_F_DUMP, port)
-	reset := func() { to = nil }
-	err = c.dump(r, reset, func(b []byte) {
-		const header = 20
-		if len(b) < header {
-			return
+	err = c.eachAction(at, port, func() { to = nil }, func(action []byte) {
+		if netdev, is := mirredTo(action, does); is {
+			to = append(to, netdev)
 		}
-		for kind, v := range attributes(b[header:]) {
-			if kind == nl.TCA_OPTIONS {
-				to = append(to, mirredTo(v, does)...)
+	})
+	return to, err
+}
+
+// eachAction calls do for each action of our filters at a place, after reset if that begins
+// anew.
+func (c *rtnl) eachAction(at filterPlace, port int, reset func(), do func(action []byte)) error {
+	err := c.dump(at.filter(unix.RTM_GETTFILTER, unix.NLM_F_DUMP, port), reset, func(b []byte) {
+		for kind, options := range attributes(b[min(len(b), sizeofTcMsg):]) {
+			if kind != nl.TCA_OPTIONS {
+				continue
+			}
+			for kind, actions := range attributes(options) {
+				if kind != nl.TCA_U32_ACT {
+					continue
+				}
+				for _, action := range attributes(actions) {
+					do(action)
+				}
 			}
 		}
 	})
-	return to, noQueue(err)
+	return noQueue(err)
 }
 
-// mirredTo digs the numbers of netdevs out of a filter.
-func mirredTo(options []byte, does uint32) (to []int) {
-	for kind, actions := range attributes(options) {
-		if kind != nl.TCA_U32_ACT {
+// mirredTo digs the number of a netdev out of an action.
+func mirredTo(action []byte, does uint32) (netdev int, is bool) {
+	for kind, v := range attributes(action) {
+		if kind != nl.TCA_ACT_OPTIONS {
 			continue
 		}
-		for _, action := range attributes(actions) {
-			for kind, v := range attributes(action) {
-				if kind != nl.TCA_ACT_OPTIONS {
-					continue
-				}
-				for kind, v := range attributes(v) {
-					if kind == nl.TCA_MIRRED_PARMS && len(v) >= sizeofMirred && binary.NativeEndian.Uint32(v[mirredDoes:]) == does {
-						to = append(to, int(binary.NativeEndian.Uint32(v[mirredNetdev:])))
-					}
-				}
+		for kind, v := range attributes(v) {
+			if kind == nl.TCA_MIRRED_PARMS && len(v) >= sizeofMirred && binary.NativeEndian.Uint32(v[mirredDoes:]) == does {
+				return int(binary.NativeEndian.Uint32(v[mirredNetdev:])), true
 			}
 		}
 	}
-	return to
+	return 0, false
 }

@@ -116,29 +116,41 @@ const sizeofTcMsg = 20 // struct tcmsg
 
 // parseClassCounters reads the counters of a class, or of a queue, in a message about it.
 func parseClassCounters(b []byte) (c ClassCounters) {
-	const (
-		borrows = 4 // in struct tc_htb_xstats
-		backlog = 4 // in struct gnet_stats_queue
-		drops   = 8
-		pkt64   = 8 // TCA_STATS_PKT64
-	)
+	const borrows = 4 // in struct tc_htb_xstats
 	for kind, v := range attributes(b[min(len(b), sizeofTcMsg):]) {
 		switch {
 		case kind == nl.TCA_XSTATS && len(v) >= borrows+4:
 			c.Borrowed = uint64(binary.NativeEndian.Uint32(v[borrows:]))
 		case kind == nl.TCA_STATS2:
-			for kind, v := range attributes(v) {
-				switch {
-				case kind == nl.TCA_STATS_BASIC && len(v) >= 12: // struct gnet_stats_basic
-					c.Bytes = binary.NativeEndian.Uint64(v)
-					c.Packets = max(c.Packets, uint64(binary.NativeEndian.Uint32(v[8:])))
-				case kind == pkt64 && len(v) >= 8:
-					c.Packets = binary.NativeEndian.Uint64(v)
-				case kind == nl.TCA_STATS_QUEUE && len(v) >= drops+4:
-					c.Waiting = uint64(binary.NativeEndian.Uint32(v[backlog:]))
-					c.Dropped = uint64(binary.NativeEndian.Uint32(v[drops:]))
-				}
-			}
+			q := parseQueueCounters(v)
+			c.Bytes, c.Packets, c.Waiting, c.Dropped = q.bytes, q.packets, q.waiting, q.dropped
+		}
+	}
+	return c
+}
+
+// queueCounters are what classes, queues and actions have counted alike. Of overlimits an
+// action has those that it could not send.
+type queueCounters struct{ bytes, packets, waiting, dropped, overlimits uint64 }
+
+func parseQueueCounters(stats []byte) (c queueCounters) {
+	const (
+		backlog    = 4 // in struct gnet_stats_queue
+		drops      = 8
+		overlimits = 16
+		pkt64      = 8 // TCA_STATS_PKT64
+	)
+	for kind, v := range attributes(stats) {
+		switch {
+		case kind == nl.TCA_STATS_BASIC && len(v) >= 12: // struct gnet_stats_basic
+			c.bytes = binary.NativeEndian.Uint64(v)
+			c.packets = max(c.packets, uint64(binary.NativeEndian.Uint32(v[8:])))
+		case kind == pkt64 && len(v) >= 8:
+			c.packets = binary.NativeEndian.Uint64(v)
+		case kind == nl.TCA_STATS_QUEUE && len(v) >= overlimits+4:
+			c.waiting = uint64(binary.NativeEndian.Uint32(v[backlog:]))
+			c.dropped = uint64(binary.NativeEndian.Uint32(v[drops:]))
+			c.overlimits = uint64(binary.NativeEndian.Uint32(v[overlimits:]))
 		}
 	}
 	return c

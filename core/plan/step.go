@@ -283,7 +283,11 @@ func (s SetEndpoint) String() string {
 	if e.NoLinkLocal {
 		alias += "addrgenmode none "
 	}
-	return fmt.Sprintf("%s link set %s address %s mtu %d %s%s", ipIn(e.Netns), e.Name, e.MAC, e.MTU, alias, upWord(e.Up))
+	address := ""
+	if !e.MAC.IsZero() {
+		address = "address " + e.MAC.String() + " "
+	}
+	return fmt.Sprintf("%s link set %s %smtu %d %s%s", ipIn(e.Netns), e.Name, address, e.MTU, alias, upWord(e.Up))
 }
 
 func (s AddAddress) String() string {

@@ -48,3 +48,11 @@ func TestTwin(t *testing.T) {
 		})
 	}
 }
+
+// Of an end whose address stays nothing is said of one.
+func TestEndWithItsAddress(t *testing.T) {
+	end := plan.Endpoint{Netns: nsWeb, Name: "eth0", MTU: 1400, Up: true}
+	if got, want := (plan.SetEndpoint{Endpoint: end}).String(), "nsenter --net="+nsWeb+" ip link set eth0 mtu 1400 up"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
