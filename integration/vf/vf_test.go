@@ -1,14 +1,9 @@
-// Package vf_test tries the whole way to a VF, on NICs which cannot be moved into a namespace:
-// patchbayd, plugin and CNI plugin run where the machine itself is, which is a guest.
 package vf_test
 
 import (
-	"bytes"
 	"fmt"
 	"net/netip"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -17,149 +12,219 @@ import (
 	"github.com/patchbay-net/patchbay/integration/host"
 )
 
-// vfHost is a machine whose hardware cannot be moved into a namespace: VFs come up where the
-// machine itself is.
-type vfHost struct {
-	t    *testing.T
-	root string
-	env  []string
-	peer *host.Netns
-	last string // the result of the last ADD
-}
-
-// TestContainerOnVF: igb's VFs carry containers, in their namespaces under their names; who
-// finds none free gets a pair; a VF comes home at DEL, also when patchbayd is killed.
+// TestContainerOnVF: igb's VFs carry containers, in their namespaces under their names, and
+// come home; all of it in one guest.
 func TestContainerOnVF(t *testing.T) {
 	guest.Needs(t, guest.NICs)
 	h := newVFHost(t)
-	d := h.daemon()
+	h.daemon()
 	h.must("bin/patchbay", "switch", "add", "wan", "--uplink", "n0", "--sriov", "--host-access=false", "--yes")
-	a, b, c := h.netns("a"), h.netns("b"), h.netns("c")
+	for _, c := range []struct {
+		name string
+		test func(*vfHost)
+	}{
+		{"there and back", thereAndBack},
+		{"fewer than ports", fewerThanPorts},
+		{"VLANs keep them apart", isolation},
+		{"what a port says", status},
+		{"namespace that ends", namespaceEnds},
+		{"plugin that is killed", pluginKilled},
+	} {
+		begun := time.Now()
+		t.Run(c.name, func(t *testing.T) {
+			was := h.t
+			defer func() { h.t = was }()
+			h.t = t
+			c.test(h)
+		})
+		t.Logf("%s: %s", c.name, time.Since(begun).Round(10*time.Millisecond))
+		if t.Failed() {
+			return // one goes on with the VFs of the other
+		}
+	}
+	t.Logf("%v", h.took)
+	h.must("bin/patchbay", "switch", "delete", "wan")
+	ok(t, h.d.Stop())
+}
+
+const gateway = "10.9.0.1"
+
+func thereAndBack(h *vfHost) {
+	a, c := h.netns("a"), h.netns("c")
 	h.cni("ADD", "a", "require")
 	links, err := a.Links()
-	ok(t, err)
+	ok(h.t, err)
 	defer links.Close()
 	if eth0, err := links.LinkByName("eth0"); err != nil || eth0.Type() != "device" || eth0.Attrs().Alias == "" {
-		t.Errorf("eth0 is %+v, %v", eth0, err)
+		h.t.Errorf("eth0 is %+v, %v", eth0, err)
 	}
-	gateway := netip.MustParseAddr("10.9.0.1")
-	ok(t, a.Ping(gateway, patience))
+	h.reaches(a, gateway)
 	h.cni("CHECK", "a", "require")
-	h.cni("ADD", "b", "prefer")
-	ok(t, b.Ping(gateway, patience))
-	ok(t, b.Ping(netip.MustParseAddr("10.9.0.10"), patience)) // by the bridge and the NIC's own switch
-	if got := h.must("bin/patchbay", "port", "show", "b"); !strings.Contains(got, "sriov prefer: in software, every VF of the NIC is held") {
-		t.Errorf("b says\n%s", got)
-	}
-	if got := h.must("bin/patchbay", "switch", "show", "wan"); !strings.Contains(got, "sriov: 1 of 1 VFs used") {
-		t.Errorf("the switch says\n%s", got)
-	}
 	h.cni("DEL", "a", "require")
 	h.cni("ADD", "c", "require")
-	ok(t, c.Ping(gateway, patience))
-	ok(t, d.Kill())
+	h.reaches(c, gateway)
+	ok(h.t, h.d.Kill())
 	h.cni("DEL", "c", "require") // by the CNI plugin alone
-	d = h.daemon()
-	if _, err := d.Await(0, patience, "offload taken back"); err != nil {
-		t.Error(err)
-	}
+	h.daemon()
+	h.awaits(0, "offload taken back")
 	h.cni("ADD", "a", "require")
-	ok(t, a.Ping(gateway, patience))
+	h.reaches(a, gateway)
 	h.cni("DEL", "a", "require")
-	h.cni("DEL", "b", "prefer")
-	h.must("bin/patchbay", "switch", "delete", "wan")
-	ok(t, d.Stop())
+	h.free()
 }
 
-func newVFHost(t *testing.T) *vfHost {
-	t.Helper()
-	root, err := filepath.Abs("../..")
-	ok(t, err)
-	dir, err := os.MkdirTemp("/run", "pb") // short enough for sockets, and root's alone
-	ok(t, err)
-	t.Cleanup(func() { ok(t, os.RemoveAll(dir)) })
-	h := &vfHost{t: t, root: root}
-	h.env = append(os.Environ(), "PATCHBAY_STATE_DIR="+dir+"/state", "PATCHBAY_RUN_DIR="+dir+"/run",
-		"PATCHBAY_PLUGIN_DIRS="+dir+"/plugins", "PATCHBAY_PLUGIN_SETTINGS="+dir)
-	ok(t, os.Mkdir(dir+"/plugins", 0o755))
-	program, err := os.ReadFile(filepath.Join(root, "bin/plugins/patchbay-plugin-sriov"))
-	ok(t, err)
-	ok(t, os.WriteFile(dir+"/plugins/patchbay-plugin-sriov", program, 0o755))
-	ok(t, os.WriteFile(dir+"/sriov.json", fmt.Appendf(nil, `{"nics": ["n0"], "vfs": 1, "record": %q}`, dir+"/record.json"), 0o600))
-	h.must("modprobe", "igbvf")
-	h.peer = h.netns("peer")
-	h.must("ip", "link", "set", "n1", "netns", "/run/netns/pbpeer")
-	for _, args := range [][]string{{"link", "set", "n1", "up"}, {"addr", "add", "10.9.0.1/24", "dev", "n1"}} {
-		if out, err := h.peer.Run(append([]string{"ip"}, args...)...); err != nil {
-			t.Fatal(out, err)
+// free fails unless all VFs are home.
+func (h *vfHost) free() {
+	h.t.Helper()
+	h.says("sriov: 0 of 2 VFs used", "bin/patchbay", "switch", "show", "wan")
+}
+
+// session is a TCP connection from a container to the outside.
+func (h *vfHost) session(n *host.Netns) *host.Stream {
+	h.t.Helper()
+	s, err := n.Connect(netip.Addr{}, h.peer, netip.MustParseAddr(gateway))
+	ok(h.t, err)
+	h.t.Cleanup(func() { ok(h.t, s.Close()) })
+	return s
+}
+
+// Who finds none free gets a pair. Nobody's connection ends as VFs go from one to the next,
+// nor as weights change.
+func fewerThanPorts(h *vfHost) {
+	a, b, c := h.netns("a"), h.netns("b"), h.netns("c")
+	h.cni("ADD", "a", "prefer")
+	h.cni("ADD", "c", "require")
+	h.cni("ADD", "b", "prefer")
+	h.reaches(b, h.address(a)) // by the bridge and the NIC's own switch
+	h.says("sriov prefer: in software, every VF of the NIC is held", "bin/patchbay", "port", "show", "b")
+	h.says("sriov: 2 of 2 VFs used", "bin/patchbay", "switch", "show", "wan")
+	byVF, byPair := h.session(a), h.session(b)
+	h.reaches(c, gateway)
+	h.must("bin/patchbay", "port", "set", "a", "--sriov-weight", "1")
+	h.cni("DEL", "c", "require")
+	h.says("attached when no VF was to be had", "bin/patchbay", "port", "show", "b")
+	h.cni("ADD", "c", "require")
+	h.reaches(c, gateway)
+	for name, s := range map[string]*host.Stream{"VF": byVF, "pair": byPair} {
+		if _, err := s.Longest(); err != nil {
+			h.t.Errorf("by the %s: %v", name, err)
 		}
 	}
-	return h
-}
-
-func (h *vfHost) netns(name string) *host.Netns {
-	h.t.Helper()
-	ok(h.t, os.MkdirAll("/run/netns", 0o755))
-	ns, err := host.NewNetns("/run/netns/pb" + name)
-	ok(h.t, err)
-	h.t.Cleanup(func() { ok(h.t, ns.Close()) })
-	return ns
-}
-
-func (h *vfHost) must(argv ...string) string {
-	h.t.Helper()
-	cmd := exec.Command(argv[0], argv[1:]...)
-	cmd.Dir, cmd.Env = h.root, h.env
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		h.t.Fatalf("%v: %v\n%s", argv, err, out)
+	h.says("sriov prefer: VF", "bin/patchbay", "port", "show", "a")
+	for _, name := range []string{"a", "b", "c"} {
+		h.cni("DEL", name, "prefer")
 	}
-	return string(out)
+	h.free()
 }
 
-func (h *vfHost) daemon() *host.Patchbayd {
+func isolation(h *vfHost) {
+	a, b := h.netns("a"), h.netns("b")
+	h.cni("ADD", "a", "require")
+	h.cni("ADD", "b", "require")
+	second := h.address(b)
+	h.reaches(a, second)
+	h.must("bin/patchbay", "port", "set", "a", "--vlan", "7")
+	if err := a.Ping(netip.MustParseAddr(second), time.Second); err == nil {
+		h.t.Error("VLAN 7 reaches who has none")
+	}
+	h.must("bin/patchbay", "port", "set", "b", "--vlan", "7")
+	h.reaches(a, second)
+	if err := a.Ping(netip.MustParseAddr(gateway), time.Second); err == nil {
+		h.t.Error("VLAN 7 reaches the outside, which has none")
+	}
+	h.cni("DEL", "a", "require")
+	h.cni("DEL", "b", "require")
+	h.cni("ADD", "a", "require") // and nothing is left of that
+	h.reaches(a, gateway)
+	h.cni("DEL", "a", "require")
+	h.free()
+}
+
+// address is that of a container's eth0.
+func (h *vfHost) address(n *host.Netns) string {
 	h.t.Helper()
-	here, err := host.Here()
+	out, err := n.Run("ip", "-4", "-o", "addr", "show", "dev", "eth0")
 	ok(h.t, err)
-	d, err := (&host.Host{Root: h.root, Netns: here}).Patchbayd("patchbayd", h.env...)
+	_, rest, _ := strings.Cut(out, " inet ")
+	addr, _, _ := strings.Cut(rest, "/")
+	return addr
+}
+
+func status(h *vfHost) {
+	a := h.netns("a")
+	h.cni("ADD", "a", "require")
+	h.says("not the switch", "bin/patchbay", "port", "stats", "a")
+	h.must("bin/patchbay", "switch", "set", "wan", "--mtu", "1400")
+	h.says("the NIC refused: queue pairs, moderation and MTU are set when the port is attached anew", "bin/patchbay", "port", "show", "a")
+	h.mtu(a, 1500)
+	h.reaches(a, gateway)
+	h.cni("DEL", "a", "require")
+	h.cni("ADD", "a", "require")
+	h.mtu(a, 1400)
+	h.cni("DEL", "a", "require")
+	h.must("bin/patchbay", "switch", "set", "wan", "--mtu", "1500")
+	h.cni("ADD", "a", "require")
+	h.mtu(a, 1500)
+	h.reaches(a, gateway)
+	h.cni("DEL", "a", "require")
+	h.free()
+}
+
+// mtu fails unless the container's eth0 has it.
+func (h *vfHost) mtu(n *host.Netns, want int) {
+	h.t.Helper()
+	links, err := n.Links()
 	ok(h.t, err)
-	h.t.Cleanup(func() {
-		if h.t.Failed() {
-			h.t.Logf("patchbayd:\n%s", d.Log())
+	defer links.Close()
+	eth0, err := links.LinkByName("eth0")
+	ok(h.t, err)
+	if got := eth0.Attrs().MTU; got != want {
+		h.t.Errorf("MTU %d, want %d", got, want)
+	}
+}
+
+// A VF whose container's namespace ends comes home, and the next owner finds nothing of it.
+func namespaceEnds(h *vfHost) {
+	a := h.netns("a")
+	h.cni("ADD", "a", "require")
+	for _, argv := range [][]string{{"addr", "add", "10.99.0.1/24", "dev", "eth0"}, {"link", "set", "eth0", "promisc", "on"}} {
+		_, err := a.Run(append([]string{"ip"}, argv...)...)
+		ok(h.t, err)
+	}
+	h.must("bin/patchbay", "port", "set", "a", "--vlan", "7")
+	ok(h.t, a.Close())
+	h.must("bin/patchbay", "gc")
+	h.free()
+	for _, name := range []string{"b", "c"} { // both VFs
+		n := h.netns(name)
+		h.cni("ADD", name, "require")
+		h.reaches(n, gateway)
+		if out, err := n.Run("ip", "addr", "show", "dev", "eth0"); err != nil || strings.Contains(out, "10.99.") || strings.Contains(out, "PROMISC") {
+			h.t.Errorf("%s, %v", out, err)
 		}
-		_ = d.Process.Kill() // it may have ended
-	})
-	return d
+	}
+	h.cni("DEL", "b", "require")
+	h.cni("DEL", "c", "require")
+	h.free()
 }
 
-// cni calls the plugin as a runtime does.
-func (h *vfHost) cni(command, container, mode string) {
-	h.t.Helper()
-	cmd := exec.Command(filepath.Join(h.root, "bin/cni/patchbay"))
-	cmd.Env = append(h.env, "CNI_COMMAND="+command, "CNI_CONTAINERID="+container, "CNI_NETNS=/run/netns/pb"+container,
-		"CNI_IFNAME=eth0", "CNI_PATH="+filepath.Join(h.root, "bin/cni"))
-	prev := ""
-	if command == "CHECK" {
-		prev = `,"prevResult":` + h.last
+func pluginKilled(h *vfHost) {
+	a := h.netns("a")
+	h.cni("ADD", "a", "require")
+	s := h.session(a)
+	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", h.d.Process.Pid))
+	ok(h.t, err)
+	if len(children) == 0 { // another thread has started it
+		out := h.must("sh", "-c", fmt.Sprintf("cat /proc/%d/task/*/children", h.d.Process.Pid))
+		children = []byte(out)
 	}
-	cmd.Stdin = strings.NewReader(fmt.Sprintf(`{"cniVersion":"1.0.0","name":"net1","type":"patchbay","switch":"wan",
-		"offload":{"sriov":{"mode":%q}},"ipam":{"type":"patchbay","ranges":[[{"subnet":"10.9.0.0/24","rangeStart":"10.9.0.10"}]]}%s}`, mode, prev))
-	var out bytes.Buffer
-	cmd.Stdout = &out
-	if err := cmd.Run(); err != nil {
-		h.t.Fatalf("%s of %s: %v\n%s", command, container, err, out.String())
+	from := h.d.Lines()
+	h.must(append([]string{"kill", "-9"}, strings.Fields(string(children))...)...)
+	h.awaits(from, "plugin serves")
+	if _, err := s.Longest(); err != nil {
+		h.t.Error(err)
 	}
-	if command == "ADD" {
-		h.last = out.String()
-	}
-}
-
-// patience is what anything may take where the machine is emulated and has much else to do.
-const patience = time.Minute
-
-func ok(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
+	h.cni("CHECK", "a", "require")
+	h.cni("DEL", "a", "require")
+	h.free()
 }
