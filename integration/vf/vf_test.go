@@ -1,9 +1,7 @@
 package vf_test
 
 import (
-	"fmt"
 	"net/netip"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -28,7 +26,6 @@ func TestContainerOnVF(t *testing.T) {
 		{"VLANs keep them apart", isolation},
 		{"what a port says", status},
 		{"namespace that ends", namespaceEnds},
-		{"plugin that is killed", pluginKilled},
 	} {
 		begun := time.Now()
 		t.Run(c.name, func(t *testing.T) {
@@ -205,26 +202,5 @@ func namespaceEnds(h *vfHost) {
 	}
 	h.cni("DEL", "b", "require")
 	h.cni("DEL", "c", "require")
-	h.free()
-}
-
-func pluginKilled(h *vfHost) {
-	a := h.netns("a")
-	h.cni("ADD", "a", "require")
-	s := h.session(a)
-	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", h.d.Process.Pid))
-	ok(h.t, err)
-	if len(children) == 0 { // another thread has started it
-		out := h.must("sh", "-c", fmt.Sprintf("cat /proc/%d/task/*/children", h.d.Process.Pid))
-		children = []byte(out)
-	}
-	from := h.d.Lines()
-	h.must(append([]string{"kill", "-9"}, strings.Fields(string(children))...)...)
-	h.awaits(from, "plugin serves")
-	if _, err := s.Longest(); err != nil {
-		h.t.Error(err)
-	}
-	h.cni("CHECK", "a", "require")
-	h.cni("DEL", "a", "require")
 	h.free()
 }

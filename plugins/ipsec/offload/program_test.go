@@ -142,7 +142,8 @@ func TestKill(t *testing.T) {
 		}
 		p = start()
 		grants, err := p.Grants(t.Context())
-		if err != nil || len(grants) != 1 || grants[0].Ref != r.Ref {
+		released := back && on == 0 // all but the last was done, and the kill may come late for that
+		if err != nil || len(grants) > 1 || len(grants) == 0 && !released || len(grants) == 1 && grants[0].Ref != r.Ref {
 			t.Fatalf("after the kill there are %+v: %v", grants, err)
 		}
 		if back {

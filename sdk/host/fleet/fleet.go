@@ -88,12 +88,8 @@ func (f *Fleet) follow(name string, m *member) {
 	f.done.Go(func() {
 		err := m.plugin.WatchInventory(m.life, func(i sdk.Inventory) error {
 			f.mu.Lock()
-			back := m.failed != "" || m.nics == nil
 			m.nics, m.failed = i.NICs, ""
 			f.mu.Unlock()
-			if back {
-				f.log.Info("plugin serves", "plugin", name, "nics", len(i.NICs))
-			}
 			f.stir(name, m)
 			return nil
 		})
