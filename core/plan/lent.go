@@ -59,15 +59,20 @@ func (d *differ) lends() {
 		end := want.Endpoint
 		end.MAC, have.Endpoint.MAC = vswitch.MAC{}, vswitch.MAC{}
 		at := At{Netns: end.Netns, Name: end.Name}
-		for _, r := range have.Endpoint.Routes {
-			if !containsRoute(end.Routes, r) {
-				d.add(DeleteRoute{At: at, Route: r})
-			}
-		}
+		d.dropRoutes(at, have.Endpoint.Routes, end.Routes)
 		d.endpoint("", end, have.Endpoint)
 		if joins {
 			d.add(AwaitTwin{Endpoint: want.Endpoint})
 			d.add(DeleteFDB{Port: id, MAC: want.Endpoint.MAC})
+		}
+	}
+}
+
+// dropRoutes takes away the routes of an end that are not wanted.
+func (d *differ) dropRoutes(at At, have, wanted []vswitch.Route) {
+	for _, r := range have {
+		if !containsRoute(wanted, r) {
+			d.add(DeleteRoute{At: at, Route: r})
 		}
 	}
 }

@@ -77,11 +77,7 @@ func (d *differ) twinsUp() {
 			have = Endpoint{Netns: want.Netns, Name: want.Name, MAC: want.MAC, MTU: want.MTU}
 		}
 		at := At{Netns: want.Netns, Name: want.Name}
-		for _, r := range have.Routes {
-			if !containsRoute(want.Routes, r) {
-				d.add(DeleteRoute{At: at, Route: r})
-			}
-		}
+		d.dropRoutes(at, have.Routes, want.Routes)
 		d.endpoint("", want, have)
 	}
 }
