@@ -245,11 +245,7 @@ func (d *differ) staleRoutes(want, have Port) {
 		return
 	}
 	at := At{Port: want.Name, Netns: want.Endpoint.Netns, Name: want.Endpoint.Name}
-	for _, r := range have.Endpoint.Routes {
-		if !slices.ContainsFunc(want.Endpoint.Routes, func(w vswitch.Route) bool { return sameRoute(w, r) }) {
-			d.add(DeleteRoute{At: at, Route: r})
-		}
-	}
+	d.dropRoutes(at, have.Endpoint.Routes, want.Endpoint.Routes)
 }
 
 // born is a port as CreateVeth leaves it.
