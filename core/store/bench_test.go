@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/patchbay-net/patchbay/core/store/storetest"
 	"github.com/patchbay-net/patchbay/core/vswitch"
 )
 
@@ -122,7 +123,7 @@ func benchConfig(d Dirs) Config {
 }
 
 func benchDirs(b testing.TB, ports int) Dirs {
-	d := dirsIn(memoryDir(b))
+	d := dirsIn(storetest.Dir(b))
 	benchFill(b, d, ports)
 	return d
 }
@@ -152,7 +153,7 @@ func benchFill(b testing.TB, d Dirs, ports int) {
 }
 
 func copyStore(b testing.TB, from Dirs) Dirs {
-	to := dirsIn(memoryDir(b))
+	to := dirsIn(storetest.Dir(b))
 	for src, dst := range map[string]string{from.State: to.State, from.Run: to.Run} {
 		if err := os.CopyFS(dst, os.DirFS(src)); err != nil {
 			b.Fatal(err)

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"github.com/patchbay-net/patchbay/core/store/storetest"
 )
 
 // coldAttach prints how long the first transaction of a process takes, in ns.
@@ -38,7 +40,7 @@ func coldAttach(dirs Dirs, name string) error {
 func BenchmarkColdAttach(b *testing.B) {
 	for _, ports := range []int{0, 5000} {
 		b.Run(fmt.Sprintf("ports=%d", ports), func(b *testing.B) {
-			base := memoryDir(b)
+			base := storetest.Dir(b)
 			benchFill(b, dirsIn(base), ports)
 			var took []int64
 			for n := 0; b.Loop(); n++ {

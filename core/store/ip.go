@@ -56,6 +56,11 @@ func (tx *Tx) HoldIP(switchName string, addr netip.Addr, port string) error {
 	return err
 }
 
+// PassIP gives an address that a port of the switch holds to another one. One that nobody holds stays so.
+func (tx *Tx) PassIP(switchName string, addr netip.Addr, to string) error {
+	return tx.ipSpace(switchName).reassign(ipAddress(addr.Unmap()), to)
+}
+
 // IPs returns every address held on a switch, sorted.
 func (tx *Tx) IPs(switchName string) ([]IPLease, error) {
 	var all []IPLease
