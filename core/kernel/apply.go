@@ -230,6 +230,10 @@ func (a *applier) step(i int, s plan.Step) error {
 		return a.outside(func() error { return a.returnNetdev(s) })
 	case plan.DeleteTap:
 		return a.outside(func() error { return deleteTap(a.host, i, s) })
+	case plan.SetVFMAC:
+		return a.queue("", request{NetlinkRequest: setVFMAC(s), step: i})
+	case plan.LetIn:
+		return a.letIn(i, s)
 	default:
 		return a.teamStep(i, s)
 	}

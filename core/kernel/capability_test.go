@@ -17,7 +17,7 @@ import (
 
 func TestProbeCapabilities(t *testing.T) {
 	newNS(t) // skips without root
-	before, err := listNetdevs()
+	before, err := NewLinux().Netdevs(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +50,7 @@ func TestProbeCapabilities(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	after, err := listNetdevs()
+	after, err := NewLinux().Netdevs(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

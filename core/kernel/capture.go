@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/patchbay-net/patchbay/core/vswitch"
 )
 
 // CaptureRequest says which frames of a netdev are wanted, and what is done with them.
@@ -18,6 +20,7 @@ type CaptureRequest struct {
 	Count     int // how many; 0 for any number
 	Snaplen   int // bytes of each, at most MaxSnaplen
 	Direction CaptureDirection
+	From      vswitch.MAC // only frames that say something from it; zero for all
 	// Frame is called for each frame, in their order; its Data is written to again.
 	Frame func(CapturedFrame) error
 	// Idle is called when no further frame waits.
@@ -86,6 +89,7 @@ type capture struct {
 	raw      syscall.RawConn
 	buf, oob []byte
 	report   CaptureReport
+	latest   time.Time // of a frame
 }
 
 func openCapture(req CaptureRequest) (*capture, error) {
@@ -119,7 +123,7 @@ func openCapture(req CaptureRequest) (*capture, error) {
 // prepare sets the socket up before it hears anything: bind is last.
 func (c *capture) prepare(fd int) error {
 	allProtocols := binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, unix.ETH_P_ALL))
-	filter := captureFilter(c.Direction, c.Snaplen)
+	filter := captureFilter(c.CaptureRequest)
 	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, captureBuffer) != nil {
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, captureBuffer)
 	}
@@ -132,22 +136,33 @@ func (c *capture) prepare(fd int) error {
 }
 
 // captureFilter takes frames of one direction, or all, and as much of each as is wanted.
-func captureFilter(d CaptureDirection, snaplen int) []unix.SockFilter {
-	take := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: uint32(snaplen)}
-	if d == BothDirections {
-		return []unix.SockFilter{take}
+func captureFilter(req CaptureRequest) (filter []unix.SockFilter) {
+	const packetType = -0x1000 + 4 // SKF_AD_OFF + SKF_AD_PKTTYPE
+	switch req.Direction {
+	case OnlySent:
+		filter = only(filter, unix.BPF_W, packetType, unix.PACKET_OUTGOING)
+	case OnlyReceived:
+		filter = allBut(filter, unix.BPF_W, packetType, unix.PACKET_OUTGOING)
 	}
-	const packetType = 0xfffff000 + 4 // SKF_AD_OFF + SKF_AD_PKTTYPE
-	ifSent, ifReceived := uint8(0), uint8(1)
-	if d == OnlyReceived {
-		ifSent, ifReceived = 1, 0
+	if m := req.From; !m.IsZero() {
+		filter = only(filter, unix.BPF_W, etherLen, binary.BigEndian.Uint32(m[:]))
+		filter = only(filter, unix.BPF_H, etherLen+4, uint32(binary.BigEndian.Uint16(m[4:])))
+		filter = allBut(filter, unix.BPF_H, 2*etherLen, etherRARP)
 	}
-	return []unix.SockFilter{
-		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: packetType},
-		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.PACKET_OUTGOING, Jt: ifSent, Jf: ifReceived},
-		take,
-		{Code: unix.BPF_RET | unix.BPF_K, K: 0},
-	}
+	return append(filter, unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: uint32(req.Snaplen)})
+}
+
+const etherRARP = 0x8035
+
+// only goes on with frames that have a value somewhere, and allBut with the others.
+func only(f []unix.SockFilter, size uint16, at int, value uint32) []unix.SockFilter {
+	return append(f, unix.SockFilter{Code: unix.BPF_LD | unix.BPF_ABS | size, K: uint32(at)},
+		unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: value, Jt: 1}, unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K})
+}
+
+func allBut(f []unix.SockFilter, size uint16, at int, value uint32) []unix.SockFilter {
+	return append(f, unix.SockFilter{Code: unix.BPF_LD | unix.BPF_ABS | size, K: uint32(at)},
+		unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: value, Jf: 1}, unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K})
 }
 
 func (c *capture) run() error {
@@ -207,7 +222,14 @@ func (c *capture) next() (CapturedFrame, error) {
 	if sll, is := from.(*unix.SockaddrLinklayer); is {
 		f.Sent = sll.Pkttype == unix.PACKET_OUTGOING
 	}
-	return f, c.beside(&f, c.oob[:oobn])
+	err = c.beside(&f, c.oob[:oobn])
+	// The kernel begins to stamp a moment after it was asked to. A frame that it has not stamped has
+	// the time at which it is read, which may be after the next one's.
+	if back := c.latest.Sub(f.Time); back > 0 && back < time.Second {
+		f.Time = c.latest
+	}
+	c.latest = f.Time
+	return f, err
 }
 
 const (

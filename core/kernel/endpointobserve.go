@@ -14,6 +14,12 @@ import (
 // endpoint reads the owner's end of the pair whose switch end is given; nil if the
 // namespace is gone or the name there belongs to another netdev.
 func (o *observer) endpoint(switchEnd link, scope plan.Endpoint) (*plan.Endpoint, error) {
+	// Numbers are a namespace's own: each first netdev of a container has the same.
+	return o.owned(scope, func(l link) bool { return l.index == switchEnd.peer && l.peer == switchEnd.index })
+}
+
+// owned reads a netdev in an owner's namespace, if it is the one that is meant.
+func (o *observer) owned(scope plan.Endpoint, meant func(link) bool) (*plan.Endpoint, error) {
 	c := o.host
 	if scope.Netns != "" {
 		ns, err := openNetns(scope.Netns)
@@ -30,8 +36,7 @@ func (o *observer) endpoint(switchEnd link, scope plan.Endpoint) (*plan.Endpoint
 		defer c.close()
 	}
 	l, err := c.link(scope.Name)
-	// Numbers are a namespace's own: each first netdev of a container has the same.
-	if isAbsent(err) || err == nil && (l.index != switchEnd.peer || l.peer != switchEnd.index) {
+	if isAbsent(err) || err == nil && !meant(l) {
 		return nil, nil
 	}
 	if err != nil {
@@ -48,8 +53,7 @@ func (o *observer) endpoint(switchEnd link, scope plan.Endpoint) (*plan.Endpoint
 	if e.Addresses, err = c.addresses(l.index, scope.Addresses); err != nil {
 		return nil, err
 	}
-	err = c.routes(l.index, scope.Routes, e)
-	return e, err
+	return e, c.routes(l.index, scope.Routes, e)
 }
 
 // addresses returns those of scope that the netdev has.

@@ -30,8 +30,10 @@ type Fake struct {
 	heard   map[heard]string
 	fault   fakeFault
 	log     []string
-	spreads map[string]*fakeSpread // by team
-	mirrors map[string]*fakeMirror // by table
+	spreads map[string]*fakeSpread  // by team
+	vfs     map[string]VF           // by PCI address
+	mirrors map[string]*fakeMirror  // by table
+	voices  map[voice]chan struct{} // those that are listened for
 
 	born     NetnsID // namespaces made so far
 	watches  int     // calls of Watch so far
@@ -49,7 +51,7 @@ type FakeConfig struct {
 
 // NewFake returns a host with the netdevs and namespaces of cfg and nothing else.
 func NewFake(cfg FakeConfig) *Fake {
-	f := &Fake{host: newFakeNetns(""), netns: make(map[string]*fakeNetns), caps: cfg.Capabilities}
+	f := &Fake{host: newFakeNetns(""), netns: make(map[string]*fakeNetns), caps: cfg.Capabilities, vfs: make(map[string]VF), voices: make(map[voice]chan struct{})}
 	f.lacp = vswitch.DerivedMAC("physical switch")
 	for _, n := range cfg.Netdevs {
 		f.AddNetdev(n)

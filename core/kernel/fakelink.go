@@ -33,6 +33,8 @@ type fakeLink struct {
 	noLinkLocal bool
 	counters    PortCounters
 
+	vfs    map[int]vswitch.MAC // administrative addresses, by number
+	letIn  []vswitch.MAC       // besides its own
 	bond   fakeBond
 	member fakeMember // of a bond
 
@@ -63,7 +65,7 @@ func (ns *fakeNetns) add(n Netdev) *fakeLink {
 	if n.MAC.IsZero() && !n.Loopback {
 		n.MAC = vswitch.DerivedMAC(ns.path, n.Name) // Linux rolls dice
 	}
-	link := &fakeLink{Netdev: n, ns: ns}
+	link := &fakeLink{Netdev: n, ns: ns, vfs: make(map[int]vswitch.MAC)}
 	link.Master, link.Addresses = "", nil
 	if n.Kind == "bridge" {
 		link.fdb = make(map[plan.Entry]*fakeLink)
@@ -214,7 +216,7 @@ func (l *fakeLink) hasCarrier() bool {
 func (l *fakeLink) netdev() Netdev {
 	n := l.Netdev
 	n.Carrier, n.Group = l.hasCarrier(), l.group
-	n.VFs = slices.Clone(n.VFs)
+	n.VFs = l.vfMACs()
 	if l.master != nil {
 		n.Master = l.master.Name
 	}

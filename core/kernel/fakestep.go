@@ -67,6 +67,10 @@ func (f *Fake) carryOut(step plan.Step) error {
 	case plan.DeleteTap:
 		f.deleteTap(s)
 		return nil
+	case plan.SetVFMAC:
+		return f.setVFMAC(s)
+	case plan.LetIn:
+		return f.letIn(s)
 	case plan.SetForwarding:
 		f.onward.IPv4 = f.onward.IPv4 || s.Families.IPv4
 		f.onward.IPv6 = f.onward.IPv6 || s.Families.IPv6

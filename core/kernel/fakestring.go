@@ -81,6 +81,9 @@ func (l *fakeLink) draw(b *strings.Builder) {
 		line(b, !l.vlans.IsZero(), "  bridge vlan %s", vlanWords(l.vlans))
 		l.drawEntries(b)
 	}
+	for _, mac := range l.letIn {
+		line(b, true, "  filter %s self", mac)
+	}
 	l.drawLimits(b)
 	l.drawShares(b)
 	byFamily := func(a, b plan.Address) int { return cmp.Compare(a.Prefix.Addr().BitLen(), b.Prefix.Addr().BitLen()) }

@@ -273,6 +273,13 @@ func (f *Fake) Heard(mac vswitch.MAC, vlan int) string {
 	return f.heard[heard{mac, vlan}]
 }
 
+// ForgetHeard has the network outside forget whom it was told of.
+func (f *Fake) ForgetHeard() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	clear(f.heard)
+}
+
 // SetLACPPartner gives the physical switch another system address; zero is one that does
 // not speak LACP.
 func (f *Fake) SetLACPPartner(mac vswitch.MAC) {

@@ -68,7 +68,7 @@ func observeForwarding() (plan.Families, error) {
 // them and, when the routes that it has run out, is off the IPv6 network. Ours
 // are left alone, and so is any bridge's port: a guest is not the host's router.
 func keepRouterAdvertisements() error {
-	links, err := dumpLinks()
+	links, err := linksHere()
 	if err != nil {
 		return err
 	}

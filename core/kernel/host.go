@@ -84,7 +84,7 @@ func readHost(root string) (Host, error) {
 	h.Services = services(root)
 	groups, err := os.ReadDir(filepath.Join(root, "sys/kernel/iommu_groups"))
 	h.IOMMU = err == nil && len(groups) > 0
-	links, err := dumpLinks()
+	links, err := linksHere()
 	if err != nil {
 		return h, err
 	}

@@ -115,7 +115,7 @@ func TestHostFiles(t *testing.T) {
 	}
 	index := make(map[string]string)
 	within(t, ns, func() error {
-		links, err := dumpLinks()
+		links, err := linksHere()
 		for _, l := range links {
 			index[l.name] = strconv.Itoa(l.index)
 		}

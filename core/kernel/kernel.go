@@ -33,6 +33,15 @@ type Kernel interface {
 	// Netdev returns one netdev, or an error of kind vswitch.NotFound.
 	Netdev(ctx context.Context, name string) (Netdev, error)
 
+	// VF returns what its NIC holds for the VF at a PCI address, whoever has it. What is no VF,
+	// or one of a NIC without a netdev here, is vswitch.CapabilityMissing.
+	VF(ctx context.Context, addr string) (VF, error)
+
+	// Hear returns when a frame from an address comes in by a netdev, which says that whoever has
+	// the address is behind it; what only tells where an address is (RARP) does not count. It waits
+	// until ctx ends, and fails then.
+	Hear(ctx context.Context, netdev string, from vswitch.MAC) error
+
 	// PortCounters returns what was counted at each netdev of the host's namespace, by
 	// name. It reads them all at once, so that its cost for each is small.
 	PortCounters(ctx context.Context) (map[string]PortCounters, error)

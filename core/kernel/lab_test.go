@@ -190,7 +190,7 @@ func fence(t testing.TB, a, b *listener) {
 	}
 }
 
-// upAgain returns what waits until the netdev, which is down now, carries frames.
+// upAgain returns what waits until the netdev, which is down or not there now, carries frames.
 func upAgain(t testing.TB, ns *os.File, netdev string) (wait func()) {
 	t.Helper()
 	updates, done := make(chan netlink.LinkUpdate, 64), make(chan struct{})
@@ -293,7 +293,9 @@ func (l *lab) plug(t testing.TB, n int, group uint32) {
 	guest := l.guests[n-1]
 	sh(t, guest, "sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1")
 	mac := macOf(byte(n))
+	carries := upAgain(t, l.host, fmt.Sprintf("p%d", n)) // until the kernel tells of its carrier the bridge takes nothing
 	sh(t, l.host, fmt.Sprintf(`ip link add p%d master pb-lab group %d type veth peer name eth0 address %s netns %s
 		ip link set p%d up`, n, group, net.HardwareAddr(mac[:]), nsPath(guest), n))
 	sh(t, guest, "ip link set eth0 up; ip link set lo up")
+	carries()
 }

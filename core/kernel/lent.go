@@ -102,7 +102,7 @@ func moveMessage(index, netns int, name string) *nl.NetlinkRequest {
 
 // lent reads a netdev that an owner has been lent; none if it has no such.
 func (o *observer) lent(id string, scope plan.Lent, seen *plan.State) error {
-	e, err := owned(scope.Endpoint, func(l link) bool { return l.alias == scope.Endpoint.Alias })
+	e, err := o.owned(scope.Endpoint, func(l link) bool { return l.alias == scope.Endpoint.Alias })
 	if e == nil || err != nil {
 		return err
 	}

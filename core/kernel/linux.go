@@ -52,27 +52,39 @@ func (l *Linux) host(fn func(*rtnl) error) error { return l.rtnetlink.with(fn) }
 func (l *Linux) netfilter(fn func(*rtnl) error) error { return l.nfnetlink.with(fn) }
 
 // Netdevs lists the netdevs of the host's namespace.
-func (l *Linux) Netdevs(ctx context.Context) ([]Netdev, error) {
+func (l *Linux) Netdevs(ctx context.Context) (all []Netdev, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	return listNetdevs()
+	err = l.host(func(c *rtnl) error {
+		all, err = listNetdevs(c)
+		return err
+	})
+	return all, err
 }
 
 // FreeNetdevs lists the netdevs of the host's namespace that have no master.
-func (l *Linux) FreeNetdevs(ctx context.Context) ([]Netdev, error) {
+func (l *Linux) FreeNetdevs(ctx context.Context) (all []Netdev, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	return listFreeNetdevs()
+	err = l.host(func(c *rtnl) error {
+		all, err = listFreeNetdevs(c)
+		return err
+	})
+	return all, err
 }
 
 // Netdev returns one netdev of the host's namespace.
-func (l *Linux) Netdev(ctx context.Context, name string) (Netdev, error) {
+func (l *Linux) Netdev(ctx context.Context, name string) (n Netdev, err error) {
 	if err := ctx.Err(); err != nil {
 		return Netdev{}, err
 	}
-	return readNetdev(name)
+	err = l.host(func(c *rtnl) error {
+		n, err = readNetdev(c, name)
+		return err
+	})
+	return n, err
 }
 
 // Capabilities tries what this kernel can do.

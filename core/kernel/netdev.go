@@ -2,8 +2,10 @@ package kernel
 
 import (
 	"cmp"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"slices"
@@ -22,11 +24,16 @@ type netdevLink struct {
 	flags    uint32
 	hardware uint16 // ARPHRD_*
 	maxMTU   int
-	vfs      []vswitch.MAC
+	vfs      map[int]vswitch.MAC // the VFs' administrative addresses; nil where nobody asked
 	numVFs   int
 }
 
 func (l netdevLink) loopback() bool { return l.flags&unix.IFF_LOOPBACK != 0 }
+
+// wired spares the most frequent ones a look into sysfs.
+func (l netdevLink) wired() bool {
+	return slices.Contains([]string{"veth", "tun", "bridge"}, l.kind)
+}
 
 // stacked reports that IFLA_LINK names the netdev that this one sends by: of a pair it
 // is the other end.
@@ -34,14 +41,14 @@ func (l netdevLink) stacked() bool {
 	return slices.Contains([]string{"vlan", "macvlan", "macvtap", "ipvlan", "ipvtap", "macsec"}, l.kind)
 }
 
-// listNetdevs lists the netdevs in the namespace of the calling thread, by name: those that the
+// listNetdevs lists the netdevs in the namespace of the socket, by name: those that the
 // filters select.
-func listNetdevs(filters ...*nl.RtAttr) ([]Netdev, error) {
-	links, err := dumpLinks(filters...)
+func listNetdevs(c *rtnl, filters ...*nl.RtAttr) ([]Netdev, error) {
+	links, err := dumpLinks(c, filters...)
 	if err != nil {
 		return nil, fmt.Errorf("list netdevs: %w", err)
 	}
-	addresses, err := dumpAddresses()
+	addresses, err := dumpAddresses(c)
 	if err != nil {
 		return nil, fmt.Errorf("list addresses: %w", err)
 	}
@@ -65,13 +72,13 @@ func listNetdevs(filters ...*nl.RtAttr) ([]Netdev, error) {
 const noMaster = 1<<32 - 1
 
 // listFreeNetdevs is listNetdevs of those without a master.
-func listFreeNetdevs() ([]Netdev, error) {
-	return listNetdevs(nl.NewRtAttr(unix.IFLA_MASTER, nl.Uint32Attr(noMaster)))
+func listFreeNetdevs(c *rtnl) ([]Netdev, error) {
+	return listNetdevs(c, nl.NewRtAttr(unix.IFLA_MASTER, nl.Uint32Attr(noMaster)))
 }
 
-// readNetdev reads one netdev in the namespace of the calling thread. One that
-// is not there is vswitch.NotFound.
-func readNetdev(name string) (Netdev, error) {
+// readNetdev reads one netdev in the namespace of the socket. One that is not there is
+// vswitch.NotFound.
+func readNetdev(c *rtnl, name string) (Netdev, error) {
 	object := fmt.Sprintf("netdev %.32q", name)
 	if err := vswitch.ValidateNetdevName(name); err != nil {
 		return Netdev{}, &vswitch.Error{Kind: vswitch.NotFound, Object: object, Err: err}
@@ -79,7 +86,7 @@ func readNetdev(name string) (Netdev, error) {
 	r := nl.NewNetlinkRequest(unix.RTM_GETLINK, unix.NLM_F_ACK)
 	r.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
 	r.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)))
-	l, err := askLink(r)
+	l, err := askLink(c, r)
 	if errors.Is(err, unix.ENODEV) {
 		return Netdev{}, &vswitch.Error{Kind: vswitch.NotFound, Object: object, Hint: "list the host's netdevs with: ip link"}
 	}
@@ -92,11 +99,11 @@ func readNetdev(name string) (Netdev, error) {
 		header.Index = int32(l.master)
 		r := nl.NewNetlinkRequest(unix.RTM_GETLINK, unix.NLM_F_ACK)
 		r.AddData(header)
-		if master, err = askLink(r); err != nil && !errors.Is(err, unix.ENODEV) {
+		if master, err = askLink(c, r); err != nil && !errors.Is(err, unix.ENODEV) {
 			return Netdev{}, fmt.Errorf("%s: its master: %w", object, err)
 		}
 	}
-	addresses, err := dumpAddresses()
+	addresses, err := dumpAddresses(c)
 	if err != nil {
 		return Netdev{}, fmt.Errorf("%s: its addresses: %w", object, err)
 	}
@@ -115,7 +122,7 @@ func (l netdevLink) netdev(master string, addresses []netip.Prefix) Netdev {
 		Name: l.name, Index: l.index, Kind: l.kind, MAC: l.mac, MTU: l.mtu, MaxMTU: l.maxMTU, Master: master, Alias: l.alias, Group: l.group,
 		Up: l.up, Carrier: l.flags&unix.IFF_LOWER_UP != 0,
 		Loopback: l.loopback(), Ethernet: l.hardware == unix.ARPHRD_ETHER,
-		NoBridge: isWireless(l.name, l.index), VFs: l.vfs, NumVFs: l.numVFs, Addresses: addresses,
+		NoBridge: !l.wired() && isWireless(l.name, l.index), VFs: l.vfMACs(), NumVFs: l.numVFs, Addresses: addresses,
 	}
 }
 
@@ -135,26 +142,34 @@ func isWireless(name string, index int) bool {
 	return false
 }
 
-// dump sends a request in the namespace of the calling thread and hands each
-// message to answer.
-func dump(r *nl.NetlinkRequest, reset func(), answer func([]byte)) error {
+// linksHere is dumpLinks in the namespace of the calling thread.
+func linksHere() ([]netdevLink, error) {
 	c, err := dialRTNL()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer c.close()
-	c.buf = make([]byte, 64<<10) // a NIC's VFs are one attribute of one message
-	return c.dump(r, reset, answer)
+	return dumpLinks(c)
 }
 
-func dumpLinks(filters ...*nl.RtAttr) (links []netdevLink, err error) {
+// roomForVFs is for messages about a NIC, of which its VFs are one attribute.
+const roomForVFs = 64 << 10
+
+func (c *rtnl) makeRoom() {
+	if len(c.buf) < roomForVFs {
+		c.buf = make([]byte, roomForVFs)
+	}
+}
+
+func dumpLinks(c *rtnl, filters ...*nl.RtAttr) (links []netdevLink, err error) {
+	c.makeRoom()
 	r := nl.NewNetlinkRequest(unix.RTM_GETLINK, unix.NLM_F_DUMP)
 	r.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
 	r.AddData(wantVFs())
 	for _, f := range filters {
 		r.AddData(f)
 	}
-	err = dump(r, func() { links = nil }, func(b []byte) {
+	err = c.dump(r, func() { links = nil }, func(b []byte) {
 		if l := parseNetdevLink(b); l.index != 0 {
 			links = append(links, l)
 		}
@@ -162,9 +177,10 @@ func dumpLinks(filters ...*nl.RtAttr) (links []netdevLink, err error) {
 	return links, err
 }
 
-func askLink(r *nl.NetlinkRequest) (l netdevLink, err error) {
+func askLink(c *rtnl, r *nl.NetlinkRequest) (l netdevLink, err error) {
+	c.makeRoom()
 	r.AddData(wantVFs())
-	err = dump(r, func() {}, func(b []byte) { l = parseNetdevLink(b) })
+	err = c.dump(r, func() {}, func(b []byte) { l = parseNetdevLink(b) })
 	if err == nil && l.index == 0 {
 		err = unix.ENODEV
 	}
@@ -197,18 +213,29 @@ func parseNetdevLink(payload []byte) netdevLink {
 	return l
 }
 
-// parseVFs reads the VFs' administrative addresses; a VF without one (all zero)
-// makes its own up and is left out.
-func parseVFs(list []byte) (macs []vswitch.MAC) {
+// sizeofVFMAC is that of struct ifla_vf_mac: the VF's number, 4 bytes, then 32 of address.
+const sizeofVFMAC = 36
+
+// parseVFs reads the VFs' administrative addresses by their numbers. That of a VF without one is
+// zero: it makes its own up.
+func parseVFs(list []byte) (macs map[int]vswitch.MAC) {
+	macs = make(map[int]vswitch.MAC)
 	for _, vf := range attributes(list) {
 		for kind, v := range attributes(vf) {
-			const number = 4 // struct ifla_vf_mac: __u32 vf, then 32 bytes of address
-			if kind != nl.IFLA_VF_MAC || len(v) < number+len(vswitch.MAC{}) {
-				continue
+			const number = 4
+			if kind == nl.IFLA_VF_MAC && len(v) >= number+len(vswitch.MAC{}) {
+				macs[int(binary.NativeEndian.Uint32(v))] = vswitch.MAC(v[number : number+len(vswitch.MAC{})])
 			}
-			if mac := vswitch.MAC(v[number : number+len(vswitch.MAC{})]); !mac.IsZero() {
-				macs = append(macs, mac)
-			}
+		}
+	}
+	return macs
+}
+
+// vfMACs are the addresses that are held for VFs, in order of those.
+func (l netdevLink) vfMACs() (macs []vswitch.MAC) {
+	for _, n := range slices.Sorted(maps.Keys(l.vfs)) {
+		if mac := l.vfs[n]; !mac.IsZero() {
+			macs = append(macs, mac)
 		}
 	}
 	return macs
@@ -216,10 +243,10 @@ func parseVFs(list []byte) (macs []vswitch.MAC) {
 
 // dumpAddresses lists addresses by the index of their netdev, without IPv6
 // link-local ones.
-func dumpAddresses() (byIndex map[int][]netip.Prefix, err error) {
+func dumpAddresses(c *rtnl) (byIndex map[int][]netip.Prefix, err error) {
 	r := nl.NewNetlinkRequest(unix.RTM_GETADDR, unix.NLM_F_DUMP)
 	r.AddData(nl.NewIfAddrmsg(unix.AF_UNSPEC))
-	err = dump(r, func() { byIndex = make(map[int][]netip.Prefix) }, func(b []byte) {
+	err = c.dump(r, func() { byIndex = make(map[int][]netip.Prefix) }, func(b []byte) {
 		index, prefix, ok := parseAddress(b)
 		if ok && (prefix.Addr().Is4() || !prefix.Addr().IsLinkLocalUnicast()) {
 			byIndex[index] = append(byIndex[index], prefix)

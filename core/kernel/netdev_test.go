@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -35,8 +36,8 @@ func TestNetdevs(t *testing.T) {
 		{Name: "lo", MTU: 65536, Loopback: true},
 	}
 	maxMTU := cmpopts.IgnoreFields(Netdev{}, "Index", "Peer", "MaxMTU")
-	within(t, ns, func() error {
-		got, err := listNetdevs()
+	withinRTNL(t, ns, func(c *rtnl) error {
+		got, err := listNetdevs(c)
 		if err != nil {
 			return err
 		}
@@ -47,7 +48,7 @@ func TestNetdevs(t *testing.T) {
 		if eth0, eth1 := got[1], got[2]; eth0.Peer != eth1.Index || eth1.Peer != eth0.Index || got[0].Peer != 0 {
 			t.Errorf("ends of a pair are %d and %d, and know %d and %d", eth0.Index, eth1.Index, eth0.Peer, eth1.Peer)
 		}
-		free, err := listFreeNetdevs()
+		free, err := listFreeNetdevs(c)
 		if err != nil {
 			return err
 		}
@@ -55,7 +56,7 @@ func TestNetdevs(t *testing.T) {
 			t.Errorf("without a master (-want +got):\n%s", diff)
 		}
 		for _, one := range got {
-			alone, err := readNetdev(one.Name)
+			alone, err := readNetdev(c, one.Name)
 			if err != nil {
 				return err
 			}
@@ -71,11 +72,22 @@ func TestNetdevs(t *testing.T) {
 	})
 }
 
+// withinRTNL runs fn with a socket in a namespace.
+func withinRTNL(t *testing.T, ns *os.File, fn func(*rtnl) error) {
+	t.Helper()
+	c, err := dialRTNLAt(ns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.close()
+	within(t, ns, func() error { return fn(c) })
+}
+
 func TestReadNetdevNotFound(t *testing.T) {
 	ns := newNS(t)
-	within(t, ns, func() error {
+	withinRTNL(t, ns, func(c *rtnl) error {
 		for _, name := range []string{"eth9", "", strings.Repeat("x", 16), "a/b"} {
-			if _, err := readNetdev(name); !errors.Is(err, vswitch.NotFound) {
+			if _, err := readNetdev(c, name); !errors.Is(err, vswitch.NotFound) {
 				t.Errorf("%q: %v", name, err)
 			}
 		}
@@ -93,14 +105,15 @@ func TestParseVFs(t *testing.T) {
 		info.AddRtAttr(nl.IFLA_VF_TX_RATE, make([]byte, 8))
 		return info.Serialize()
 	}
+	type macs = map[int]vswitch.MAC
 	tests := map[string]struct {
 		list []byte
-		want []vswitch.MAC
+		want macs
 	}{
-		"none":            {nil, nil},
-		"two":             {append(vf(0, macOf(1)), vf(1, macOf(2))...), []vswitch.MAC{macOf(1), macOf(2)}},
-		"without address": {append(vf(0, vswitch.MAC{}), vf(1, macOf(2))...), []vswitch.MAC{macOf(2)}},
-		"cut off":         {vf(0, macOf(1))[:12], nil},
+		"none":            {nil, macs{}},
+		"two":             {append(vf(0, macOf(1)), vf(1, macOf(2))...), macs{0: macOf(1), 1: macOf(2)}},
+		"without address": {append(vf(0, vswitch.MAC{}), vf(1, macOf(2))...), macs{0: {}, 1: macOf(2)}},
+		"cut off":         {vf(0, macOf(1))[:12], macs{}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -123,12 +136,12 @@ func TestParseNumVFs(t *testing.T) {
 
 func TestDumpBeginsAgain(t *testing.T) {
 	ns := newNS(t)
-	within(t, ns, func() error {
+	withinRTNL(t, ns, func(c *rtnl) error {
 		r := nl.NewNetlinkRequest(unix.RTM_GETLINK, unix.NLM_F_DUMP)
 		r.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
 		resets, answers := 0, 0
 		for range 2 { // a request can be sent again as it is
-			if err := dump(r, func() { resets++ }, func([]byte) { answers++ }); err != nil {
+			if err := c.dump(r, func() { resets++ }, func([]byte) { answers++ }); err != nil {
 				return err
 			}
 		}

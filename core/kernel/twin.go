@@ -34,7 +34,7 @@ func (a *applier) twinStep(i int, s plan.Step) error {
 	case plan.JoinTwin:
 		return a.joinTwin(i, s)
 	case plan.AwaitTwin:
-		return a.outside(func() error { return awaitTwin(s.Endpoint) })
+		return a.outside(func() error { return awaitTwin(s.Endpoint, s.Patience) })
 	case plan.DeleteTwin:
 		return a.outside(func() error { return a.deleteTwin(i, s.Endpoint) })
 	}
@@ -93,8 +93,8 @@ func (a *applier) deleteTwin(step int, e plan.Endpoint) error {
 }
 
 // awaitTwin returns once the VF is what the bond carries all by, has gone, or has had no
-// link for as long as NICs take to have one.
-func awaitTwin(e plan.Endpoint) error {
+// link for as long as somebody has patience.
+func awaitTwin(e plan.Endpoint, patience time.Duration) error {
 	ns, err := openNetns(e.Netns)
 	if err != nil {
 		return err
@@ -113,7 +113,7 @@ func awaitTwin(e plan.Endpoint) error {
 	if err := unix.SetsockoptInt(watch.fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, unix.RTNLGRP_LINK); err != nil {
 		return fmt.Errorf("watch netdevs: %w", err)
 	}
-	for deadline := time.Now().Add(awaitPatience); ; {
+	for deadline := time.Now().Add(patience); ; {
 		vf, err := c.link(e.Name)
 		if isAbsent(err) {
 			return nil
@@ -133,7 +133,7 @@ func awaitTwin(e plan.Endpoint) error {
 
 // twin reads a bond in an owner's namespace; none if it has no such.
 func (o *observer) twin(id string, scope plan.Endpoint, seen *plan.State) error {
-	e, err := owned(scope, link.isTwin)
+	e, err := o.owned(scope, link.isTwin)
 	if e == nil || err != nil {
 		return err
 	}
@@ -142,41 +142,6 @@ func (o *observer) twin(id string, scope plan.Endpoint, seen *plan.State) error 
 	}
 	seen.Twins[id] = *e
 	return nil
-}
-
-// owned reads a netdev in an owner's namespace, if it is the one that is meant.
-func owned(scope plan.Endpoint, meant func(link) bool) (*plan.Endpoint, error) {
-	ns, err := openNetns(scope.Netns)
-	if errors.Is(err, vswitch.NetnsNotFound) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = ns.Close() }()
-	c, err := dialRTNLAt(ns)
-	if err != nil {
-		return nil, err
-	}
-	defer c.close()
-	l, err := c.link(scope.Name)
-	if isAbsent(err) || err == nil && !meant(l) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	e := &plan.Endpoint{Netns: scope.Netns, Name: l.name, MAC: l.mac, MTU: l.mtu, Up: l.up}
-	if scope.Alias != "" {
-		e.Alias = l.alias
-	}
-	if e.Bond, err = c.bondOf(l, scope.Bond); err != nil {
-		return nil, err
-	}
-	if e.Addresses, err = c.addresses(l.index, scope.Addresses); err != nil {
-		return nil, err
-	}
-	return e, c.routes(l.index, scope.Routes, e)
 }
 
 // bondOf is the bond that an end is in, if it is the one that is meant.

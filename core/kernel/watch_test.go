@@ -223,7 +223,7 @@ func TestNetnsID(t *testing.T) {
 		}
 		return id
 	}
-	self := id("/proc/self/ns/net")
+	self := id("/proc/thread-self/ns/net") // not the first thread's, which may be in one of the test's
 	if cookie, err := netnsCookie(a); err != nil || NetnsID(cookie) != id(nsPath(a)) {
 		t.Errorf("an older kernel tells %d, %v", cookie, err)
 	}

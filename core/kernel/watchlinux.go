@@ -144,7 +144,7 @@ type watched struct {
 
 // learn lists the netdevs that are there.
 func (w *watcher) learn() error {
-	links, err := dumpLinks()
+	links, err := linksHere()
 	clear(w.netdevs)
 	for _, l := range links {
 		w.netdevs[l.index] = l.watched()

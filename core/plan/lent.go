@@ -62,7 +62,7 @@ func (d *differ) lends() {
 		d.dropRoutes(at, have.Endpoint.Routes, end.Routes)
 		d.endpoint("", end, have.Endpoint)
 		if joins {
-			d.add(AwaitTwin{Endpoint: want.Endpoint})
+			d.add(AwaitTwin{Endpoint: want.Endpoint, Patience: TwinPatience})
 			d.add(DeleteFDB{Port: id, MAC: want.Endpoint.MAC})
 		}
 	}

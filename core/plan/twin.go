@@ -1,6 +1,9 @@
 package plan
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // The steps for twins: bonds in owners' namespaces that carry all by the VF while its link is
 // there, and by the pair otherwise.
@@ -14,9 +17,12 @@ type (
 		Port     string
 		Endpoint Endpoint
 	}
-	// AwaitTwin returns when the bond carries all by the VF, or does not soon: it may have no
-	// link, and then the bond goes by the pair.
-	AwaitTwin struct{ Endpoint Endpoint }
+	// AwaitTwin returns when the bond carries all by the VF, the VF is gone, or patience ends: it
+	// may have no link, and then the bond goes by the pair.
+	AwaitTwin struct {
+		Endpoint Endpoint
+		Patience time.Duration
+	}
 	// DeleteTwin removes the bond. Without bond or namespace it is done.
 	DeleteTwin struct{ Endpoint Endpoint }
 )
@@ -50,6 +56,9 @@ func (s DeleteTwin) String() string {
 
 // TwinMonitor is how often a twin looks at its members' links, in milliseconds.
 const TwinMonitor = 100
+
+// TwinPatience is for how long who gives an owner a VF waits for its link.
+const TwinPatience = 5 * time.Second
 
 func (d *differ) twinsGone() {
 	for _, id := range sorted(d.observed.Twins) {
