@@ -17,6 +17,7 @@ import (
 	"github.com/patchbay-net/patchbay/core/engine"
 	"github.com/patchbay-net/patchbay/core/kernel"
 	"github.com/patchbay-net/patchbay/core/store"
+	"github.com/patchbay-net/patchbay/core/store/storetest"
 	"github.com/patchbay-net/patchbay/core/vswitch"
 )
 
@@ -42,9 +43,8 @@ func newFakeHost(t *testing.T) *fakeHost {
 		Capabilities: kernel.Capabilities{PortLocked: true, BridgeRules: true, GuardRules: true, ACLRules: true, NAT: true, PriorityReset: true, Limits: true, Shares: true, Mirroring: true},
 	})
 	now := func() time.Time { return time.Date(2026, 11, 22, 9, 0, 0, 0, time.UTC) }
-	dir := t.TempDir()
 	s := store.New(store.Config{
-		Dirs:   store.Dirs{State: filepath.Join(dir, "state"), Run: filepath.Join(dir, "run")},
+		Dirs:   store.Dirs{State: storetest.Dir(t), Run: storetest.Dir(t)},
 		BootID: "boot-1", MachineID: "machine-1", Now: now,
 	})
 	client := &api.Client{Verbs: engine.New(engine.Config{Kernel: fake, Store: s, Now: now})}
@@ -320,5 +320,23 @@ func TestMirrorIsTold(t *testing.T) {
 	}
 	if told := h.must("port set web-1 --mirror none"); strings.Contains(told, "mirror") {
 		t.Errorf("none: %s", told)
+	}
+}
+
+// TestVFAwayIsTold: of a VF that is away, or about to go or come, while its VM migrates, and of a patchbayd that does not
+// hear when it is.
+func TestVFAwayIsTold(t *testing.T) {
+	for want, is := range map[string]vswitch.VMPort{
+		"0000:01:10.0 is away while the VM migrates": {VFAway: "0000:01:10.0"},
+		"letting go of it":                           {VFTurn: vswitch.VFLeaves}, "nobody has heard the VM by it yet": {VFTurn: vswitch.VFComes},
+	} {
+		p := engine.PortStatus{Port: vswitch.Port{Owner: vswitch.Owner{Kind: vswitch.OwnerVM}, VM: is}}
+		if shown := portSheet(p).render(terminal{}); !strings.Contains(shown, want) {
+			t.Errorf("port show of %+v:\n%s", is, shown)
+		}
+	}
+	d := &engine.DaemonStatus{Libvirt: []engine.LibvirtStatus{{URI: "qemu:///system", Connected: true, Deaf: "no libvirt-qemu.so.0"}}}
+	if shown := daemonText(d, terminal{}); !strings.Contains(shown, "VFs of VMs that migrate keep their addresses: no libvirt-qemu.so.0") {
+		t.Errorf("status:\n%s", shown)
 	}
 }

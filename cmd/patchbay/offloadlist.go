@@ -52,6 +52,9 @@ func offloadWords(o vswitch.OffloadStatus) string {
 	if o.Requested == vswitch.OffloadOff {
 		return string(o.Feature) + " off"
 	}
+	if !o.Effective && o.SAs > 0 {
+		return words + fmt.Sprintf("%s in software, %s", count(uint64(o.SAs), "SA"), reasonWords(o.OffloadDecision))
+	}
 	if !o.Effective {
 		return words + "in software, " + reasonWords(o.OffloadDecision)
 	}
@@ -66,7 +69,7 @@ func offloadWords(o vswitch.OffloadStatus) string {
 	case o.Feature == vswitch.VMQ:
 		words += fmt.Sprintf("queue %d of %s", o.Queue, o.NIC)
 	default:
-		words += "by " + o.NIC
+		words += fmt.Sprintf("%d of %s by %s, which may hold %d", o.SAsHeld, count(uint64(o.SAs), "SA"), o.NIC, o.Amount)
 	}
 	if o.Plugin != "" {
 		words += ", plugin " + o.Plugin
@@ -91,13 +94,19 @@ func totalWords(t vswitch.OffloadTotal) string {
 		cause, _ := t.Missing.Words()
 		return fmt.Sprintf("%s: none, %s", t.Feature, cause)
 	}
-	what := map[vswitch.Feature]string{vswitch.SRIOV: "VFs", vswitch.VMQ: "queues", vswitch.IPsec: "SAs"}[t.Feature]
-	words := fmt.Sprintf("%s: %d of %d %s used", t.Feature, t.Used, t.Capacity, what)
+	used := map[vswitch.Feature]string{vswitch.SRIOV: "VFs", vswitch.VMQ: "queues", vswitch.IPsec: "SAs"}[t.Feature] + " used"
+	if t.NIC != "" {
+		used += " on " + t.NIC
+	}
+	words := fmt.Sprintf("%s: %d of %d %s", t.Feature, t.Used, t.Capacity, used)
 	if t.Capacity == vswitch.Unlimited {
-		words = fmt.Sprintf("%s: %d %s used, of as many as the NIC takes", t.Feature, t.Used, what)
+		words = fmt.Sprintf("%s: %d %s, of as many as it takes", t.Feature, t.Used, used)
+	}
+	if t.Feature == vswitch.IPsec {
+		words += fmt.Sprintf("; ports may have %d", t.Allowed)
 	}
 	if t.Foreign > 0 {
-		words += fmt.Sprintf(", and %d by others than ports", t.Foreign)
+		words += fmt.Sprintf(", and %d are held by others than ports", t.Foreign)
 	}
 	return words
 }

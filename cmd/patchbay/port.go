@@ -127,6 +127,14 @@ func vmLines(s *sheet, p vswitch.Port) {
 	case vswitch.VMReleased:
 		s.add("Stage", "released: libvirt has let go of it, and it works until its tap goes")
 	}
+	switch {
+	case p.VM.VFAway != "":
+		s.add("VF", p.VM.VFAway+" is away while the VM migrates; its address goes by this port")
+	case p.VM.VFTurn == vswitch.VFLeaves:
+		s.add("VF", "the VM is letting go of it, to migrate; what is for the VM comes here too")
+	case p.VM.VFTurn == vswitch.VFComes:
+		s.add("VF", "nobody has heard the VM by it yet; what is for the VM comes here too, for five minutes at most")
+	}
 	if p.VM.Narrowed != "" {
 		s.add("Taken away", p.VM.Narrowed+", by the domain's definition")
 	}

@@ -138,6 +138,9 @@ func daemonText(d *engine.DaemonStatus, t terminal) string {
 			how = "not followed: " + cmp.Or(l.Reason, "not tried yet")
 		}
 		fmt.Fprintf(&b, "  %s: %s\n", l.URI, printable(how))
+		if l.Deaf != "" {
+			fmt.Fprintf(&b, "    %s: %s\n", t.yellow("VFs of VMs that migrate keep their addresses"), printable(l.Deaf))
+		}
 	}
 	if len(d.Unrepaired) > 0 {
 		b.WriteString("\n" + t.bold("Not repaired") + "\n")

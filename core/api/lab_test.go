@@ -14,6 +14,7 @@ import (
 	"github.com/patchbay-net/patchbay/core/engine"
 	"github.com/patchbay-net/patchbay/core/kernel"
 	"github.com/patchbay-net/patchbay/core/store"
+	"github.com/patchbay-net/patchbay/core/store/storetest"
 	"github.com/patchbay-net/patchbay/core/vswitch"
 	"github.com/patchbay-net/patchbay/core/wire"
 )
@@ -60,7 +61,7 @@ func newLab(t *testing.T) *lab {
 		},
 		Capabilities: kernel.Capabilities{PortLocked: true, BridgeRules: true, GuardRules: true, ACLRules: true, NAT: true, PriorityReset: true, Limits: true, Shares: true, Mirroring: true}, Netns: []string{netns},
 	})}
-	dirs := store.Dirs{State: t.TempDir(), Run: t.TempDir()}
+	dirs := store.Dirs{State: storetest.Dir(t), Run: storetest.Dir(t)}
 	now := func() time.Time { return time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC) }
 	l.engine = engine.New(engine.Config{
 		Kernel: l.kernel, Store: store.New(store.Config{Dirs: dirs, BootID: "boot", MachineID: "machine", Now: now}), Now: now,

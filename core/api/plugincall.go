@@ -95,6 +95,16 @@ func (t telling) BindPort(ctx context.Context, req engine.BindPortRequest) (p vs
 	return t.Verbs.BindPort(ctx, req)
 }
 
+// BindPorts is Verbs'. Where it fails BindPort of each tells.
+func (t telling) BindPorts(ctx context.Context, reqs []engine.BindPortRequest) ([]vswitch.Port, error) {
+	start := time.Now()
+	ports, err := t.Verbs.BindPorts(ctx, reqs)
+	if err == nil {
+		t.tell(nameBindPorts, reqs, start, &err)
+	}
+	return ports, err
+}
+
 // ReleasePort is Verbs'.
 func (t telling) ReleasePort(ctx context.Context, owner vswitch.Owner) (err error) {
 	defer t.tell(nameReleasePort, owner, time.Now(), &err)

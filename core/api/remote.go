@@ -140,6 +140,11 @@ func (c *remote) BindPort(ctx context.Context, req engine.BindPortRequest) (vswi
 	return ask(ctx, c, nameBindPort, args{req}, func(v Verbs) (vswitch.Port, error) { return v.BindPort(ctx, req) })
 }
 
+// BindPorts is engine.Engine's.
+func (c *remote) BindPorts(ctx context.Context, reqs []engine.BindPortRequest) ([]vswitch.Port, error) {
+	return ask(ctx, c, nameBindPorts, args{reqs}, func(v Verbs) ([]vswitch.Port, error) { return v.BindPorts(ctx, reqs) })
+}
+
 // ReleasePort is engine.Engine's.
 func (c *remote) ReleasePort(ctx context.Context, owner vswitch.Owner) error {
 	return askQuiet(ctx, c, nameReleasePort, args{owner}, func(v Verbs) error { return v.ReleasePort(ctx, owner) })

@@ -90,6 +90,7 @@ func aLife(v Verbs) []outcome {
 	did(v.ReservePort(ctx, engine.ReservePortRequest{Owner: guest, Switch: "other"}))
 	did(v.BindPort(ctx, engine.BindPortRequest{Owner: guest, Netdev: "vnet9"}))
 	did(v.BindPort(ctx, engine.BindPortRequest{Owner: vswitch.Owner{Kind: vswitch.OwnerVM}, Netdev: "?"}))
+	did(v.BindPorts(ctx, []engine.BindPortRequest{{Owner: guest, Netdev: "vnet9"}}))
 	did(v.ExportDomain(ctx, guest.ID))
 	did(nil, v.ExpectDomain(ctx, engine.ExpectDomainRequest{Domain: guest.Domain(), State: &engine.DomainState{Version: 9}}))
 	did(v.ActivateDomain(ctx, guest.ID))

@@ -254,6 +254,7 @@ func FuzzRequest(f *testing.F) {
 		{nameGC, args{engine.GCRequest{Network: "n", Valid: []vswitch.Owner{owner()}}}},
 		{nameReservePort, args{engine.ReservePortRequest{Switch: "prod"}}},
 		{nameBindPort, args{engine.BindPortRequest{Netdev: "vnet0"}}},
+		{nameBindPorts, args{[]engine.BindPortRequest{{Netdev: "vnet0"}, {Netdev: "vnet1"}}}},
 		{nameExpectVM, args{engine.ExpectDomainRequest{State: &engine.DomainState{Version: engine.DomainStateVersion, Ports: []engine.PortState{{Switch: "prod"}}}}}},
 		{nameHoldMAC, args{engine.HoldMACRequest{NIC: "ua-web"}}},
 		{nameMakeTap, args{engine.TapRequest{Name: "pt-web"}}},

@@ -17,6 +17,11 @@ func subject(arg any) []any {
 		return append([]any{"switch", a.Switch}, subject(a.Owner)...)
 	case engine.BindPortRequest:
 		return append([]any{"netdev", a.Netdev}, subject(a.Owner)...)
+	case []engine.BindPortRequest:
+		if len(a) == 0 {
+			return nil
+		}
+		return append([]any{"ports", len(a)}, subject(a[0])...)
 	case engine.ExpectDomainRequest:
 		return []any{"domain", a.Domain.String()}
 	case engine.HoldMACRequest:

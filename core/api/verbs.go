@@ -21,6 +21,7 @@ type Verbs interface {
 
 	ReservePort(context.Context, engine.ReservePortRequest) (vswitch.Port, error)
 	BindPort(context.Context, engine.BindPortRequest) (vswitch.Port, error)
+	BindPorts(context.Context, []engine.BindPortRequest) ([]vswitch.Port, error)
 	ReleasePort(context.Context, vswitch.Owner) error
 	ReleaseDomain(ctx context.Context, id string) error
 	ExpectDomain(context.Context, engine.ExpectDomainRequest) error
@@ -79,6 +80,7 @@ const (
 	nameGC           = "gc"
 	nameReservePort  = "port reserve"
 	nameBindPort     = "port bind"
+	nameBindPorts    = "port bind all"
 	nameReleasePort  = "port release"
 	nameReleaseVM    = "domain release"
 	nameExpectVM     = "domain expect"
@@ -134,6 +136,7 @@ func served() map[string]verb {
 		nameGC:           changes(one(Verbs.GC)),
 		nameReservePort:  changes(one(Verbs.ReservePort)),
 		nameBindPort:     changes(one(Verbs.BindPort)),
+		nameBindPorts:    changes(one(Verbs.BindPorts)),
 		nameReleasePort:  changes(oneQuiet(Verbs.ReleasePort)),
 		nameReleaseVM:    changes(oneQuiet(Verbs.ReleaseDomain)),
 		nameExpectVM:     changes(oneQuiet(Verbs.ExpectDomain)),

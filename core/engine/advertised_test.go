@@ -20,6 +20,7 @@ import (
 	"github.com/patchbay-net/patchbay/core/kernel"
 	"github.com/patchbay-net/patchbay/core/plan"
 	"github.com/patchbay-net/patchbay/core/store"
+	"github.com/patchbay-net/patchbay/core/store/storetest"
 )
 
 // advertisement is a router advertisement (RFC 4861 4.2) of one prefix.
@@ -191,7 +192,7 @@ func TestAdvertisedAddressesMoveOnLinux(t *testing.T) {
 	before := awaitSix(t, "nic0", "address of the first prefix", learned(first))
 
 	ctx := context.Background()
-	e := engine.New(engine.Config{Kernel: kernel.NewLinux(), Store: store.New(store.Config{Dirs: store.Dirs{State: t.TempDir(), Run: t.TempDir()}, MachineID: "machine"})})
+	e := engine.New(engine.Config{Kernel: kernel.NewLinux(), Store: store.New(store.Config{Dirs: store.Dirs{State: storetest.Dir(t), Run: storetest.Dir(t)}, MachineID: "machine"})})
 	_, err = e.AddSwitch(ctx, engine.AddSwitchRequest{Switch: lan(true)})
 	must(t, err)
 	moved := readSix(t, "pbh-lan")

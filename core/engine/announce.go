@@ -17,6 +17,9 @@ const maxAnnouncedVLANs = 64
 // guestOf is a port as the network outside knows its owner.
 func guestOf(p vswitch.Port) plan.Guest {
 	g := plan.Guest{MAC: p.MAC, VLANs: wireVLANs(p.VLAN)}
+	if p.VM.VFAway != "" {
+		return g // the host that it moves to would take ARP for what the guest says there: see Hear
+	}
 	for _, a := range p.Addresses {
 		g.Addresses = append(g.Addresses, a.Prefix.Addr())
 	}

@@ -184,6 +184,7 @@ func prefixes() cmp.Option { return cmp.Comparer(func(a, b netip.Prefix) bool { 
 
 // A failure at any step leaves the host as it was, and its guests attached.
 func TestFailedApplyIsUndone(t *testing.T) {
+	t.Parallel()
 	for name, tc := range applications() {
 		t.Run(name, func(t *testing.T) {
 			var before string
@@ -215,8 +216,10 @@ func TestFailedApplyIsUndone(t *testing.T) {
 // Killed before any step, the same Apply again reaches what was asked for; so does any
 // other verb on one of the switches for that switch.
 func TestKilledApply(t *testing.T) {
+	t.Parallel()
 	for name, tc := range applications() {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			whole := hosting(t, tc[0])
 			whole.mustApply(tc[1])
 			for n := 1; ; n++ {
@@ -327,6 +330,7 @@ func TestApplyRepairs(t *testing.T) {
 }
 
 func TestExportIsANoOp(t *testing.T) {
+	t.Parallel()
 	for name, tc := range applications() {
 		t.Run(name, func(t *testing.T) {
 			l := hosting(t, tc[1])

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -18,24 +19,44 @@ import (
 // again whenever ports, links or plugins change, and sleeps in between.
 type arbiter struct {
 	*Engine
-	log  *slog.Logger
-	wake chan struct{}
+	log      *slog.Logger
+	wake     chan struct{}
+	standbys standbys
 
 	mu      sync.Mutex
 	stirred map[string]bool // plugins whose grants have to be counted again
-	tries   int             // rounds in a row in which something failed
+	due     bool            // it has to be decided again, whatever plugins tell
+
+	seen  vswitch.OffloadInventory // by which it was decided last
+	tries int                      // repetitions in a row in which something failed
 }
 
 func newArbiter(e *Engine, log *slog.Logger) *arbiter {
-	return &arbiter{Engine: e, log: log, wake: make(chan struct{}, 1), stirred: make(map[string]bool)}
+	return &arbiter{Engine: e, log: log, wake: make(chan struct{}, 1), stirred: make(map[string]bool), due: true}
 }
 
 // offloadsChanged has it decided again what uplinks do for ports. It costs nothing where
 // nobody is resident.
 func (e *Engine) offloadsChanged() {
 	if a := e.arbiter.Load(); a != nil {
+		a.mu.Lock()
+		a.due = true
+		a.mu.Unlock()
 		rouse(a.wake)
 	}
+}
+
+// stir has a plugin's grants counted again.
+func (a *arbiter) stir(plugin string) {
+	a.doubt(plugin)
+	rouse(a.wake)
+}
+
+// doubt has a plugin's grants counted with the next round.
+func (a *arbiter) doubt(plugin string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.stirred[plugin] = true
 }
 
 // run is the arbiter's life.
@@ -43,34 +64,39 @@ func (a *arbiter) run(ctx context.Context) {
 	var watching sync.WaitGroup
 	defer watching.Wait()
 	watching.Go(func() {
-		a.hardware.Watch(ctx, func(plugin string) {
-			a.mu.Lock()
-			a.stirred[plugin] = true
-			a.mu.Unlock()
-			rouse(a.wake)
-		})
+		a.hardware.Watch(ctx, a.stir)
 	})
+	var retry <-chan time.Time
 	for {
 		err := a.round(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		retry := a.retry(err)
+		retry = a.retry(err, retry)
 		select {
 		case <-ctx.Done():
 			return
 		case <-a.wake:
 			gather(ctx)
 		case <-retry:
+			retry = nil
 		}
 	}
 }
 
-// retry is when a round in which something failed is repeated, if nothing happens before.
-func (a *arbiter) retry(err error) <-chan time.Time {
+// retry is when a round in which something failed is repeated, if nothing happens before. What
+// happens before does not put off a repetition that was pending.
+func (a *arbiter) retry(err error, pending <-chan time.Time) <-chan time.Time {
 	if err == nil {
 		a.tries = 0
 		return nil
+	}
+	a.mu.Lock()
+	a.due = true
+	a.mu.Unlock()
+	if pending != nil {
+		a.log.Warn("offloads are still not as decided", "err", err)
+		return pending
 	}
 	a.tries++
 	a.log.Warn("offloads are not as decided", "err", err, "next try", backoff(a.tries))
@@ -78,20 +104,33 @@ func (a *arbiter) retry(err error) <-chan time.Time {
 }
 
 // round brings all that plugins do for ports to what is decided. It goes on after errors.
+// Where plugins tell of nothing but other SAs, which may be often, all is as it was decided.
 func (a *arbiter) round(ctx context.Context) error {
 	a.mu.Lock()
-	stirred := a.stirred
-	a.stirred = make(map[string]bool)
+	stirred, due := a.stirred, a.due
+	a.stirred, a.due = make(map[string]bool), false
 	a.mu.Unlock()
 	var errs []error
 	for _, plugin := range slices.Sorted(maps.Keys(stirred)) {
-		errs = append(errs, a.recount(ctx, plugin))
+		doubtful, another, err := a.recount(ctx, plugin)
+		if err != nil {
+			a.doubt(plugin)
+		}
+		errs = append(errs, err, a.reclaim(ctx, doubtful))
+		due = due || another || len(doubtful) > 0 || err != nil
 	}
+	seen := a.hardware.Look(ctx)
+	if !due && reflect.DeepEqual(seen, a.seen) {
+		a.log.Debug("offloads are counted")
+		return nil
+	}
+	a.seen = seen
 	if idle, err := a.idle(ctx); idle || err != nil {
-		return err
+		return errors.Join(append(errs, err)...)
 	}
 	records, err := a.records()
 	errs = append(errs, err, a.sweep(ctx))
+	a.standbys.begin(a.hardware.Look(ctx))
 	for _, r := range records {
 		if ctx.Err() == nil {
 			lost, err := a.arbitrate(ctx, r.Name)
@@ -101,6 +140,7 @@ func (a *arbiter) round(ctx context.Context) error {
 			}
 		}
 	}
+	a.standbys.end()
 	a.log.Debug("offloads are decided", "switches", len(records))
 	return errors.Join(errs...)
 }
@@ -117,43 +157,6 @@ func (a *arbiter) idle(ctx context.Context) (idle bool, err error) {
 		return err
 	})
 	return idle, err
-}
-
-// recount asks a plugin what ports have by it: what it does not know of any more is given
-// anew, and what nobody has a record of is taken back.
-func (a *arbiter) recount(ctx context.Context, plugin string) error {
-	now, err := a.hardware.Grants(ctx, plugin)
-	if err != nil {
-		if kind := vswitch.KindOf(err); kind == vswitch.PluginFailed || kind == vswitch.NotFound {
-			return nil // whoever decides finds out, and the plugin tells when it is there again
-		}
-		return err
-	}
-	knows := make(map[vswitch.OffloadRef]vswitch.OffloadGrant, len(now))
-	for _, g := range now {
-		knows[g.OffloadRef] = g
-	}
-	err = a.store.Update(func(tx *store.Tx) error {
-		records, err := tx.Grants()
-		for _, r := range records {
-			g, known := knows[r.Request.OffloadRef]
-			if delete(knows, r.Request.OffloadRef); r.Plugin != plugin || r.Given == nil || known && g.Generation == r.Given.Generation {
-				continue
-			}
-			r.Given = nil
-			if err := tx.PutGrant(r); err != nil {
-				return err
-			}
-		}
-		for _, g := range knows { // of a run file that is lost
-			r := store.Grant{Plugin: plugin, Going: true, Request: vswitch.OffloadRequest{OffloadRef: g.OffloadRef, NIC: g.NIC, Generation: g.Generation}}
-			if err := tx.PutGrant(r); err != nil {
-				return err
-			}
-		}
-		return err
-	})
-	return err
 }
 
 // sweep takes back what ports have that are no more.
@@ -176,7 +179,7 @@ func (a *arbiter) sweep(ctx context.Context) error {
 		}
 		for _, g := range grants {
 			_, err := tx.Port(g.Request.Port)
-			if gone := errors.Is(err, vswitch.NotFound) && !hosts[g.Request.Port]; gone || g.Going && g.Switch == "" {
+			if errors.Is(err, vswitch.NotFound) && !hosts[g.Request.Port] {
 				lost = append(lost, g)
 			} else if err != nil && !errors.Is(err, vswitch.NotFound) {
 				return err
@@ -198,22 +201,27 @@ func (a *arbiter) sweepGrant(ctx context.Context, ref vswitch.OffloadRef) error 
 		return err
 	}
 	defer unlock()
-	var g store.Grant
-	var goes bool
-	err = a.store.View(func(tx *store.Tx) error {
+	g, has, err := a.grantOf(ref)
+	if !has || err != nil {
+		return err
+	}
+	if now := a.lookUp(ref.Port)[0]; !g.Going && !errors.Is(now.err, vswitch.NotFound) {
+		return nil
+	}
+	return a.takeBack(ctx, g)
+}
+
+// grantOf is what is written of a port's feature now.
+func (e *Engine) grantOf(ref vswitch.OffloadRef) (g store.Grant, has bool, err error) {
+	err = e.store.View(func(tx *store.Tx) error {
 		grants, err := tx.Grants()
-		for _, now := range grants {
-			if now.Request.OffloadRef == ref {
-				_, err := tx.Port(ref.Port)
-				g, goes = now, err != nil || now.Going
-			}
+		i := slices.IndexFunc(grants, func(g store.Grant) bool { return g.Request.OffloadRef == ref })
+		if has = i >= 0; has {
+			g = grants[i]
 		}
 		return err
 	})
-	if err != nil || !goes {
-		return err
-	}
-	return a.takeBack(ctx, g)
+	return g, has, err
 }
 
 func (a *arbiter) takeBack(ctx context.Context, g store.Grant) error {
@@ -236,6 +244,7 @@ func (a *arbiter) arbitrate(ctx context.Context, switchName string) (lost []stri
 	if err != nil {
 		return nil, ignoreNotFound(err)
 	}
+	a.relearn(ctx, &v)
 	errs := []error{a.yield(ctx, &v, func(g store.Grant) error { return a.takeBack(ctx, g) })}
 	for _, d := range v.decisions {
 		_, given := v.given(d.Port, d.Feature)
@@ -270,9 +279,18 @@ func (a *arbiter) refit(ctx context.Context, switchName, port string) error {
 	if now.err != nil || !now.port.Failover && now.port.VF == "" || now.port.Switch != switchName {
 		return ignoreNotFound(now.err)
 	}
-	bare := now.port
+	g, has, err := a.grantOf(vswitch.OffloadRef{Port: port, Feature: vswitch.SRIOV})
+	if err != nil || now.port.VF != "" && has && g.Given != nil && !g.Going {
+		return err // it was being attached
+	}
+	bare, wanted := now.port, now.port
 	bare.VF = ""
-	equipped, err := a.equip(ctx, bare, true)
+	if has, err := a.lends(ctx, now.port); err != nil {
+		return err
+	} else if !has {
+		wanted = bare
+	}
+	equipped, err := a.equip(ctx, wanted, true)
 	switch {
 	case now.port.Failover && (err != nil || equipped.VF == ""):
 		if now.port.VF == "" {
@@ -281,6 +299,11 @@ func (a *arbiter) refit(ctx context.Context, switchName, port string) error {
 		equipped = bare
 	case err != nil || equipped.VF == "":
 		return err
+	}
+	if equipped.VF == now.port.VF {
+		if has, err := a.lends(ctx, now.port); has || err != nil {
+			return err // it was not lost, whatever its plugin could not see for a moment
+		}
 	}
 	had := attachedState(now.port, now.record, now.caps)
 	now.port = equipped
@@ -327,6 +350,9 @@ func (e *Engine) yield(ctx context.Context, v *verdict, takeBack func(store.Gran
 		}
 		if err == nil {
 			err = takeBack(g)
+		}
+		if err == nil {
+			delete(v.grants, g.Request.OffloadRef)
 		}
 		errs = append(errs, err)
 	}

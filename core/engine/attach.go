@@ -350,28 +350,6 @@ func needsRepair(err error) error {
 	return err
 }
 
-// unplug undoes a failed attach: out of the kernel, then out of the store. A port
-// that was there before stays, for its owner to delete.
-func (e *Engine) unplug(ctx context.Context, r reservation) error {
-	if r.known {
-		return nil
-	}
-	ctx = context.WithoutCancel(ctx)
-	if _, err := e.withdraw(ctx, []reservation{r}); err != nil {
-		return err
-	}
-	return errors.Join(e.forget(r), e.accord(ctx, r.port))
-}
-
-// forget takes a reservation back.
-func (e *Engine) forget(r reservation) error {
-	if r.known {
-		return nil
-	}
-	forgotten := e.store.Update(func(tx *store.Tx) error { return tx.DeletePort(r.port.ID) })
-	return errors.Join(forgotten, e.strip(context.Background(), r.port))
-}
-
 // validate bounds what a face passes on from outside.
 func (req AttachRequest) validate() error {
 	errs := []error{req.Owner.Validate(), vswitch.ValidateName(req.Switch)}

@@ -172,6 +172,7 @@ func stepsOf(t *testing.T, prepare func(*lab), verb func(*lab) error) int {
 // A process that is killed before any step of any verb leaves nothing that the
 // next Detach, GC and delete do not remove.
 func TestKilledBetweenSteps(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	none := func(*lab) {}
 	attached := func(l *lab) { l.mustAttach(request(0)) }

@@ -50,6 +50,7 @@ func (l *lab) wantAsBefore(picture string) {
 }
 
 func TestKilledTwiceInARow(t *testing.T) {
+	t.Parallel()
 	for first := 1; first <= 8; first++ {
 		for second := 1; second <= 3; second++ {
 			l := newLab(t)
@@ -109,6 +110,7 @@ func (l *lab) engineOn(k kernel.Kernel) *engine.Engine {
 }
 
 func TestInterruptedSetIsUndone(t *testing.T) {
+	t.Parallel()
 	for steps := range 5 {
 		left := steps + 1
 		l := newLab(t)

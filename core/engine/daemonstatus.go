@@ -20,6 +20,8 @@ type LibvirtStatus struct {
 	Connected bool   `json:"connected"`
 	Version   string `json:"version,omitempty"`
 	Reason    string `json:"reason,omitempty"` // why there is no connection
+	// Deaf says why what QEMU tells is not heard: VFs of VMs that migrate keep their addresses.
+	Deaf string `json:"deaf,omitempty"`
 }
 
 // Repair is drift that was put right.

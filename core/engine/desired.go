@@ -82,6 +82,10 @@ func portState(p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilities) p
 		// frame is learnt: it says before anybody else that the VM is here.
 		state.FDB, state.Locked, state.Learning = nil, false, true
 	}
+	if p.GoesByVF() {
+		// What was learnt of the guest before it had the VF would stay for minutes.
+		state.FDB, state.Locked, state.Learning = nil, false, false
+	}
 	if p.Adopted {
 		return state
 	}
@@ -125,6 +129,22 @@ func lentState(p vswitch.Port) plan.State {
 	return plan.State{Lent: map[string]plan.Lent{p.ID: {Netdev: p.VF, Endpoint: e}}}
 }
 
+// lostState is all that there may be of a port without a record: a pair, and where the owner
+// is known a VF, or a bond and a VF in it. A VF goes home under a name that no other has.
+func lostState(p vswitch.Port) plan.State {
+	s := plan.State{Ports: map[string]plan.Port{p.ID: {Name: p.ID, Endpoint: &plan.Endpoint{}}}}
+	if p.Owner.Netns == "" {
+		return s
+	}
+	p.Netdev = p.ID
+	_, p.VF = p.BondMembers()
+	alone := lentState(p).Lent[p.ID]
+	p.Failover = true
+	s = plan.Union(s, failoverState(p))
+	s.Lent[p.ID+" alone"] = alone
+	return s
+}
+
 // ownersEnd is what a container has of its port.
 func ownersEnd(p vswitch.Port) plan.Endpoint {
 	e := plan.Endpoint{Netns: p.Owner.Netns, Name: p.Owner.Endpoint, MAC: p.MAC, MTU: p.MTU, Up: true, Routes: p.Routes}
@@ -148,7 +168,7 @@ func portRules(p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilities) p
 		return plan.Rules{}
 	}
 	rules := plan.Rules{Own: ownOf(p, r, caps)}
-	if !p.MACSpoofing && (!caps.PortLocked || (!p.Speaks() || p.VF != "") && caps.BridgeRules) {
+	if !p.MACSpoofing && (!caps.PortLocked || (!p.Speaks() || p.VF != "" || p.GoesByVF()) && caps.BridgeRules) {
 		rules.Guard = map[string]vswitch.MAC{p.Netdev: p.MAC}
 	}
 	if apart(p) && caps.BridgeRules {

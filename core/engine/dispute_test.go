@@ -127,6 +127,7 @@ func (l *lab) wantHostWhole() {
 // Killed at any step of a handover, whatever comes next loses nothing of the host, and
 // ends what was begun. Each of what may come next follows every third step.
 func TestAnythingAfterAKilledHandover(t *testing.T) {
+	t.Parallel()
 	for name, req := range disputes() {
 		verbs := afterDispute(req)
 		for i, next := range slices.Sorted(maps.Keys(verbs)) {
@@ -165,6 +166,7 @@ func TestAnythingAfterAKilledHandover(t *testing.T) {
 
 // The same of teams, and each after every fourth step.
 func TestAnythingAfterAKilledWayThroughTeams(t *testing.T) {
+	t.Parallel()
 	ways := teamWays()
 	set := func(name string) func(*lab) error {
 		return func(l *lab) error {
@@ -205,6 +207,7 @@ func TestAnythingAfterAKilledWayThroughTeams(t *testing.T) {
 // A NIC that has gone since the process was killed keeps nobody from ending the rest: the host
 // comes to the switch that gets its NIC.
 func TestKilledHandoverWithoutOneOfTheNICs(t *testing.T) {
+	t.Parallel()
 	set := func(name string) func(*lab) error {
 		return func(l *lab) error {
 			_, err := l.SetSwitch(context.Background(), name, engine.SwitchChange{Notes: ptr("changed")})
@@ -216,6 +219,7 @@ func TestKilledHandoverWithoutOneOfTheNICs(t *testing.T) {
 		"kept":     kept, "old set": set("lan"), "new set": set("office"),
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			for n := 1; ; n++ {
 				l := carrying(t)
 				l.mustAdd(lan(true))

@@ -16,6 +16,7 @@ import (
 	"github.com/patchbay-net/patchbay/core/engine"
 	"github.com/patchbay-net/patchbay/core/kernel"
 	"github.com/patchbay-net/patchbay/core/store"
+	"github.com/patchbay-net/patchbay/core/store/storetest"
 	"github.com/patchbay-net/patchbay/core/vswitch"
 )
 
@@ -101,7 +102,7 @@ func TestKilledHandoverOnLinux(t *testing.T) {
 			home, routes := homeHere(t)
 			for n := c.from; ; n += 3 {
 				k := &struck{Kernel: kernel.NewLinux()}
-				s := store.New(store.Config{Dirs: store.Dirs{State: t.TempDir(), Run: t.TempDir()}, MachineID: "machine"})
+				s := store.New(store.Config{Dirs: store.Dirs{State: storetest.Dir(t), Run: storetest.Dir(t)}, MachineID: "machine"})
 				e := engine.New(engine.Config{Kernel: k, Store: s})
 				_, err := e.AddSwitch(ctx, engine.AddSwitchRequest{Switch: lan(true)})
 				must(t, err)

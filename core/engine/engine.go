@@ -20,9 +20,11 @@ type Engine struct {
 	// resident is what Keep has done; nil in a process that comes and goes.
 	resident atomic.Pointer[ledger]
 	leaving  leaving
+	// leaveTapsTo is who binds taps of VMs that run, if somebody does: see LeaveTaps.
+	leaveTapsTo func(domain string) bool
 	// hardware is nil where nobody runs plugins; arbiter is Keep's, while it works.
 	hardware Hardware
-	denials  denials
+	denials  *denials
 	arbiter  atomic.Pointer[arbiter]
 }
 
@@ -47,5 +49,5 @@ func New(c Config) *Engine {
 	if c.Segments == (vswitch.SegmentSizes{}) {
 		c.Segments = vswitch.DefaultSegmentSizes()
 	}
-	return &Engine{kernel: c.Kernel, store: c.Store, now: c.Now, root: cmp.Or(c.HostRoot, "/"), sizes: c.Segments, hardware: c.Hardware}
+	return &Engine{kernel: c.Kernel, store: c.Store, now: c.Now, root: cmp.Or(c.HostRoot, "/"), sizes: c.Segments, hardware: c.Hardware, denials: new(denials)}
 }

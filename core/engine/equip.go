@@ -38,44 +38,63 @@ func (e *Engine) equip(ctx context.Context, p vswitch.Port, attaching bool) (vsw
 	if err != nil {
 		return p, err
 	}
+	if err := e.admitOffloads(ctx, &v, p); err != nil {
+		return p, err
+	}
+	equipped, refused, err := e.equipVF(ctx, &v, p)
+	if err != nil {
+		return p, err
+	}
+	if refused { // and with the VF the queues that it would have brought
+		v.decide()
+		if err := e.admitOffloads(ctx, &v, equipped); err != nil {
+			return p, err
+		}
+	}
+	for _, d := range v.of(p.ID) {
+		if asksPlugin(d) && d.Feature != vswitch.SRIOV && d.Requested == vswitch.OffloadRequire {
+			if err := e.ensure(ctx, &v, d); err != nil {
+				return p, required(d, err)
+			}
+		}
+	}
+	return equipped, nil
+}
+
+// admitOffloads fails with what a port requires and is not to have, or has and cannot be without,
+// and has taken back what others are to lose.
+func (e *Engine) admitOffloads(ctx context.Context, v *verdict, p vswitch.Port) error {
 	if err := errors.Join(vswitch.Unmet(v.of(p.ID)), v.keepsVF(p)); err != nil {
-		return p, err
+		return err
 	}
-	if err := e.yield(ctx, &v, func(g store.Grant) error { return e.release(ctx, g) }); err != nil {
-		return p, err
-	}
+	return e.yield(ctx, v, func(g store.Grant) error { return e.release(ctx, g) })
+}
+
+// equipVF gives a port the VF that it is to have, unless its plugin refuses, and takes from it
+// the one that it is not to have.
+func (e *Engine) equipVF(ctx context.Context, v *verdict, p vswitch.Port) (equipped vswitch.Port, refused bool, err error) {
 	for _, d := range v.of(p.ID) {
 		if v.loses(d) {
 			p.VF = ""
 		}
-		if !asksPlugin(d) || d.Feature != vswitch.SRIOV && d.Requested != vswitch.OffloadRequire {
+		if d.Feature != vswitch.SRIOV || !asksPlugin(d) {
 			continue
 		}
-		err := e.ensure(ctx, &v, d)
-		if err == nil && d.Feature == vswitch.SRIOV && p.VF == "" {
-			p.VF, err = e.netdevOf(ctx, &v, d)
-		}
+		err := e.ensure(ctx, v, d)
 		if err != nil && (d.Requested == vswitch.OffloadRequire || p.VF != "") {
-			return p, required(d, err)
+			return p, true, required(d, err)
+		}
+		if refused = err != nil; refused {
+			continue
+		}
+		if g, _ := v.given(p.ID, d.Feature); g.Given.VF != nil && g.Given.VF.Netdev != "" { // else it is in its owner's namespace
+			p.VF = g.Given.VF.Netdev
 		}
 	}
 	if p.OnVF() { // no port of the bridge, and in no segment
 		p.Netdev, p.Segment = "", 0
 	}
-	return p, nil
-}
-
-// netdevOf is the netdev of the VF that a port was given. A VF without one is of no use to a
-// container.
-func (e *Engine) netdevOf(ctx context.Context, v *verdict, d vswitch.OffloadDecision) (string, error) {
-	g := v.grants[vswitch.OffloadRef{Port: d.Port, Feature: d.Feature}]
-	if g.Given.VF != nil && g.Given.VF.Netdev != "" {
-		return g.Given.VF.Netdev, nil
-	}
-	why := &vswitch.Denied{Reason: vswitch.Refused, Detail: "the plugin gave a VF without a netdev"}
-	err := errors.Join(why, e.release(ctx, g))
-	e.denials.note(g.Request.OffloadRef, why)
-	return "", err
+	return p, refused, nil
 }
 
 // keepsVF refuses what a port that works by a VF cannot have: nothing else is there to do it,

@@ -17,6 +17,7 @@ import (
 	"github.com/patchbay-net/patchbay/core/kernel"
 	"github.com/patchbay-net/patchbay/core/plan"
 	"github.com/patchbay-net/patchbay/core/store"
+	"github.com/patchbay-net/patchbay/core/store/storetest"
 	"github.com/patchbay-net/patchbay/core/vswitch"
 )
 
@@ -61,6 +62,7 @@ func crowded(t *testing.T, caps kernel.Capabilities) *lab {
 
 // A failure at any step leaves every guest attached who was.
 func TestFailedEvictionIsUndone(t *testing.T) {
+	t.Parallel()
 	unlocked := allCapabilities()
 	unlocked.PortLocked = false
 	for name, verb := range evictions() {
@@ -107,6 +109,7 @@ func idsIn(ports []vswitch.Port) (ids []string) {
 
 // Killed at any step, the same verb again ends it.
 func TestKilledEviction(t *testing.T) {
+	t.Parallel()
 	for name, verb := range evictions() {
 		t.Run(name, func(t *testing.T) {
 			whole := crowded(t, allCapabilities())
@@ -228,7 +231,7 @@ func talkative(t *testing.T, k kernel.Kernel) (*engine.Engine, []vswitch.Port) {
 	ctx := context.Background()
 	makePair(t, "nic0")
 	e := engine.New(engine.Config{
-		Kernel: k, Store: store.New(store.Config{Dirs: store.Dirs{State: t.TempDir(), Run: t.TempDir()}, MachineID: "machine"}),
+		Kernel: k, Store: store.New(store.Config{Dirs: store.Dirs{State: storetest.Dir(t), Run: storetest.Dir(t)}, MachineID: "machine"}),
 	})
 	_, err := e.Apply(ctx, configured(ext("lan", "nic0", 0)))
 	must(t, err)

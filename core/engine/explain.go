@@ -199,6 +199,39 @@ func explainFailover(p vswitch.Port) Part {
 	return part
 }
 
+// portWhy tells what a port with a netdev is, and what points to it.
+func portWhy(p vswitch.Port, state plan.Port) string {
+	why := "A pair of netdevs: " + p.Netdev + " is the switch's end"
+	if p.Owner.Kind == vswitch.OwnerHost {
+		why += ", " + p.Owner.Endpoint + " the host's."
+	} else {
+		why += ", " + state.Endpoint.Name + " the owner's, made where the owner is."
+	}
+	if p.Adopted {
+		why = "The netdev " + p.Netdev + " is somebody else's, and a port of the bridge."
+	}
+	if p.VM.Stage == vswitch.VMIncoming {
+		why += " Its VM still runs on another host: nothing points here until it speaks."
+	} else if p.VF != "" {
+		why += " Its owner works by its VF, so nothing points here; when the bond goes by the pair, the switch learns that."
+	} else if p.GoesByVF() {
+		why += " Its VM goes by a VF of the uplink with the same address, so nothing points here but while the VF is away because the VM migrates."
+	} else if p.VM.VFTurn == vswitch.VFComes {
+		why += " Its VM has a VF of the uplink with the same address, and may not have the driver for it yet: until it is heard by the VF, for five minutes at most, the switch sends here what is for it."
+	} else if p.MACSpoofing {
+		why += " Its owner may send from any address, so the switch learns here and sends here what it does not know."
+	} else {
+		why += " The switch knows its address " + p.MAC.String() + " and need not learn: nobody else can take it, and the owner can send from no other."
+	}
+	if p.VM.VFAway != "" {
+		why += " Its VM goes by VF " + p.VM.VFAway + " otherwise, and migrates now: the VF's NIC has been told to forget the address, and what is for the VM comes here."
+	}
+	if !p.VLAN.IsZero() {
+		why += " It hears and sends in its VLANs (" + p.VLAN.String() + ") and in no other."
+	}
+	return why
+}
+
 func explainPort(p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilities, mirrors plan.Mirrors) Explanation {
 	x := Explanation{Object: "port " + p.ID, Paths: paths(r, p.Owner.String())}
 	if p.OnVF() {
@@ -212,27 +245,8 @@ func explainPort(p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilities,
 		return x
 	}
 	state := portState(p, r, caps)
-	why := "A pair of netdevs: " + p.Netdev + " is the switch's end"
 	if p.Owner.Kind == vswitch.OwnerHost {
 		state.Endpoint.Alias = vswitch.Alias("host", r.Name, "")
-		why += ", " + p.Owner.Endpoint + " the host's."
-	} else {
-		why += ", " + state.Endpoint.Name + " the owner's, made where the owner is."
-	}
-	if p.Adopted {
-		why = "The netdev " + p.Netdev + " is somebody else's, and a port of the bridge."
-	}
-	if p.VM.Stage == vswitch.VMIncoming {
-		why += " Its VM still runs on another host: nothing points here until it speaks."
-	} else if p.VF != "" {
-		why += " Its owner works by its VF, so nothing points here; when the bond goes by the pair, the switch learns that."
-	} else if p.MACSpoofing {
-		why += " Its owner may send from any address, so the switch learns here and sends here what it does not know."
-	} else {
-		why += " The switch knows its address " + p.MAC.String() + " and need not learn: nobody else can take it, and the owner can send from no other."
-	}
-	if !p.VLAN.IsZero() {
-		why += " It hears and sends in its VLANs (" + p.VLAN.String() + ") and in no other."
 	}
 	bare := state
 	bare.Limits = plan.Limits{}
@@ -244,7 +258,7 @@ func explainPort(p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilities,
 	if p.Failover {
 		x.Parts = append(x.Parts, explainFailover(p))
 	}
-	x.Parts = append(x.Parts, Part{What: "port " + p.Netdev, Why: why, Commands: commands(plan.State{Ports: map[string]plan.Port{p.Netdev: bare}})})
+	x.Parts = append(x.Parts, Part{What: "port " + p.Netdev, Why: portWhy(p, state), Commands: commands(plan.State{Ports: map[string]plan.Port{p.Netdev: bare}})})
 	x.Parts = append(x.Parts, explainLimits(state, bare)...)
 	if state.Endpoint != nil && len(state.Endpoint.Addresses)+len(state.Endpoint.Routes) > 0 {
 		addressed := state

@@ -16,6 +16,7 @@ import (
 	"github.com/patchbay-net/patchbay/core/engine"
 	"github.com/patchbay-net/patchbay/core/kernel"
 	"github.com/patchbay-net/patchbay/core/store"
+	"github.com/patchbay-net/patchbay/core/store/storetest"
 	"github.com/patchbay-net/patchbay/core/vswitch"
 	"github.com/patchbay-net/patchbay/integration/guest"
 )
@@ -171,7 +172,7 @@ func activeOf(t *testing.T, netns string) (name string) {
 }
 
 // Connections to a container with a standby go on when its VF is given to another one, when
-// it comes back and when it is gone for good; DEL leaves nothing.
+// it comes back and when it is gone for good; DEL leaves nothing, whatever it knows.
 func TestFailoverOnLinux(t *testing.T) {
 	guest.Needs(t, guest.Bonding)
 	ctx := context.Background()
@@ -195,7 +196,7 @@ func TestFailoverOnLinux(t *testing.T) {
 	})
 	e := engine.New(engine.Config{
 		Kernel: kernel.NewLinux(), Hardware: &oneVF{t, make(map[vswitch.OffloadRef]vswitch.OffloadGrant)},
-		Store: store.New(store.Config{Dirs: store.Dirs{State: t.TempDir(), Run: t.TempDir()}, MachineID: "machine"}),
+		Store: store.New(store.Config{Dirs: store.Dirs{State: storetest.Dir(t), Run: storetest.Dir(t)}, MachineID: "machine"}),
 	})
 	_, err := e.AddSwitch(ctx, engine.AddSwitchRequest{Switch: vswitch.Switch{Name: "wan", Uplink: "nic0", SRIOV: true}})
 	must(t, err)
@@ -249,14 +250,18 @@ func TestFailoverOnLinux(t *testing.T) {
 		return links(t).LinkDel(link)
 	})
 	wants("when the VF is gone", pair)
-	must(t, e.Detach(ctx, p.Owner))
+	forgetful := engine.New(engine.Config{
+		Kernel: kernel.NewLinux(), Store: store.New(store.Config{Dirs: store.Dirs{State: storetest.Dir(t), Run: storetest.Dir(t)}, MachineID: "machine"}),
+	})
+	must(t, forgetful.Detach(ctx, p.Owner))
 	at(t, p.Owner.Netns, func() error {
 		all, err := links(t).LinkList()
 		for _, l := range all {
 			if l.Attrs().Name != "lo" && l.Attrs().Name != "bond0" { // the module's own
-				t.Errorf("DEL has left %s", l.Attrs().Name)
+				t.Errorf("DEL without a record has left %s", l.Attrs().Name)
 			}
 		}
 		return err
 	})
+	must(t, e.Detach(ctx, p.Owner))
 }

@@ -16,7 +16,7 @@ import (
 // entriesOf are a guest's entries on a trunk: where VLANs are filtered, in those that the
 // guest is in.
 func entriesOf(p vswitch.Port, r store.SwitchRecord, caps kernel.Capabilities) (all []vswitch.MAC, in []plan.Entry) {
-	if !p.Plugged() || !p.Speaks() {
+	if !p.Plugged() || !p.Speaks() || p.GoesByVF() {
 		return nil, nil
 	}
 	if !caps.VLANFiltering {

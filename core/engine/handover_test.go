@@ -53,6 +53,7 @@ func TestAnotherSwitchTakesTheHostOver(t *testing.T) {
 }
 
 func TestFailedHandoverOfTheHostIsUndone(t *testing.T) {
+	t.Parallel()
 	for name, req := range handovers() {
 		t.Run(name, func(t *testing.T) {
 			var pristine, before string
@@ -75,6 +76,7 @@ func TestFailedHandoverOfTheHostIsUndone(t *testing.T) {
 }
 
 func TestKilledHandoverOfTheHostIsFinished(t *testing.T) {
+	t.Parallel()
 	for name, req := range handovers() {
 		t.Run(name, func(t *testing.T) {
 			for n := 1; ; n++ {

@@ -172,8 +172,10 @@ func hostSteps(t *testing.T, before, verb func(*lab) error) int {
 }
 
 func TestFailedMoveOfTheHostIsUndone(t *testing.T) {
+	t.Parallel()
 	for name, c := range hostVerbs() {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			var before string
 			prepare := func(t *testing.T) *lab {
 				l := carrying(t)
@@ -193,8 +195,10 @@ func TestFailedMoveOfTheHostIsUndone(t *testing.T) {
 
 // A move that was killed is finished by the same verb, and taken back by deletion.
 func TestKilledMoveOfTheHost(t *testing.T) {
+	t.Parallel()
 	for name, c := range hostVerbs() {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			steps := hostSteps(t, c.before, c.verb)
 			pristine := carrying(t).kernel.String()
 			done := carrying(t)

@@ -91,6 +91,7 @@ func (l *lab) wantIntact() {
 }
 
 func TestEveryShapeToEveryOther(t *testing.T) {
+	t.Parallel()
 	for from, was := range shapes() {
 		for to, becomes := range shapes() {
 			t.Run(from+" to "+to, func(t *testing.T) {
@@ -130,6 +131,7 @@ func reshapeSteps(t *testing.T, pair [2]string) int {
 }
 
 func TestFailedReshapeIsUndone(t *testing.T) {
+	t.Parallel()
 	for name, pair := range reshapings() {
 		t.Run(name, func(t *testing.T) {
 			var before string
@@ -152,6 +154,7 @@ func TestFailedReshapeIsUndone(t *testing.T) {
 // A reshaping that was killed is finished by the next one, whichever way it goes, and
 // nothing is left of the other.
 func TestKilledReshape(t *testing.T) {
+	t.Parallel()
 	for name, pair := range reshapings() {
 		from, to := shapes()[pair[0]], shapes()[pair[1]]
 		t.Run(name, func(t *testing.T) {

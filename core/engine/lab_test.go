@@ -13,6 +13,7 @@ import (
 	"github.com/patchbay-net/patchbay/core/kernel"
 	"github.com/patchbay-net/patchbay/core/plan"
 	"github.com/patchbay-net/patchbay/core/store"
+	"github.com/patchbay-net/patchbay/core/store/storetest"
 	"github.com/patchbay-net/patchbay/core/vswitch"
 )
 
@@ -46,7 +47,7 @@ func newLab(t *testing.T) *lab { return newLabWith(t, allCapabilities()) }
 func newLabWith(t *testing.T, caps kernel.Capabilities) *lab {
 	t.Helper()
 	l := &lab{
-		t: t, boot: "boot-1", dirs: store.Dirs{State: t.TempDir(), Run: t.TempDir()},
+		t: t, boot: "boot-1", dirs: store.Dirs{State: storetest.Dir(t), Run: storetest.Dir(t)},
 		kernel: kernel.NewFake(kernel.FakeConfig{Netdevs: nics(), Capabilities: caps}),
 	}
 	for i := range 8 {
@@ -61,11 +62,16 @@ func newLabWith(t *testing.T, caps kernel.Capabilities) *lab {
 	return l
 }
 
+// withoutManagers is a root without network managers. Those of the machine have no say
+// on a fake kernel, and it takes a while to look for one among all processes.
+const withoutManagers = "/nonexistent"
+
 // open is what a fresh process does.
 func (l *lab) open() {
 	l.Engine = engine.New(engine.Config{
 		Kernel:   mortal{l.kernel},
 		Store:    l.store(),
+		HostRoot: withoutManagers,
 		Segments: l.sizes,
 		Now:      func() time.Time { return time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC) },
 	})

@@ -22,7 +22,7 @@ type leaving struct {
 // leavers are ports that go together. Each one's lock is held by its own caller, so
 // that nobody waits for a lock that another one cannot get.
 type leavers struct {
-	ids      []string
+	owners   []vswitch.Owner
 	outgrown []string      // switches that can do without a segment then
 	done     chan struct{} // closed when err stands
 	err      error
@@ -35,21 +35,21 @@ var errUnfinished = errors.New("the ports were not removed")
 // the switches that are outgrown then. What goes wrong for many is tried alone: each
 // caller has a context, and an error, of its own.
 func (e *Engine) detachTogether(ctx context.Context, owner vswitch.Owner) (outgrown []string, err error) {
-	id := owner.PortID()
-	unlock, lockErr := e.store.LockPort(id)
+	unlock, lockErr := e.store.LockPort(owner.PortID())
 	if lockErr == nil {
 		defer unlock()
-		g := e.leave(ctx, id)
-		if g.err == nil || len(g.ids) == 1 {
+		g := e.leave(ctx, owner)
+		if g.err == nil || len(g.owners) == 1 {
 			return g.outgrown, g.err
 		}
 	}
-	_, err = e.removeHeld(ctx, []string{id}, leaver(&outgrown), lockErr)
+	r := leaver(&outgrown, owner)
+	_, err = e.removeHeld(ctx, r.ids(), r, lockErr)
 	return outgrown, err
 }
 
-func leaver(outgrown *[]string) removal {
-	return removal{goes: anyPort, blind: true, outgrown: func(name string) {
+func leaver(outgrown *[]string, owners ...vswitch.Owner) removal {
+	return removal{goes: anyPort, blind: true, owners: owners, outgrown: func(name string) {
 		if !slices.Contains(*outgrown, name) {
 			*outgrown = append(*outgrown, name)
 		}
@@ -59,16 +59,16 @@ func leaver(outgrown *[]string) removal {
 // leave removes a port whose lock the caller holds, with others or alone, and returns
 // the whole group. All of it are told of the outgrown switches: the first to look
 // shrinks them.
-func (e *Engine) leave(ctx context.Context, id string) *leavers {
+func (e *Engine) leave(ctx context.Context, owner vswitch.Owner) *leavers {
 	q := &e.leaving
 	q.mu.Lock()
 	if g := q.group; g != nil {
-		g.ids = append(g.ids, id)
+		g.owners = append(g.owners, owner)
 		q.mu.Unlock()
 		<-g.done
 		return g
 	}
-	g := &leavers{ids: []string{id}, done: make(chan struct{}), err: errUnfinished}
+	g := &leavers{owners: []vswitch.Owner{owner}, done: make(chan struct{}), err: errUnfinished}
 	q.group = g
 	q.mu.Unlock()
 
@@ -78,8 +78,8 @@ func (e *Engine) leave(ctx context.Context, id string) *leavers {
 	q.mu.Lock()
 	q.group = nil // who comes from here on is of the next group
 	q.mu.Unlock()
-	r := leaver(&g.outgrown)
-	r.blind = len(g.ids) == 1
-	_, g.err = e.removeHeld(ctx, g.ids, r, nil)
+	r := leaver(&g.outgrown, g.owners...)
+	r.blind = len(g.owners) == 1
+	_, g.err = e.removeHeld(ctx, r.ids(), r, nil)
 	return g
 }

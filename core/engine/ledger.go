@@ -24,6 +24,7 @@ type ledger struct {
 	// failovers are each team's last one.
 	failovers map[string]Failover
 	herald    *herald
+	lookout   *lookout
 }
 
 // trouble is an object that is not as it should be and could not be repaired.
@@ -211,6 +212,13 @@ func (l *ledger) failover(team string) *Failover {
 		return &f
 	}
 	return nil
+}
+
+// watch tells the lookout, if there is one.
+func (l *ledger) watch(p vswitch.Port) {
+	if l != nil {
+		l.lookout.watch(p)
+	}
 }
 
 // guestArrived tells the herald, if there is one.

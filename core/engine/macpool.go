@@ -119,7 +119,7 @@ func macLeases(held []store.MACLease, holds []vswitch.MACHold, ports map[string]
 			l.Port = p.ID
 		}
 		if hold, is := kept[h.MAC]; is {
-			l.Held, l.NIC, l.Domain, l.Owner = true, hold.NIC, hold.Domain, hold.Domain.String()
+			l.Held, l.NIC, l.Domain, l.Driver, l.Owner = true, hold.NIC, hold.Domain, hold.Driver, hold.Domain.String()
 		}
 		all = append(all, l)
 	}

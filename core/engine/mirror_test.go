@@ -118,6 +118,7 @@ func TestMirrorRefusals(t *testing.T) {
 // Whatever step a verb is killed at, the switch is whole again when it is added again, and
 // nothing is left in the end.
 func TestMirroringSurvivesKills(t *testing.T) {
+	t.Parallel()
 	for name, verb := range map[string]func(*lab) error{
 		"attach a source": func(l *lab) error {
 			_, err := l.Attach(context.Background(), mirroring(3, vswitch.MirrorSource))

@@ -13,6 +13,7 @@ import (
 	"github.com/patchbay-net/patchbay/core/engine"
 	"github.com/patchbay-net/patchbay/core/kernel"
 	"github.com/patchbay-net/patchbay/core/store"
+	"github.com/patchbay-net/patchbay/core/store/storetest"
 	"github.com/patchbay-net/patchbay/core/vswitch"
 )
 
@@ -27,7 +28,7 @@ func TestMirrorsEndWithoutTheirTableOnLinux(t *testing.T) {
 	must(t, unix.Unshare(unix.CLONE_NEWNET))
 	e := engine.New(engine.Config{
 		Kernel: kernel.NewLinux(),
-		Store:  store.New(store.Config{Dirs: store.Dirs{State: t.TempDir(), Run: t.TempDir()}, MachineID: "machine"}),
+		Store:  store.New(store.Config{Dirs: store.Dirs{State: storetest.Dir(t), Run: storetest.Dir(t)}, MachineID: "machine"}),
 	})
 	_, err := e.AddSwitch(ctx, engine.AddSwitchRequest{Switch: policed()})
 	must(t, err)

@@ -32,8 +32,11 @@ type verdict struct {
 	uplink    vswitch.OffloadUplink
 	nics      map[vswitch.Feature]vswitch.OffloadNIC // who is asked for a feature
 	grants    map[vswitch.OffloadRef]store.Grant     // of all switches
+	usage     map[string]vswitch.OffloadUsage        // by port
+	denials   *denials
 	decisions []vswitch.OffloadDecision
 	attaching string // a port that has no netdev yet, and can get a VF
+	had       bool   // it has lost the VF that it had: it comes before who never had one
 }
 
 // judge decides about the ports of a switch, the host's among them.
@@ -49,10 +52,10 @@ func (e *Engine) judge(ctx context.Context, switchName string) (verdict, error) 
 func (e *Engine) judgeWith(ctx context.Context, p vswitch.Port, attaching bool) (verdict, error) {
 	v, err := e.collect(ctx, p.Switch)
 	if err == nil {
-		v.ports[p.ID] = p
 		if attaching {
-			v.attaching = p.ID
+			v.attaching, v.had = p.ID, v.ports[p.ID].VF != ""
 		}
+		v.ports[p.ID] = p
 		v.decide()
 	}
 	return v, err
@@ -60,6 +63,7 @@ func (e *Engine) judgeWith(ctx context.Context, p vswitch.Port, attaching bool) 
 
 // collect reads all that decides.
 func (e *Engine) collect(ctx context.Context, switchName string) (v verdict, err error) {
+	v.denials = e.denials
 	v.ports, v.grants = make(map[string]vswitch.Port), make(map[vswitch.OffloadRef]store.Grant)
 	err = e.store.View(func(tx *store.Tx) error {
 		if v.record, err = tx.Switch(switchName); err != nil {
@@ -86,19 +90,24 @@ func (e *Engine) collect(ctx context.Context, switchName string) (v verdict, err
 
 func (v *verdict) decide() {
 	var ports []vswitch.OffloadPort
-	usage := make(map[string]vswitch.OffloadUsage)
+	v.usage = make(map[string]vswitch.OffloadUsage)
 	for _, id := range slices.Sorted(maps.Keys(v.ports)) {
 		p := v.ports[id]
 		wish := p.Policy.Offload
 		_, vf := v.given(id, vswitch.SRIOV)
 		_, queue := v.given(id, vswitch.VMQ)
-		usage[id] = vswitch.OffloadUsage{VF: vf || p.VF != "", VMQ: queue}
+		usage := vswitch.OffloadUsage{VF: vf || p.VF != "" || id == v.attaching && v.had, VMQ: queue}
+		if g, given := v.given(id, vswitch.IPsec); given {
+			usage.SAs = g.Given.SAsHeld
+		}
+		v.usage[id] = usage
 		ports = append(ports, vswitch.OffloadPort{
 			ID: id, Owner: p.Owner.Kind, Policy: wish, Software: vswitch.SoftwareOnly(p),
 			Failover: p.Failover, Settled: id != v.attaching && !p.Failover,
+			Refused: v.denials.of(vswitch.OffloadRef{Port: id, Feature: vswitch.SRIOV}) != nil,
 		})
 	}
-	v.decisions = vswitch.Decide(ports, v.uplink, usage)
+	v.decisions = vswitch.Decide(ports, v.uplink, v.usage)
 }
 
 // given is what a plugin gave a port of a feature.
@@ -189,7 +198,7 @@ func (e *Engine) carrying(ctx context.Context, team store.TeamRecord) ([]string,
 	if errors.Is(err, vswitch.NotFound) {
 		return netdevs, nil
 	}
-	if state.Active != "" {
+	if slices.Contains(team.Members, state.Active) { // and not one that is about to leave
 		netdevs = append(netdevs, state.Active)
 	}
 	return netdevs, err

@@ -66,11 +66,17 @@ func (v *verdict) totals() []vswitch.OffloadTotal {
 		_, given := v.given(d.Port, d.Feature)
 		return !given
 	})
-	return vswitch.OffloadTotals(held, v.uplink)
+	all := vswitch.OffloadTotals(held, v.uplink, v.usage)
+	for i := range all {
+		if all[i].Missing == "" {
+			all[i].NIC = v.nics[all[i].Feature].ID
+		}
+	}
+	return all
 }
 
 // standings are what a port has of each feature. What is decided and not done is not in
-// effect.
+// effect, and neither is a place for SAs of which the NIC holds none.
 func (e *Engine) standings(v verdict, port string) []vswitch.OffloadStatus {
 	var all []vswitch.OffloadStatus
 	for _, d := range v.of(port) {
@@ -78,8 +84,11 @@ func (e *Engine) standings(v verdict, port string) []vswitch.OffloadStatus {
 		g, given := v.given(port, d.Feature)
 		if given {
 			s.Plugin, s.NIC, s.VF, s.Queue = g.Plugin, g.Given.NIC, g.Given.VF, g.Given.Queue
+			s.SAs, s.SAsHeld = g.Given.SAs, g.Given.SAsHeld
 		}
 		switch {
+		case d.Reason == vswitch.QueuesOfVF && !v.usage[port].VF:
+			s.Effective, s.Reason = false, vswitch.Pending
 		case !asksPlugin(d):
 		case !given:
 			s.Effective, s.Amount, s.Reason, s.Detail = false, 0, vswitch.Pending, ""
@@ -88,6 +97,7 @@ func (e *Engine) standings(v verdict, port string) []vswitch.OffloadStatus {
 			}
 		case s.Reason == "":
 			s.Reason, s.Detail = g.Given.Reason, g.Given.Detail
+			s.Effective = s.SAs == 0 || s.SAsHeld > 0
 		}
 		all = append(all, s)
 	}

@@ -22,12 +22,12 @@ import (
 // alive. What an owner does to its own end of a port is the owner's affair.
 func (e *Engine) Keep(ctx context.Context, log *slog.Logger, ready func()) error {
 	r := &reconciler{
-		Engine: e, log: log, ledger: newLedger(e.now), wake: make(chan struct{}, 1), urgent: make(chan struct{}, 1),
+		Engine: e, log: log, ledger: newLedger(e.now), wake: make(chan struct{}, 1),
 		settled: make(map[string]uint64), met: make(map[string]acquaintance), macs: make(map[vswitch.MAC]string),
 		strays: make(map[string]string), strangers: make(map[string]bool),
 	}
 	r.herald = newHerald(e, log, r.ledger)
-	r.ledger.herald = r.herald
+	r.ledger.herald, r.ledger.lookout = r.herald, newLookout(e, log)
 	e.resident.Store(r.ledger)
 	ctx, cancel := context.WithCancel(ctx)
 	var heralding sync.WaitGroup
@@ -43,6 +43,8 @@ func (e *Engine) Keep(ctx context.Context, log *slog.Logger, ready func()) error
 	}
 	r.herald.lookAll(ctx)
 	heralding.Go(func() { r.herald.run(ctx) })
+	r.ledger.lookout.recall()
+	heralding.Go(func() { r.ledger.lookout.run(ctx) })
 	r.everything(ctx)
 	ready()
 	if e.hardware != nil {
@@ -59,7 +61,6 @@ type reconciler struct {
 	log    *slog.Logger
 	ledger *ledger
 	wake   chan struct{}
-	urgent chan struct{} // a netdev waits to become a port
 	herald *herald
 
 	mu      sync.Mutex // of all below, which note changes
@@ -100,7 +101,7 @@ func (r *reconciler) note(e kernel.Event) {
 	defer r.mu.Unlock()
 	if e.Stranger {
 		r.strangers[e.Netdev] = true
-		rouse(r.urgent)
+		rouse(r.wake)
 	}
 	switch e.Change {
 	case kernel.Lost:
@@ -167,10 +168,6 @@ func (r *reconciler) loop(ctx context.Context, ended <-chan error) error {
 			stop()
 			return err
 		case <-retry:
-		case <-r.urgent:
-			stop()
-			r.admitStrangers(ctx, false)
-			continue
 		case <-r.wake:
 			gather(ctx)
 		}
@@ -224,7 +221,7 @@ func (r *reconciler) round(ctx context.Context) {
 		r.switchChanged(ctx, s, p)
 	}
 	r.portsChanged(ctx, t.ports, p)
-	r.admitStrangers(ctx, true)
+	r.admitStrangers(ctx)
 }
 
 // storeObject is what trouble with the store is filed under: then everything is

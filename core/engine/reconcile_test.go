@@ -43,12 +43,15 @@ func (k *keeper) logged() (string, <-chan struct{}) {
 }
 
 // keep makes the engine resident until the test ends.
-func (l *lab) keep() *keeper {
+func (l *lab) keep(before ...func(*engine.Engine)) *keeper {
 	l.t.Helper()
 	k := &keeper{lab: l, more: make(chan struct{})}
 	l.Engine = engine.New(engine.Config{
-		Kernel: l.kernel, Store: store.New(store.Config{Dirs: l.dirs, BootID: l.boot, MachineID: "machine"}), Segments: l.sizes,
+		Kernel: l.kernel, Store: store.New(store.Config{Dirs: l.dirs, BootID: l.boot, MachineID: "machine"}), HostRoot: withoutManagers, Segments: l.sizes,
 	})
+	for _, prepare := range before {
+		prepare(l.Engine)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, done := make(chan struct{}), make(chan error, 1)
 	go func() {
@@ -99,6 +102,7 @@ func (k *keeper) harm(steps ...plan.Step) {
 // TestDriftOnFake harms a switch and its ports in many ways; each time all is as it
 // was, and it is told.
 func TestDriftOnFake(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	port := l.mustAttach(request(1)).Port
 	slow := request(2)
@@ -276,6 +280,7 @@ func TestAfterBoot(t *testing.T) {
 // TestUnrepairable: what cannot be repaired is told once, listed, tried again at
 // growing intervals, and repaired when the reason is gone.
 func TestUnrepairable(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	l.mustAdd(vswitch.Switch{Name: "lan", Uplink: "nic0"})
 	k := l.keep()
@@ -299,6 +304,7 @@ func TestUnrepairable(t *testing.T) {
 // TestFailureOfAStep: a repair that fails is tried again by timer, without another
 // event.
 func TestFailureOfAStep(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	p := l.mustAttach(request(1)).Port
 	k := l.keep()
@@ -311,6 +317,7 @@ func TestFailureOfAStep(t *testing.T) {
 // TestContest: somebody who changes the same again and again is answered ever more
 // rarely, and named.
 func TestContest(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	l.mustAdd(internal())
 	k := l.keep()

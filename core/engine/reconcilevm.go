@@ -70,7 +70,7 @@ func (r *reconciler) findStrangers(ctx context.Context) {
 		r.strangers[n.Name] = true
 	}
 	r.mu.Unlock()
-	r.admitStrangers(ctx, true)
+	r.admitStrangers(ctx)
 }
 
 // strangersAmong are the netdevs in bridges of ours that bear no mark of ours.
@@ -89,9 +89,10 @@ func strangersAmong(netdevs []kernel.Netdev) (strangers []kernel.Netdev) {
 	return strangers
 }
 
-// admitStrangers gives taps to the ports that wait for them. It tells of those for which none
-// does, unless a verb may be about to see to it: then they are looked at again in a moment.
-func (r *reconciler) admitStrangers(ctx context.Context, tell bool) {
+// admitStrangers gives taps to the ports that wait for them, and tells of those for which none
+// does. Of a VM that starts the hook has mostly done so by now; no hook tells of a NIC that is
+// plugged in while the VM runs.
+func (r *reconciler) admitStrangers(ctx context.Context) {
 	r.mu.Lock()
 	names := slices.Sorted(maps.Keys(r.strangers))
 	clear(r.strangers)
@@ -104,23 +105,26 @@ func (r *reconciler) admitStrangers(ctx context.Context, tell bool) {
 		if err != nil || n.Group&vswitch.GroupMask == vswitch.GroupMark || n.Master == "" {
 			continue // it is gone, or whoever put it there has made it a port
 		}
-		switch err := r.admitStranger(ctx, n); {
-		case err == nil:
-		case !tell:
-			r.mu.Lock()
-			r.strangers[name] = true
-			r.mu.Unlock()
-			rouse(r.wake)
-		default:
+		if err := r.admitStranger(ctx, n); err != nil {
 			r.log.Warn("a netdev in a switch is no port, and its frames are dropped", "netdev", name, "bridge", n.Master, "kind", string(vswitch.KindOf(err)), "err", err)
 		}
 	}
 }
 
+// LeaveTaps has taps left to somebody who knows how domains are defined, and so what a definition takes
+// away from a port. binds reports whether it sees to those of a domain, named by its UUID: they stay
+// shut until it calls BindPort. It must not wait for the engine. LeaveTaps is called before Keep, once.
+func (e *Engine) LeaveTaps(binds func(domain string) bool) { e.leaveTapsTo = binds }
+
+// isLeft reports whether somebody else binds the taps of a port's VM.
+func (e *Engine) isLeft(p vswitch.Port) bool {
+	return e.leaveTapsTo != nil && e.leaveTapsTo(p.Owner.ID)
+}
+
 // admitStranger binds a tap to the port that waits for it.
 func (r *reconciler) admitStranger(ctx context.Context, n kernel.Netdev) error {
 	p, err := r.waiting(n)
-	if err != nil {
+	if err != nil || r.isLeft(p) {
 		return err
 	}
 	p, err = r.BindPort(ctx, BindPortRequest{Owner: p.Owner, Netdev: n.Name})

@@ -17,6 +17,8 @@ type removal struct {
 	// was stale a moment ago may have been attached anew since. A port without a
 	// record goes in any case: its netdev has the name that follows from its owner.
 	goes func(vswitch.Port) bool
+	// owners are those of the ports, in their order, where they are known without a record.
+	owners []vswitch.Owner
 	// blind removes the netdevs even where the store cannot tell about them.
 	blind bool
 	// outgrown, if not nil, is told of a switch that can do without a segment now.
@@ -24,6 +26,14 @@ type removal struct {
 }
 
 func anyPort(vswitch.Port) bool { return true }
+
+// ids are the ports of the owners.
+func (r removal) ids() (ids []string) {
+	for _, o := range r.owners {
+		ids = append(ids, o.PortID())
+	}
+	return ids
+}
 
 func idsOf(ports []vswitch.Port) (ids []string) {
 	for _, p := range ports {
@@ -62,8 +72,16 @@ func (e *Engine) removeHeld(ctx context.Context, ids []string, r removal, lockEr
 	if unsure != nil && !r.blind {
 		return nil, unsure
 	}
+	for i, o := range r.owners {
+		if !found[i].known {
+			found[i].port.Owner = o
+		}
+	}
 	found = slices.DeleteFunc(found, func(x reservation) bool { return x.known && !r.goes(x.port) })
 	out, err := e.withdraw(ctx, found)
+	for _, x := range out {
+		err = errors.Join(err, e.shutOut(ctx, x.record.Uplink, x.port))
+	}
 	if forgetErr := e.forgetAll(out, r.outgrown); forgetErr != nil {
 		return nil, errors.Join(err, unsure, forgetErr)
 	}
@@ -72,6 +90,7 @@ func (e *Engine) removeHeld(ctx context.Context, ids []string, r removal, lockEr
 		if x.port.VF != "" {
 			err = errors.Join(err, e.strip(ctx, x.port)) // before anybody asks for a VF
 		}
+		e.denials.forget(x.port.ID)
 		gone, left = append(gone, x.port.ID), append(left, x.port)
 	}
 	return gone, errors.Join(err, unsure, e.accord(ctx, left...))
@@ -222,9 +241,8 @@ func (e *Engine) withdrawTogether(ctx context.Context, ports []reservation) erro
 		case r.port.OnVF():
 			had = plan.Union(had, attachedState(r.port, r.record, r.caps))
 		case r.known && !r.port.Plugged(): // a VM's, without a tap
-		case r.port.Netdev == "": // no record: the name follows from the owner
-			lost := plan.Port{Name: r.port.ID, Endpoint: &plan.Endpoint{}}
-			had = plan.Union(had, plan.State{Ports: map[string]plan.Port{r.port.ID: lost}})
+		case r.port.Netdev == "": // no record: the names follow from the owner
+			had = plan.Union(had, lostState(r.port))
 		case r.port.Adopted:
 			adopted = plan.Union(plan.Union(adopted, attachedState(r.port, r.record, r.caps)), earlierRules(r.port))
 		default:
@@ -267,4 +285,28 @@ func (e *Engine) withdrawTogether(ctx context.Context, ports []reservation) erro
 		}
 	}
 	return e.kernel.Apply(ctx, append(steps, unlimited...))
+}
+
+// unplug undoes a failed attach: out of the kernel, then out of the store. A port
+// that was there before stays, for its owner to delete.
+func (e *Engine) unplug(ctx context.Context, r reservation) error {
+	if r.known {
+		return nil
+	}
+	ctx = context.WithoutCancel(ctx)
+	if _, err := e.withdraw(ctx, []reservation{r}); err != nil {
+		return err
+	}
+	return errors.Join(e.forget(r), e.accord(ctx, r.port))
+}
+
+// forget takes a reservation back.
+func (e *Engine) forget(r reservation) error {
+	if r.known {
+		return nil
+	}
+	forgotten := e.store.Update(func(tx *store.Tx) error { return tx.DeletePort(r.port.ID) })
+	err := errors.Join(forgotten, e.strip(context.Background(), r.port))
+	e.denials.forget(r.port.ID)
+	return err
 }

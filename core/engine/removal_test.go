@@ -14,12 +14,14 @@ import (
 	"github.com/patchbay-net/patchbay/core/engine"
 	"github.com/patchbay-net/patchbay/core/kernel"
 	"github.com/patchbay-net/patchbay/core/store"
+	"github.com/patchbay-net/patchbay/core/store/storetest"
 	"github.com/patchbay-net/patchbay/core/vswitch"
 )
 
 // Killed or failed at any step, the same again removes what is left, also from a
 // kernel whose ports are bound by rules.
 func TestManyRemovedWithFaults(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	unlocked := allCapabilities()
 	unlocked.PortLocked = false
@@ -67,6 +69,7 @@ func TestManyRemovedWithFaults(t *testing.T) {
 // GC takes many ports' locks at once, while others take one after the other. Nobody
 // waits for ever, and an attachment that is valid stays whole.
 func TestGCAmongOthers(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	l := newLab(t)
 	const workers, rounds = 8, 20
@@ -117,12 +120,13 @@ func TestManyStale(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root: makes network namespaces")
 	}
+	t.Parallel()
 	ctx := context.Background()
 	runtime.LockOSThread() // the thread is in another namespace from now on and ends with the test
 	must(t, unix.Unshare(unix.CLONE_NEWNET))
 	e := engine.New(engine.Config{
 		Kernel: kernel.NewLinux(),
-		Store:  store.New(store.Config{Dirs: store.Dirs{State: t.TempDir(), Run: t.TempDir()}, MachineID: "machine"}),
+		Store:  store.New(store.Config{Dirs: store.Dirs{State: storetest.Dir(t), Run: storetest.Dir(t)}, MachineID: "machine"}),
 	})
 	_, err := e.SetMACPool(ctx, vswitch.MACRange{First: vswitch.MAC{0x0a, 0x50, 0x42}, Last: vswitch.MAC{0x0a, 0x50, 0x42, 0, 0xff, 0xff}})
 	must(t, err)
@@ -156,6 +160,7 @@ func TestManyStale(t *testing.T) {
 // TestManyStaleByProof is TestManyStale without a network's word: every namespace is
 // gone, and every netdev with it.
 func TestManyStaleByProof(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	l := newLab(t)
 	l.mustAdd(internal())

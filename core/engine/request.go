@@ -153,8 +153,9 @@ type MACLease struct {
 	// Switch are then those of the VM that runs with it.
 	Held bool   `json:"held,omitempty"`
 	NIC  string `json:"nic,omitempty"`
-	// Domain is the VM that it is held for.
+	// Domain is the VM that it is held for, and Driver libvirt's that has defined it.
 	Domain vswitch.DomainRef `json:"domain,omitzero"`
+	Driver string            `json:"driver,omitempty"`
 }
 
 // GCRequest says whose attachments are still valid: those of Network that are not

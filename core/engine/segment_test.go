@@ -89,6 +89,7 @@ func TestSwitchGrowsAndShrinks(t *testing.T) {
 
 // The real sizes, past the 1023 ports of a bridge, on a Fake that refuses the 1024th.
 func TestSwitchOf1200Ports(t *testing.T) {
+	t.Parallel()
 	const n = 1200
 	l := newLab(t)
 	pristine := l.kernel.String()
@@ -183,6 +184,7 @@ func TestSpoofersStayOnTheRoot(t *testing.T) {
 // What a stranger does to a segment or its trunk is seen, by CHECK of a port on it too,
 // and repaired by the command that status names.
 func TestSegmentDrift(t *testing.T) {
+	t.Parallel()
 	trunk := func(l *lab, change func(*plan.Port)) plan.Step {
 		p := plan.Port{Name: "pbr1-prod", Bridge: "pb-prod", MTU: 1500, Up: true}
 		change(&p)
@@ -297,6 +299,7 @@ func TestAttachRepairsItsSegment(t *testing.T) {
 // A process that dies at any step of growing and shrinking leaves nothing that the
 // next verb does not finish or remove.
 func TestKilledWhileGrowingAndShrinking(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	full := func(n int) func(*lab) {
 		return func(l *lab) {
@@ -324,6 +327,7 @@ func TestKilledWhileGrowingAndShrinking(t *testing.T) {
 		"gc": {full(5), func(l *lab) error { _, err := l.GC(ctx, engine.GCRequest{Network: "net"}); return err }},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			steps := stepsOf(t, c.prepare, c.verb)
 			for n := 1; n <= steps; n++ {
 				for _, after := range []string{"again", "add", "delete"} {
@@ -361,6 +365,7 @@ func anyProd() vswitch.Switch { return vswitch.Switch{Name: "prod", Type: vswitc
 
 // Whatever step of an attach that grows the switch fails, the port is not there.
 func TestGrowingFails(t *testing.T) {
+	t.Parallel()
 	prepare := func(t *testing.T) *lab {
 		l := newLab(t)
 		l.sizes = vswitch.SegmentSizes{Root: 2, Spoofing: 2, Further: 2}

@@ -14,6 +14,7 @@ import (
 // Whatever step a verb is killed at, the uplink is shared as it should be when the switch is
 // added again, and nothing is left in the end.
 func TestSharesSurviveKills(t *testing.T) {
+	t.Parallel()
 	for name, verb := range map[string]func(*lab) error{
 		"attach": func(l *lab) error {
 			_, err := l.Attach(context.Background(), promised(3, weight(10)))

@@ -14,6 +14,7 @@ import (
 // A switch whose uplink is shared goes onto a team, and back, while the host's port becomes a
 // mirror source with limits and a minimum; killed anywhere, Restore ends it.
 func TestSharesMoveOntoATeam(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []vswitch.TeamMode{vswitch.TeamActiveStandby, vswitch.TeamActiveActive} {
 		for at := 0; ; at++ {
 			ctx := context.Background()

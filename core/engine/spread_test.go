@@ -197,6 +197,7 @@ func undesignated(drawn string) string {
 
 // Whatever step a verb fails at, or is killed at, all is as it was or as it shall be.
 func TestSpreadSurvivesFailuresAndKills(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	verbs := map[string]func(l *lab) error{
 		"mode": func(l *lab) error {

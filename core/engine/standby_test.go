@@ -263,6 +263,7 @@ func TestStandbyExported(t *testing.T) {
 // TestStandbyKilled kills patchbayd before each step of a takeover and of the way back; the
 // next one ends it, whatever the links have become.
 func TestStandbyKilled(t *testing.T) {
+	t.Parallel()
 	for _, leaves := range []bool{false, true} {
 		for n := 1; n <= 4; n++ {
 			for _, link := range []bool{false, true} {

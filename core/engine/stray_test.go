@@ -68,6 +68,7 @@ func TestStraysAreTold(t *testing.T) {
 
 // A failed move of strays leaves them where they were.
 func TestFailedMoveOfStraysIsUndone(t *testing.T) {
+	t.Parallel()
 	for n := 1; ; n++ {
 		l := newLab(t)
 		l.mustAdd(lan(true))
@@ -100,6 +101,7 @@ func TestStatusFindsTheNICRenamed(t *testing.T) {
 // A killed handover, and then the old switch is deleted: the host is on the port of the
 // new one, or at home, and whole.
 func TestOldSwitchDeletedAfterAKilledHandover(t *testing.T) {
+	t.Parallel()
 	for name, req := range handovers() {
 		t.Run(name, func(t *testing.T) {
 			for n := 1; ; n++ {

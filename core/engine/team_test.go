@@ -251,6 +251,7 @@ func TestForcedDeleteLeavesTheSwitchAMember(t *testing.T) {
 // TestTeamKilledBetweenSteps kills each verb before each step; the next process does
 // the verb again, or takes everything away.
 func TestTeamKilledBetweenSteps(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	none := func(*lab) {}
 	pair := func(l *lab) { l.mustTeam(teamOf("nic1", "nic2")) }

@@ -16,6 +16,7 @@ import (
 // The host's NIC goes from a switch to a team without one, or the other way round, and the
 // process is killed. Verbs on the team end that as those on the switch do.
 func TestTeamVerbsAfterAKilledHandover(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	verbs := map[string]func(*lab) error{
 		"team set": func(l *lab) error {
@@ -161,6 +162,7 @@ func (l *lab) record(name string) (r store.SwitchRecord, err error) {
 // A NIC that carries the host goes from one team to another, without any switch, and the
 // process is killed. What comes next ends that for both, also after a boot.
 func TestAnythingAfterAKilledHandoverOfTeams(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	heir := teamOf("nic1")
 	heir.Name = "team1"

@@ -114,6 +114,7 @@ func (l *lab) wantHostHome(pristine string) {
 }
 
 func TestTheHostOnAMember(t *testing.T) {
+	t.Parallel()
 	for name, c := range teamWays() {
 		t.Run(name, func(t *testing.T) {
 			l := teamCarrying(t)
@@ -138,11 +139,13 @@ func TestTheHostOnAMember(t *testing.T) {
 }
 
 func TestFailureWithTheHostOnAMemberIsUndone(t *testing.T) {
+	t.Parallel()
 	broken := errors.New("broken")
 	ways := teamWays()
 	for _, name := range sweptWays() {
 		c := ways[name]
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			for n := 1; ; n++ {
 				l := teamCarrying(t)
 				must(t, c.before(l))
@@ -163,10 +166,12 @@ func TestFailureWithTheHostOnAMemberIsUndone(t *testing.T) {
 }
 
 func TestKilledWithTheHostOnAMember(t *testing.T) {
+	t.Parallel()
 	ways := teamWays()
 	for _, name := range sweptWays() {
 		c := ways[name]
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			for n := 1; ; n++ {
 				l := teamCarrying(t)
 				pristine := l.kernel.String()

@@ -364,7 +364,7 @@ func (e *Engine) foreseeing(changes ...teamChange) *Engine {
 
 // on is the same engine with another look at the kernel. It leaves plugins to the arbiter.
 func (e *Engine) on(k kernel.Kernel) *Engine {
-	other := &Engine{kernel: k, store: e.store, now: e.now, root: e.root, sizes: e.sizes}
+	other := &Engine{kernel: k, store: e.store, now: e.now, root: e.root, sizes: e.sizes, hardware: e.hardware, denials: e.denials}
 	other.resident.Store(e.resident.Load())
 	other.arbiter.Store(e.arbiter.Load())
 	return other

@@ -162,6 +162,7 @@ func (w *teamWalk) settledTeams() {
 
 // TestTeamWalk is TestWalk for teams.
 func TestTeamWalk(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(12) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			l := teamLab(t)
@@ -235,8 +236,10 @@ func TestTeamVerbsAtOnce(t *testing.T) {
 // TestTeamWalkUnderTheHost is the walk on a host that lives on one of the NICs. It ends up
 // on one of them, whole.
 func TestTeamWalkUnderTheHost(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(12) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			t.Parallel()
 			l := teamCarrying(t)
 			w := &teamWalk{newWalker(t, l.kernel, seed, []string{netns(0), netns(1), netns(2)}), l.kernel.SetCarrier}
 			w.walk(30)

@@ -259,6 +259,7 @@ func TestVLANDrift(t *testing.T) {
 // TestKilledOverVLANs sweeps a kill through every verb that changes VLANs: the same verb
 // again ends where it would have ended.
 func TestKilledOverVLANs(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	for name, c := range map[string]struct{ verb func(l *lab) error }{
 		"a port wants the internal VLAN": {func(l *lab) error { return l.setPortVLAN(1, "access 4094") }},

@@ -16,6 +16,7 @@ import (
 	"github.com/patchbay-net/patchbay/core/engine"
 	"github.com/patchbay-net/patchbay/core/kernel"
 	"github.com/patchbay-net/patchbay/core/store"
+	"github.com/patchbay-net/patchbay/core/store/storetest"
 	"github.com/patchbay-net/patchbay/core/vswitch"
 	"github.com/patchbay-net/patchbay/integration/guest"
 )
@@ -51,7 +52,7 @@ func newWire(t *testing.T, s vswitch.Switch, sizes vswitch.SegmentSizes) *wire {
 	w := &wire{t: t, points: make(map[string]*tap), heard: make(map[int][]string)}
 	w.Engine = engine.New(engine.Config{
 		Kernel: kernel.NewLinux(), Segments: sizes,
-		Store: store.New(store.Config{Dirs: store.Dirs{State: t.TempDir(), Run: t.TempDir()}, MachineID: "machine"}),
+		Store: store.New(store.Config{Dirs: store.Dirs{State: storetest.Dir(t), Run: storetest.Dir(t)}, MachineID: "machine"}),
 	})
 	_, err = w.AddSwitch(context.Background(), engine.AddSwitchRequest{Switch: s})
 	must(t, err)

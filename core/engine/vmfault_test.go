@@ -44,6 +44,21 @@ func vmVerbs() []vmVerb {
 			func(l *lab) { l.wantBound(vm("p1"), "vnet0") },
 		},
 		{
+			"bind two", func(l *lab) {
+				l.mustReserve(rich)
+				second := reserveWeb("p2")
+				second.MAC = dbMAC
+				l.mustReserve(second)
+				l.kernel.AddNetdev(vnet("vnet0", 40))
+				l.kernel.AddNetdev(dbVnet("vnet1", 41))
+			},
+			func(l *lab) error {
+				_, err := l.BindPorts(ctx, []engine.BindPortRequest{{Owner: vm("p1"), Netdev: "vnet0"}, {Owner: vm("p2"), Netdev: "vnet1"}})
+				return err
+			},
+			func(l *lab) { l.wantBound(vm("p1"), "vnet0"); l.wantBound(vm("p2"), "vnet1") },
+		},
+		{
 			"bind to another tap", func(l *lab) { prodAndLab(l); l.kernel.AddNetdev(vnet("vnet1", 41)) },
 			bind(vm("p1"), "vnet1"),
 			func(l *lab) { l.wantBound(vm("p1"), "vnet1") },
@@ -92,6 +107,7 @@ func vmVerbs() []vmVerb {
 // TestVMVerbsWithFaults: killed or failed at any step, the same again ends it, and what is
 // released leaves nothing.
 func TestVMVerbsWithFaults(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	unlocked := allCapabilities()
 	unlocked.PortLocked, unlocked.VLANFiltering = false, true
@@ -103,7 +119,7 @@ func TestVMVerbsWithFaults(t *testing.T) {
 					for n := 1; struck && n < 60 && !t.Failed(); n++ {
 						l := newLabWith(t, caps)
 						pristine := l.kernel.String()
-						if verb.name == "reserve" || verb.name == "bind" {
+						if verb.name == "reserve" || verb.name == "bind" || verb.name == "bind two" {
 							l.mustAdd(internal())
 						}
 						verb.prepare(l)

@@ -12,6 +12,7 @@ import (
 	"github.com/patchbay-net/patchbay/core/engine"
 	"github.com/patchbay-net/patchbay/core/kernel"
 	"github.com/patchbay-net/patchbay/core/store"
+	"github.com/patchbay-net/patchbay/core/store/storetest"
 	"github.com/patchbay-net/patchbay/core/vswitch"
 )
 
@@ -70,7 +71,7 @@ func FuzzDomainState(f *testing.F) {
 
 // fuzzLab is one lab with switch prod for all inputs, each of which has to leave it as it was.
 func fuzzLab(f *testing.F) func(*testing.T) *lab {
-	made := lab{dirs: store.Dirs{State: f.TempDir(), Run: f.TempDir()}, boot: "boot-1"}
+	made := lab{dirs: store.Dirs{State: storetest.Dir(f), Run: storetest.Dir(f)}, boot: "boot-1"}
 	made.kernel = kernel.NewFake(kernel.FakeConfig{Netdevs: nics(), Capabilities: allCapabilities()})
 	made.open()
 	return func(t *testing.T) *lab {

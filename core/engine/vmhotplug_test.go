@@ -36,6 +36,43 @@ func TestHotPlugSeenLate(t *testing.T) {
 	k.wantBound(vm("p1"), "vnet0")
 }
 
+// TestHotPlugIsLeft: a tap waits, shut, for who knows how its VM is defined, also where another port of the
+// VM's goes meanwhile.
+func TestHotPlugIsLeft(t *testing.T) {
+	l := newLab(t)
+	l.mustAdd(internal())
+	asked := make(chan string, 2)
+	k := l.keep(func(e *engine.Engine) {
+		e.LeaveTaps(func(domain string) bool { asked <- domain; return domain == webUUID })
+	})
+	k.mustReserve(reserveWeb("p1"))
+	k.mustReserve(reserveWeb("p2"))
+	k.mustReserve(reserveDB("p1"))
+	must(t, k.ReleasePort(context.Background(), vm("p2")))
+	l.kernel.AddNetdev(vnet("vnet0", 40))
+	if domain := <-asked; domain != webUUID {
+		t.Errorf("asked for %s", domain)
+	}
+	k.mustReserve(reserveWeb("p2"))
+	must(t, k.ReleasePort(context.Background(), vm("p2")))
+	if domain := <-asked; domain != webUUID {
+		t.Errorf("asked for %s", domain)
+	}
+	l.kernel.AddNetdev(dbVnet("vnet1", 41))
+	if domain := <-asked; domain != dbUUID {
+		t.Errorf("asked for %s", domain)
+	}
+	k.await("", "msg=bound", "vnet1")
+	k.wantBound(vm("p1"), "")
+	if n, err := l.kernel.Netdev(context.Background(), "vnet0"); err != nil || n.Group != 0 {
+		t.Errorf("the tap is %+v, %v", n, err)
+	}
+	k.mustBind(engine.BindPortRequest{Owner: vm("p1"), Netdev: "vnet0", Override: vswitch.Narrowing{Isolated: ptr(true)}})
+	if p := k.wantBound(vm("p1"), "vnet0"); !p.Isolated {
+		t.Errorf("bound: %+v", p)
+	}
+}
+
 func TestStrangers(t *testing.T) {
 	l := newLab(t)
 	ctx := context.Background()

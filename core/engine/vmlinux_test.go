@@ -18,6 +18,7 @@ import (
 	"github.com/patchbay-net/patchbay/core/engine"
 	"github.com/patchbay-net/patchbay/core/kernel"
 	"github.com/patchbay-net/patchbay/core/store"
+	"github.com/patchbay-net/patchbay/core/store/storetest"
 	"github.com/patchbay-net/patchbay/core/vswitch"
 )
 
@@ -45,7 +46,7 @@ func newHypervisor(t *testing.T, switches ...vswitch.Switch) *hypervisor {
 // hypervisorHere is newHypervisor in the namespace that there is.
 func hypervisorHere(t *testing.T, switches ...vswitch.Switch) *hypervisor {
 	t.Helper()
-	h := &hypervisor{t: t, vms: make(map[string]*os.File), dirs: store.Dirs{State: t.TempDir(), Run: t.TempDir()}}
+	h := &hypervisor{t: t, vms: make(map[string]*os.File), dirs: store.Dirs{State: storetest.Dir(t), Run: storetest.Dir(t)}}
 	h.Engine = engine.New(engine.Config{Kernel: kernel.NewLinux(), Store: store.New(store.Config{Dirs: h.dirs, MachineID: "machine"})})
 	for _, s := range switches {
 		_, err := h.AddSwitch(context.Background(), engine.AddSwitchRequest{Switch: s})
@@ -209,6 +210,27 @@ func TestTapsOnLinux(t *testing.T) {
 	must(t, err)
 }
 
+// TestUnusedTapOnLinux: a tap of ours that a program has open is in use, and goes when it is not.
+func TestUnusedTapOnLinux(t *testing.T) {
+	h := newHypervisor(t, private("prod"))
+	ctx := context.Background()
+	h.mustReserve(reserveWeb("p1"))
+	must(t, h.MakeTap(ctx, engine.TapRequest{Domain: vm("p1").Domain(), Name: "pt-web", MAC: webMAC}))
+	h.plug("pt-web", webMAC, "pb-prod")
+	seen := h.mustBind(vm("p1"), "pt-web")
+	for _, used := range []bool{true, false} {
+		if !used {
+			h.unplug("pt-web")
+		}
+		if gone, err := h.ReleaseUnused(ctx, seen, false); err != nil || gone == used {
+			t.Errorf("in use: %v; gone: %v, %v", used, gone, err)
+		}
+		if _, err := h.links().LinkByName("pt-web"); (err == nil) != used {
+			t.Errorf("in use: %v; its tap: %v", used, err)
+		}
+	}
+}
+
 // TestIncomingOnLinux: what is for a VM that still runs elsewhere does not come to its tap here
 // until it speaks, or is said to be here.
 func TestIncomingOnLinux(t *testing.T) {
@@ -292,6 +314,17 @@ func TestVMVerbsKilledOnLinux(t *testing.T) {
 		port    vswitch.Owner // that is whole then, if any
 	}{
 		{"bind", func(h *hypervisor) { h.mustReserve(rich); h.plug("vnet0", webMAC, "pb-prod") }, func(h *hypervisor) error { return bind(h, vm("p1")) }, vm("p1")},
+		{"bind two", func(h *hypervisor) {
+			second := reserveWeb("p2")
+			second.MAC = dbMAC
+			h.mustReserve(second)
+			h.mustReserve(rich)
+			h.plug("vnet0", webMAC, "pb-prod")
+			h.plug("vnet1", dbMAC, "pb-prod")
+		}, func(h *hypervisor) error {
+			_, err := h.BindPorts(ctx, []engine.BindPortRequest{{Owner: vm("p2"), Netdev: "vnet1"}, {Owner: vm("p1"), Netdev: "vnet0"}})
+			return err
+		}, vm("p1")},
 		{"move", func(h *hypervisor) {
 			h.mustReserve(rich)
 			h.plug("vnet0", webMAC, "pb-prod")
@@ -327,7 +360,9 @@ func TestVMVerbsKilledOnLinux(t *testing.T) {
 						t.Errorf("killed at step %d, %s is %+v and lacks %v", n, verb.port, c.Port, c.Steps)
 					}
 				}
-				h.unplug("vnet0")
+				for tap := range h.vms {
+					h.unplug(tap)
+				}
 				must(t, h.ReleaseDomain(ctx, webUUID))
 				if _, err := h.GC(ctx, engine.GCRequest{}); err != nil {
 					t.Error(err)

@@ -17,7 +17,7 @@ import (
 // replaces the NIC's plan, and a definition both. It fails with MACDuplicate if somebody else
 // has the address. For a VM that was known by its name alone, a call with its UUID adds that.
 func (e *Engine) HoldMAC(ctx context.Context, req HoldMACRequest) (vswitch.MACHold, error) {
-	err := errors.Join(req.Domain.Validate(), vswitch.ValidateVMAlias(req.NIC))
+	err := errors.Join(req.Domain.Validate(), vswitch.ValidateVMAlias(req.NIC), vswitch.ValidateDriver(req.Driver))
 	if err == nil && !req.MAC.IsZero() {
 		if err = req.MAC.ValidateStatic(); err == nil {
 			err = e.addressForVM(ctx, req.MAC)
@@ -35,7 +35,7 @@ func (e *Engine) HoldMAC(ctx context.Context, req HoldMACRequest) (vswitch.MACHo
 }
 
 func (e *Engine) holdMAC(tx *store.Tx, req HoldMACRequest) (vswitch.MACHold, error) {
-	h := vswitch.MACHold{MAC: req.MAC, Domain: req.Domain, NIC: req.NIC, Static: !req.MAC.IsZero(), Created: e.now().UTC()}
+	h := vswitch.MACHold{MAC: req.MAC, Domain: req.Domain, NIC: req.NIC, Driver: req.Driver, Static: !req.MAC.IsZero(), Created: e.now().UTC()}
 	all, err := tx.MACHolds()
 	if err != nil {
 		return h, err
@@ -46,6 +46,7 @@ func (e *Engine) holdMAC(tx *store.Tx, req HoldMACRequest) (vswitch.MACHold, err
 		h.Domain.ID = cmp.Or(req.Domain.ID, h.Domain.ID)
 		h.Domain.Name = cmp.Or(req.Domain.Name, h.Domain.Name)
 		h.NIC = cmp.Or(req.NIC, h.NIC)
+		h.Driver = cmp.Or(req.Driver, h.Driver)
 		if h == was {
 			return h, nil
 		}

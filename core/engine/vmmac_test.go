@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"context"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -97,6 +98,24 @@ func TestMACHolds(t *testing.T) {
 		t.Errorf("released again: %+v, %v", again, err)
 	}
 	l.wantNoGuests()
+}
+
+// TestMACHoldKnowsItsDriver: once libvirt has the VM, whatever is asked for later.
+func TestMACHoldKnowsItsDriver(t *testing.T) {
+	l := newLab(t)
+	ctx := context.Background()
+	l.mustAdd(internal())
+	for _, driver := range []string{"", "qemu:///system", ""} {
+		_, err := l.HoldMAC(ctx, engine.HoldMACRequest{Domain: vm("").Domain(), MAC: webMAC, Driver: driver})
+		must(t, err)
+	}
+	leases, err := l.MACs(ctx)
+	must(t, err)
+	if i := slices.IndexFunc(leases, func(m engine.MACLease) bool { return m.MAC == webMAC }); i < 0 || leases[i].Driver != "qemu:///system" {
+		t.Errorf("leases: %+v", leases)
+	}
+	_, err = l.HoldMAC(ctx, engine.HoldMACRequest{Domain: vm("").Domain(), MAC: webMAC, Driver: "a\nb"})
+	wantKind(t, err, vswitch.Invalid)
 }
 
 // TestOneMACForANIC: a NIC has one address. What is planned for it leaves it the one that libvirt

@@ -118,12 +118,12 @@ func (e *Engine) activate(ctx context.Context, id string) (vswitch.Port, error) 
 }
 
 func (e *Engine) tryActivate(ctx context.Context, id string, want *AttachRequest) (vswitch.Port, error) {
-	p, _, err := e.whoIsAt(id, "")
+	p, err := e.reserved(id)
 	if err != nil {
 		return vswitch.Port{}, ignoreNotFound(err)
 	}
 	want.Switch, want.VLAN = p.Switch, &p.VLAN
-	unlock, err := e.lockForBinding(p, vswitch.Port{})
+	unlock, err := e.lockForBinding([]vswitch.Port{p})
 	if err != nil {
 		return vswitch.Port{}, err
 	}
@@ -137,8 +137,14 @@ func (e *Engine) tryActivate(ctx context.Context, id string, want *AttachRequest
 	}
 	silent := attachedState(r.port, r.record, r.caps)
 	r.port.VM.Stage = vswitch.VMActive
+	if r.port.VM.Team && e.resident.Load() != nil { // or nobody would end it
+		r.port.VM.VFTurn = vswitch.VFComes
+	}
 	if err := e.reach(ctx, attachedState(r.port, r.record, r.caps), silent); err != nil {
 		return vswitch.Port{}, needsRepair(err)
+	}
+	if r.port.VM.VFTurn != "" {
+		_ = e.letIn(ctx, r.record.Uplink, r.port) // see there
 	}
 	// Last, so that who comes after a kill finds it to do.
 	err = e.store.Update(func(tx *store.Tx) error {
@@ -147,19 +153,24 @@ func (e *Engine) tryActivate(ctx context.Context, id string, want *AttachRequest
 	if err != nil {
 		return vswitch.Port{}, err
 	}
+	e.resident.Load().watch(r.port)
 	e.announceGuest(ctx, r.port)
 	return r.port, nil
 }
 
 // announceGuest tells the network by which uplink a guest is reached, and has it told again
-// if this engine is resident. That it fails is no reason to undo what was done.
+// if this engine is resident: but for a guest that may have its VF a moment later, or be on another
+// host, which a NIC or a switch that learns would lose sight of by that. That it fails is no
+// reason to undo what was done.
 func (e *Engine) announceGuest(ctx context.Context, p vswitch.Port) {
 	what, err := e.announcements(ctx, p.Switch, func(g plan.Guest, _ int) bool { return g.MAC == p.MAC })
 	if err != nil {
 		return // it speaks for itself sooner or later
 	}
 	_ = e.kernel.Apply(ctx, announcing(what))
-	e.resident.Load().guestArrived(p.Switch, what)
+	if !p.VM.Team {
+		e.resident.Load().guestArrived(p.Switch, what)
+	}
 }
 
 // ExportDomain is what ExpectDomain on another host makes a VM's ports of: as they are now,
@@ -170,10 +181,7 @@ func (e *Engine) ExportDomain(ctx context.Context, id string) (DomainState, erro
 	err := object.Validate()
 	var ports []vswitch.Port
 	if err == nil {
-		err = e.store.View(func(tx *store.Tx) error {
-			ports, err = tx.PortsOfDomain(id)
-			return err
-		})
+		ports, err = e.portsOfDomain(id)
 	}
 	if err != nil {
 		return state, fault("domain export", object.String(), err)

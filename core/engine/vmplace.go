@@ -82,7 +82,7 @@ func (e *Engine) finishMove(ctx context.Context, p vswitch.Port) error {
 		for _, n := range netdevs {
 			// One that was bound, but perhaps not to the end, or one that waits for its tap.
 			waits := !o.Plugged() && n.MAC == o.MAC.TapMAC() && n.Master == vswitch.BridgeName(o.Switch) && n.Group&vswitch.GroupMask != vswitch.GroupMark
-			if waits || o.Plugged() && n.Name == o.Netdev && n.Index == o.VM.Index {
+			if waits && !e.isLeft(o) || o.Plugged() && n.Name == o.Netdev && n.Index == o.VM.Index {
 				if _, err := e.bindPort(ctx, BindPortRequest{Owner: o.Owner, Netdev: n.Name}); err != nil {
 					return err
 				}
@@ -93,12 +93,17 @@ func (e *Engine) finishMove(ctx context.Context, p vswitch.Port) error {
 	return nil
 }
 
-// handOn gives the tap of a port to the one that waits for it, if there is one.
+// handOn gives the tap of a port to the one that waits for it, if there is one, and if what the NIC's definition
+// says fits it: else a tap in another bridge is nobody's, and shut.
 func (e *Engine) handOn(ctx context.Context, p vswitch.Port, tap kernel.Netdev) (done bool, err error) {
 	heir, found, err := e.heir(p, tap)
 	if err != nil || !found {
 		return false, err
 	}
-	_, err = e.bindPort(ctx, BindPortRequest{Owner: heir.Owner, Netdev: tap.Name, Alias: p.VM.Alias})
+	_, err = e.bindPort(ctx, BindPortRequest{Owner: heir.Owner, Netdev: tap.Name})
+	switch vswitch.KindOf(err) {
+	case vswitch.Widens, vswitch.IPInUse, vswitch.Invalid:
+		return false, nil // whoever binds it by its definition hears why
+	}
 	return err == nil, err
 }

@@ -10,14 +10,43 @@ import (
 
 // This file takes the kernel to a VM's port on its tap.
 
-// plugTap takes the kernel to the port as it is to be. The tap may have anything of the port
+// plugTaps takes the kernel to ports as they are to be. A tap may have anything of the port
 // that had its name before: rules go by names.
-func (e *Engine) plugTap(ctx context.Context, b binding) error {
-	if err := e.switchWhole(ctx, b.next); err != nil {
+func (e *Engine) plugTaps(ctx context.Context, all []binding) error {
+	if err := e.switchesWhole(ctx, all); err != nil {
 		return err
 	}
-	desired, had := attachedState(b.next.port, b.next.record, b.next.caps), anyState(b.next)
+	var desired, had plan.State
 	var left []plan.Step
+	for _, b := range all {
+		desired = plan.Union(desired, attachedState(b.next.port, b.next.record, b.next.caps))
+		past, ends := b.past()
+		had, left = plan.Union(had, past), append(left, ends...)
+	}
+	observed, err := e.kernel.Observe(ctx, plan.Union(desired, had))
+	if err != nil {
+		return err
+	}
+	for _, b := range all {
+		if past := b.now.port; past.Plugged() && past.Netdev != b.next.port.Netdev {
+			if place, _ := e.placeOf(ctx, past); place == tapGone { // another VM's tap may have the name
+				delete(observed.Ports, past.Netdev)
+			}
+		}
+	}
+	steps := append(plan.Diff(withTrunks(desired, observed), observed), left...)
+	err = e.kernel.Apply(ctx, steps)
+	if lacksGuards(err) {
+		if err = e.guard(ctx); err == nil {
+			err = e.kernel.Apply(ctx, steps)
+		}
+	}
+	return needsRepair(err)
+}
+
+// past is what the port, its tap and the tap's former port may have, and what ends another way.
+func (b binding) past() (had plan.State, left []plan.Step) {
+	had = anyState(b.next)
 	for _, r := range []reservation{b.now, b.former} {
 		if !r.known || !r.port.Plugged() {
 			continue
@@ -31,23 +60,7 @@ func (e *Engine) plugTap(ctx context.Context, b binding) error {
 			left = append(left, unlimit(r.port)...)
 		}
 	}
-	observed, err := e.kernel.Observe(ctx, plan.Union(desired, had))
-	if err != nil {
-		return err
-	}
-	if past := b.now.port; past.Plugged() && past.Netdev != b.next.port.Netdev {
-		if place, _ := e.placeOf(ctx, past); place == tapGone { // another VM's tap may have the name
-			delete(observed.Ports, past.Netdev)
-		}
-	}
-	steps := append(plan.Diff(withTrunks(desired, observed), observed), left...)
-	err = e.kernel.Apply(ctx, steps)
-	if lacksGuards(err) {
-		if err = e.guard(ctx); err == nil {
-			err = e.kernel.Apply(ctx, steps)
-		}
-	}
-	return needsRepair(err)
+	return had, left
 }
 
 // withTrunks adds the trunks that were observed, as they are but for entries, to what is
@@ -82,13 +95,25 @@ func anyState(r reservation) plan.State {
 	return s
 }
 
-// switchWhole fails with errNotRealised unless the bridges that a port needs are as they
+// switchesWhole fails with errNotRealised unless the bridges that the ports need are as they
 // should be, and the rules are there.
-func (e *Engine) switchWhole(ctx context.Context, r reservation) error {
-	if r.caps.BridgeRules { // without them a tap would not be shut until it is bound
-		if err := e.kernel.Apply(ctx, []plan.Step{plan.RequireRules{NoNAT: r.record.EffectiveMasquerade().IsZero()}}); err != nil {
-			return needsRepair(err)
+func (e *Engine) switchesWhole(ctx context.Context, all []binding) error {
+	whole := map[string]bool{}
+	for _, b := range all {
+		r := b.next
+		name := vswitch.SegmentName(r.record.Name, min(r.port.Segment, 1)) // one of them looks at all
+		if whole[name] {
+			continue
+		}
+		whole[name] = true
+		if r.caps.BridgeRules { // without them a tap would not be shut until it is bound
+			if err := e.kernel.Apply(ctx, []plan.Step{plan.RequireRules{NoNAT: r.record.EffectiveMasquerade().IsZero()}}); err != nil {
+				return needsRepair(err)
+			}
+		}
+		if err := e.bridgesWhole(ctx, r); err != nil {
+			return err
 		}
 	}
-	return e.bridgesWhole(ctx, r)
+	return nil
 }

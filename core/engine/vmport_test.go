@@ -359,6 +359,41 @@ func TestUpdateDevice(t *testing.T) {
 		l.kernel.RemoveNetdev("vnet0")
 		l.mustDeleteAll("prod", "lab")
 	})
+	t.Run("with what its definition says", func(t *testing.T) {
+		for name, req := range map[string]engine.ReservePortRequest{"another network": toLab("p2"), "another profile": reserveWeb("p2")} {
+			l := newLab(t)
+			prodAndLab(l)
+			l.mustBind(engine.BindPortRequest{
+				Owner: vm("p1"), Netdev: "vnet0", Team: ptr(true), Addresses: "10.88.7.7",
+				Override: vswitch.Narrowing{Isolated: ptr(true), Policy: vswitch.PolicyChange{StormLimit: ptr(50), AddressGuard: ptr(true)}},
+			})
+			l.mustReserve(req)
+			l.moveTap("vnet0", vswitch.BridgeName(req.Switch))
+			must(t, l.ReleasePort(ctx, vm("p1")))
+			p := l.wantBound(vm("p2"), "vnet0")
+			if !p.Isolated || p.Policy.StormLimit != 50 || !p.Policy.AddressGuard || p.Policy.DHCPGuard || len(p.Addresses) != 1 || !p.VM.Team {
+				t.Errorf("%s: %+v", name, p)
+			}
+			must(t, l.ReleaseDomain(ctx, webUUID))
+		}
+	})
+	t.Run("where it does not fit", func(t *testing.T) {
+		for name, policy := range map[string]vswitch.PolicyChange{"it asks for more": {StormLimit: ptr(5)}, "addresses are missing": {AddressGuard: ptr(true)}} {
+			l := newLab(t)
+			prodAndLab(l)
+			l.mustBind(engine.BindPortRequest{Owner: vm("p1"), Netdev: "vnet0", Override: vswitch.Narrowing{Policy: vswitch.PolicyChange{StormLimit: ptr(50)}}})
+			req := toLab("p2")
+			req.Policy = policy
+			l.mustReserve(req)
+			l.moveTap("vnet0", "pb-lab")
+			must(t, l.ReleasePort(ctx, vm("p1")))
+			l.wantNoPort(vm("p1"))
+			l.wantBound(vm("p2"), "")
+			if n, err := l.kernel.Netdev(ctx, "vnet0"); err != nil || n.Master != "pb-lab" || n.Group != 0 {
+				t.Errorf("%s: the tap is not shut: %+v, %v", name, n, err)
+			}
+		}
+	})
 	t.Run("to another network, bound first", func(t *testing.T) {
 		l := newLab(t)
 		prodAndLab(l)
@@ -639,6 +674,7 @@ func (l *lab) openAfter(d time.Duration) {
 
 // Many VMs start and stop at a time.
 func TestManyVMsAtATime(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	ctx := context.Background()
 	s := internal()

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"reflect"
 
 	"github.com/patchbay-net/patchbay/core/store"
 	"github.com/patchbay-net/patchbay/core/vswitch"
@@ -116,4 +117,40 @@ func (e *Engine) releaseDomain(ctx context.Context, id string) error {
 		return err
 	}
 	return errors.Join(e.deleteTaps(ctx, ports...), e.dismissVM(ctx, idsOf(ports), anyPort, nil))
+}
+
+// ReleaseUnused lets go of a VM's port that seems to be nobody's any more, and reports whether it
+// is gone. It is the port as it was seen: one that has changed since, as by a start of its VM, stays,
+// and so does all else that the VM has. Of a VM that does not run (stopped) the tap goes as by
+// ReleaseDomain. Where nobody knows of the VM the port stays while it may be in use: while its
+// netdev is there, but for a tap that no program has open.
+func (e *Engine) ReleaseUnused(ctx context.Context, seen vswitch.Port, stopped bool) (gone bool, err error) {
+	if err := validateVMOwner(seen.Owner); err != nil {
+		return false, fault("port release", seen.Owner.String(), err)
+	}
+	gone, err = e.releaseUnused(ctx, seen, stopped)
+	return gone, fault("port release", seen.Owner.String(), err)
+}
+
+func (e *Engine) releaseUnused(ctx context.Context, seen vswitch.Port, stopped bool) (gone bool, err error) {
+	asSeen := func(now vswitch.Port) bool {
+		gone = reflect.DeepEqual(now, seen)
+		return gone
+	}
+	now, found, err := e.Attached(ctx, seen.Owner)
+	if err != nil || !found || !asSeen(now) {
+		return false, err
+	}
+	place, tap := e.placeOf(ctx, now)
+	idle := place == tapGone || tap.Kind == "tun" && tap.Up && !tap.Carrier
+	if !stopped && !idle {
+		return false, nil
+	}
+	if place != tapGone { // or one of its name is that of a start
+		err = e.deleteTaps(ctx, now)
+	}
+	if err == nil {
+		err = e.dismissVM(ctx, []string{seen.ID}, asSeen, nil)
+	}
+	return gone && err == nil, err
 }

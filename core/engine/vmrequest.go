@@ -28,6 +28,9 @@ type BindPortRequest struct {
 	// end, which is in the switch's bridge, becomes the port's.
 	Pair  bool   `json:"pair,omitempty"`
 	Alias string `json:"alias,omitempty"`
+	// Team says that the VM has a VF with the port's address besides, and goes by that: nothing
+	// points to the port but while TakeVF has taken it away. Nil leaves that as it is, for who cannot tell.
+	Team *bool `json:"team,omitempty"`
 	// Addresses are those that the domain's definition says the NIC has: nobody else gets them,
 	// and with an address guard the port speaks for them alone. Empty leaves them as they are.
 	Addresses vswitch.AddressList `json:"addresses,omitempty"`
@@ -50,6 +53,8 @@ type HoldMACRequest struct {
 	// NIC tells the VM's addresses apart, as an alias ("ua-web") does: asked for again, the
 	// same NIC gets the same address. Empty: each call without MAC gets a new one.
 	NIC string `json:"nic,omitempty"`
+	// Driver is the URI of libvirt's driver that has the VM, where it is defined.
+	Driver string `json:"driver,omitempty"`
 }
 
 // ReleaseMACRequest says which addresses are held no more: one, or all of a VM.

@@ -19,6 +19,7 @@ import (
 	"github.com/patchbay-net/patchbay/core/kernel"
 	"github.com/patchbay-net/patchbay/core/plan"
 	"github.com/patchbay-net/patchbay/core/store"
+	"github.com/patchbay-net/patchbay/core/store/storetest"
 	"github.com/patchbay-net/patchbay/core/vswitch"
 )
 
@@ -42,7 +43,7 @@ func newWalker(t *testing.T, k kernel.Kernel, seed uint64, netns []string) *walk
 	w.taps = tapsOf(t, k)
 	w.Engine = engine.New(engine.Config{
 		Kernel:   w.struck,
-		Store:    store.New(store.Config{Dirs: store.Dirs{State: t.TempDir(), Run: t.TempDir()}, MachineID: "machine"}),
+		Store:    store.New(store.Config{Dirs: store.Dirs{State: storetest.Dir(t), Run: storetest.Dir(t)}, MachineID: "machine"}),
 		Segments: vswitch.SegmentSizes{Root: 1, Spoofing: 2, Further: 1},
 	})
 	t.Cleanup(func() {
@@ -305,6 +306,7 @@ func (w *walker) settled() {
 // kernel is what the records say as soon as each switch has been settled, and in the
 // end nothing is left.
 func TestWalk(t *testing.T) {
+	t.Parallel()
 	bound := 0
 	for seed := range uint64(10) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
@@ -394,6 +396,7 @@ func linksHere(t *testing.T) (list []string) {
 // TestWalkUnderTheHost is the walk on a host that lives on one of the NICs. It ends up
 // on one of them, whole: a switch that changes its uplink takes the host along.
 func TestWalkUnderTheHost(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(12) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			l := carrying(t)

@@ -19,6 +19,9 @@ func (e *Engine) shift(ctx context.Context, t *transaction) error {
 	if err := e.depart(w); err != nil {
 		return err
 	}
+	if err := e.recallSAs(ctx, w.steps); err != nil {
+		return err
+	}
 	before, rest := beforeFiltering(t.besidesMirrors(w.steps))
 	if err := e.perform(ctx, before); err != nil {
 		return err

@@ -56,6 +56,9 @@ func (p *packer) vm(v vswitch.VMPort) {
 	for _, n := range []uint64{v.Before.InPackets, v.Before.InBytes, v.Before.OutPackets, v.Before.OutBytes} {
 		body.number(n)
 	}
+	body.text(v.VFAway)
+	body.flag(v.Team)
+	body.text(string(v.VFTurn))
 	p.text(string(body))
 }
 
@@ -64,6 +67,7 @@ func (u *unpacker) vm() (v vswitch.VMPort) {
 	v.Stage, v.Alias = vswitch.VMStage(body.text()), body.text()
 	v.Index, v.Narrowed = body.integer(), body.text()
 	v.Before = vswitch.VMCounts{InPackets: body.number(), InBytes: body.number(), OutPackets: body.number(), OutBytes: body.number()}
+	v.VFAway, v.Team, v.VFTurn = body.text(), body.flag(), vswitch.VFTurn(body.text())
 	u.bad = u.bad || body.bad
 	return v
 }

@@ -20,15 +20,16 @@ type OffloadPort struct {
 	Failover bool
 	// Settled says that the port works without a VF and can get none while it is attached.
 	Settled bool
+	// Refused says that a plugin has not given the VF when it was asked for it. Until it does,
+	// the port is decided about as one that goes by the switch.
+	Refused bool
 }
 
 // OffloadUsage is what a port has of the uplink as things stand.
 type OffloadUsage struct {
 	VMQ bool // a queue
 	VF  bool
-	SAs int // how many SAs there are of the port, in software or not
-	// OffloadedSAs is how many of them the NIC holds.
-	OffloadedSAs int
+	SAs int // that the NIC holds
 }
 
 // OffloadDecision is what a port is to have of a feature, and why not more.
@@ -49,10 +50,15 @@ type OffloadDecision struct {
 type OffloadTotal struct {
 	Feature Feature `json:"feature"`
 	Missing Reason  `json:"missing,omitempty"`
+	// NIC is who has it: of a team, the member that carries all.
+	NIC string `json:"nic,omitempty"`
 	// Capacity is that of Capability; Used is without what is Foreign.
 	Capacity int `json:"capacity"`
 	Foreign  int `json:"foreign,omitempty"`
 	Used     int `json:"used"`
+	// Allowed is how many SAs the NIC may hold for all ports together, as far as they go. Of
+	// IPsec.
+	Allowed int `json:"allowed,omitempty"`
 }
 
 // Decide says for each of a switch's ports and each feature whether it is to be in effect,
@@ -66,8 +72,12 @@ type OffloadTotal struct {
 func Decide(ports []OffloadPort, uplink OffloadUplink, usage map[string]OffloadUsage) []OffloadDecision {
 	ordered := slices.SortedFunc(slices.Values(ports), func(a, b OffloadPort) int { return cmp.Compare(a.ID, b.ID) })
 	sriov := decideVFs(ordered, uplink, usage)
-	vmq := decideQueues(ordered, uplink, usage, sriov)
-	ipsec := decideSAs(ordered, uplink, usage)
+	byVF := make([]bool, len(ordered))
+	for i, p := range ordered {
+		byVF[i] = sriov[i].Effective && (usage[p.ID].VF || !p.Refused)
+	}
+	vmq := decideQueues(ordered, uplink, usage, byVF)
+	ipsec := decideSAs(ordered, uplink, usage, byVF)
 	decisions := make([]OffloadDecision, 0, len(Features())*len(ordered))
 	for i := range ordered {
 		decisions = append(decisions, sriov[i], vmq[i], ipsec[i])
@@ -172,10 +182,10 @@ func shapeVF(d *OffloadDecision, asked SRIOVPolicy, c Capability) {
 	}
 }
 
-func decideQueues(ports []OffloadPort, uplink OffloadUplink, usage map[string]OffloadUsage, vfs []OffloadDecision) []OffloadDecision {
+func decideQueues(ports []OffloadPort, uplink OffloadUplink, usage map[string]OffloadUsage, byVF []bool) []OffloadDecision {
 	decisions, open := undecided(VMQ, ports, uplink)
 	for i := range decisions {
-		if vfs[i].Effective && decisions[i].Requested != OffloadOff {
+		if byVF[i] && decisions[i].Requested != OffloadOff {
 			decisions[i].Effective, decisions[i].Reason = true, QueuesOfVF
 		}
 	}
@@ -194,37 +204,32 @@ func decideQueues(ports []OffloadPort, uplink OffloadUplink, usage map[string]Of
 	return decisions
 }
 
-// decideSAs lets every port keep what the NIC holds for it, and shares the rest.
-func decideSAs(ports []OffloadPort, uplink OffloadUplink, usage map[string]OffloadUsage) []OffloadDecision {
+// decideSAs says how many SAs the NIC may hold for each port. Which SAs those are is the
+// plugin's to say, who came first: what the NIC holds is not taken from it for another port.
+//
+// The kernel has a device encrypt what is sent by that very device in the namespace of the SA:
+// no plugin can do it for a container that has but the end of a pair, nor for a VM.
+func decideSAs(ports []OffloadPort, uplink OffloadUplink, usage map[string]OffloadUsage, byVF []bool) []OffloadDecision {
 	decisions, open := undecided(IPsec, ports, uplink)
 	free := uplink.capability(IPsec).free()
 	for _, i := range open {
-		free -= usage[ports[i].ID].OffloadedSAs
-	}
-	ranking{
-		IPsec, ports,
-		func(p OffloadPort) bool { return usage[p.ID].OffloadedSAs > 0 },
-		func(OffloadPort) bool { return false },
-	}.order(open)
-	for _, i := range open {
-		d, u, most := &decisions[i], usage[ports[i].ID], ports[i].Policy.Wish(IPsec).Amount
-		more := max(0, min(u.SAs, most)-u.OffloadedSAs)
-		granted := min(more, max(0, free))
-		free -= granted
-		d.Amount = u.OffloadedSAs + granted
+		d, p := &decisions[i], ports[i]
 		switch {
-		case u.SAs > d.Amount && granted < more:
-			d.Reason, d.Detail = NoFreeSA, fmt.Sprintf("%d of %d SAs", d.Amount, u.SAs)
-		case u.SAs > d.Amount:
-			d.Reason, d.Detail = LimitReached, fmt.Sprintf("%d of %d SAs", d.Amount, u.SAs)
+		case p.Owner == OwnerVM:
+			d.Reason, d.Detail = NeedsSoftwarePath, "a VM's SAs are in the VM, where its own kernel gives them to its VF"
+		case p.Owner == OwnerContainer && !byVF[i]:
+			d.Reason, d.Detail = NeedsSoftwarePath, "the container has no VF, and its packets pass the switch"
+		case free == 0 && usage[p.ID].SAs == 0:
+			d.Reason = NoFreeSA
+		default:
+			d.Effective, d.Amount = true, p.Policy.Wish(IPsec).Amount
 		}
-		d.Effective = d.Amount > 0 || u.SAs == 0
 	}
 	return decisions
 }
 
-// OffloadTotals sums up the decisions on a switch's ports.
-func OffloadTotals(decisions []OffloadDecision, uplink OffloadUplink) []OffloadTotal {
+// OffloadTotals sums up the decisions on a switch's ports, and what they have.
+func OffloadTotals(decisions []OffloadDecision, uplink OffloadUplink, usage map[string]OffloadUsage) []OffloadTotal {
 	totals := make([]OffloadTotal, 0, len(Features()))
 	for _, f := range Features() {
 		c := uplink.capability(f)
@@ -233,7 +238,7 @@ func OffloadTotals(decisions []OffloadDecision, uplink OffloadUplink) []OffloadT
 			switch {
 			case d.Feature != f || !d.Effective || d.Reason == QueuesOfVF:
 			case f == IPsec:
-				t.Used += d.Amount
+				t.Used, t.Allowed = t.Used+usage[d.Port].SAs, t.Allowed+d.Amount
 			default:
 				t.Used++
 			}

@@ -19,6 +19,10 @@ func nic(n int) vswitch.OffloadUplink {
 	return vswitch.OffloadUplink{SRIOV: true, Capabilities: vswitch.Capabilities{VMQ: one, SRIOV: one, IPsec: one}}
 }
 
+func host(id string, p vswitch.OffloadPolicy) vswitch.OffloadPort {
+	return vswitch.OffloadPort{ID: id, Owner: vswitch.OwnerHost, Policy: p}
+}
+
 func container(id string, p vswitch.OffloadPolicy) vswitch.OffloadPort {
 	return vswitch.OffloadPort{ID: id, Owner: vswitch.OwnerContainer, Policy: p}
 }
@@ -43,7 +47,7 @@ func requires(f vswitch.Feature) (p vswitch.OffloadPolicy) {
 	return p
 }
 
-// words are the decisions on one feature: "a yes, b NO_FREE_VF, c 2 LIMIT_REACHED (2 of 3 SAs)".
+// words are the decisions on one feature: "a yes, b NO_FREE_VF, c yes 4 LIMIT_REACHED (4 queue pairs of 8)".
 func words(decisions []vswitch.OffloadDecision, f vswitch.Feature) string {
 	var all []string
 	for _, d := range decisions {
@@ -77,6 +81,8 @@ func TestDecide(t *testing.T) {
 	software := container("a", wantsVF(1))
 	software.Software = []string{"acl", "mirror"}
 	failover := func(p vswitch.OffloadPort) vswitch.OffloadPort { p.Failover = true; return p }
+	refused := container("a", wantsVF(1))
+	refused.Refused = true
 	holdsVF := map[string]vswitch.OffloadUsage{"a": {VF: true}}
 	for name, c := range map[string]struct {
 		ports   []vswitch.OffloadPort
@@ -85,38 +91,42 @@ func TestDecide(t *testing.T) {
 		feature vswitch.Feature
 		want    string
 	}{
-		"a VF for each":                         {ports: []vswitch.OffloadPort{container("b", wantsVF(1)), container("a", wantsVF(1))}, uplink: nic(2), feature: vswitch.SRIOV, want: "a yes 1, b yes 1"},
-		"by weight":                             {ports: []vswitch.OffloadPort{container("a", wantsVF(1)), container("b", wantsVF(3)), container("c", wantsVF(2))}, uplink: nic(2), feature: vswitch.SRIOV, want: "a NO_FREE_VF, b yes 1, c yes 1"},
-		"the lesser id of equals":               {ports: []vswitch.OffloadPort{container("b", wantsVF(1)), container("a", wantsVF(1))}, uplink: nic(1), feature: vswitch.SRIOV, want: "a yes 1, b NO_FREE_VF"},
-		"required before any weight":            {ports: []vswitch.OffloadPort{container("a", wantsVF(100)), container("b", requires(vswitch.SRIOV))}, uplink: nic(1), feature: vswitch.SRIOV, want: "a NO_FREE_VF, b yes 1"},
-		"a VF in use stays":                     {ports: []vswitch.OffloadPort{container("a", wantsVF(1)), container("b", requires(vswitch.SRIOV))}, uplink: nic(1), usage: holdsVF, feature: vswitch.SRIOV, want: "a yes 1, b NO_FREE_VF"},
-		"a VF with a standby goes":              {ports: []vswitch.OffloadPort{failover(container("a", wantsVF(1))), container("b", wantsVF(2))}, uplink: nic(1), usage: holdsVF, feature: vswitch.SRIOV, want: "a NO_FREE_VF, b yes 1"},
-		"and stays among equals":                {ports: []vswitch.OffloadPort{failover(container("b", wantsVF(1))), container("a", wantsVF(1))}, uplink: nic(1), usage: map[string]vswitch.OffloadUsage{"b": {VF: true}}, feature: vswitch.SRIOV, want: "a NO_FREE_VF, b yes 1"},
-		"what is required and had stays":        {ports: []vswitch.OffloadPort{failover(container("a", requires(vswitch.SRIOV))), container("b", requires(vswitch.SRIOV))}, uplink: nic(1), usage: holdsVF, feature: vswitch.SRIOV, want: "a yes 1, b NO_FREE_VF"},
-		"not asked":                             {ports: []vswitch.OffloadPort{container("a", vswitch.OffloadPolicy{})}, uplink: nic(1), feature: vswitch.SRIOV, want: "a NOT_ASKED"},
-		"a switch made without":                 {ports: []vswitch.OffloadPort{container("a", wantsVF(1))}, uplink: with(nic(1), func(u *vswitch.OffloadUplink) { u.SRIOV = false }), feature: vswitch.SRIOV, want: "a SWITCH_WITHOUT"},
-		"a closed switch":                       {ports: []vswitch.OffloadPort{container("a", wantsQueue(1))}, uplink: vswitch.OffloadUplink{None: true}, feature: vswitch.VMQ, want: "a NO_UPLINK"},
-		"a NIC without a plugin":                {ports: []vswitch.OffloadPort{container("a", wantsQueue(1))}, feature: vswitch.VMQ, want: "a NO_PROVIDER"},
-		"a team":                                {ports: []vswitch.OffloadPort{container("a", wantsVF(1))}, uplink: with(nic(1), func(u *vswitch.OffloadUplink) { u.Team = vswitch.TeamLACP }), feature: vswitch.SRIOV, want: "a TEAM_WITHOUT_VF_LAG"},
-		"a team with VF LAG":                    {ports: []vswitch.OffloadPort{container("a", wantsVF(1))}, uplink: with(nic(1), func(u *vswitch.OffloadUplink) { u.Team, u.VFLAG = vswitch.TeamLACP, true }), feature: vswitch.SRIOV, want: "a yes 1"},
-		"SAs on a team":                         {ports: []vswitch.OffloadPort{container("a", vswitch.OffloadPolicy{})}, uplink: with(nic(1), func(u *vswitch.OffloadUplink) { u.Team = vswitch.TeamActiveActive }), feature: vswitch.IPsec, want: "a TEAM_MODE"},
-		"SAs on a team with a standby":          {ports: []vswitch.OffloadPort{container("a", vswitch.OffloadPolicy{})}, uplink: with(nic(1), func(u *vswitch.OffloadUplink) { u.Team = vswitch.TeamActiveStandby }), feature: vswitch.IPsec, want: "a yes"},
-		"what the driver says":                  {ports: []vswitch.OffloadPort{container("a", wantsVF(1))}, uplink: with(nic(1), func(u *vswitch.OffloadUplink) { u.Capabilities.SRIOV = vswitch.Capability{Missing: vswitch.NoVFMemory} }), feature: vswitch.SRIOV, want: "a NO_VF_MEMORY"},
-		"a VM without an IOMMU":                 {ports: []vswitch.OffloadPort{vm}, uplink: with(nic(1), func(u *vswitch.OffloadUplink) { u.Capabilities.SRIOV.VMs = vswitch.NoIOMMU }), feature: vswitch.SRIOV, want: "a NO_IOMMU"},
-		"a container does not need it":          {ports: []vswitch.OffloadPort{container("a", wantsVF(1))}, uplink: with(nic(1), func(u *vswitch.OffloadUplink) { u.Capabilities.SRIOV.VMs = vswitch.NoIOMMU }), feature: vswitch.SRIOV, want: "a yes 1"},
-		"software alone":                        {ports: []vswitch.OffloadPort{software}, uplink: nic(1), feature: vswitch.SRIOV, want: "a NEEDS_SOFTWARE_PATH (acl, mirror)"},
-		"others hold VFs":                       {ports: []vswitch.OffloadPort{container("a", wantsVF(1))}, uplink: with(nic(2), func(u *vswitch.OffloadUplink) { u.Capabilities.SRIOV.Foreign = 2 }), feature: vswitch.SRIOV, want: "a NO_FREE_VF"},
-		"more queue pairs than there are":       {ports: []vswitch.OffloadPort{container("a", vswitch.OffloadPolicy{SRIOV: vswitch.SRIOVPolicy{Weight: number(1), QueuePairs: number(8)}})}, uplink: with(nic(1), func(u *vswitch.OffloadUplink) { u.Capabilities.SRIOV.QueuePairs = 4 }), feature: vswitch.SRIOV, want: "a yes 4 LIMIT_REACHED (4 queue pairs of 8)"},
-		"moderation that there is not":          {ports: []vswitch.OffloadPort{container("a", vswitch.OffloadPolicy{SRIOV: vswitch.SRIOVPolicy{Weight: number(1), Moderation: vswitch.ModerationLow}})}, uplink: nic(1), feature: vswitch.SRIOV, want: "a yes 1 MODERATION_FIXED (low)"},
-		"a port with a VF spends no queue":      {ports: []vswitch.OffloadPort{container("a", wantsVF(1)), container("b", vswitch.OffloadPolicy{})}, uplink: nic(1), feature: vswitch.VMQ, want: "a yes QUEUES_OF_VF, b yes"},
-		"queues by weight, whoever has them":    {ports: []vswitch.OffloadPort{container("a", wantsQueue(1)), container("b", wantsQueue(2))}, uplink: nic(1), usage: map[string]vswitch.OffloadUsage{"a": {VMQ: true}}, feature: vswitch.VMQ, want: "a NO_FREE_FILTER, b yes"},
-		"queues of a team":                      {ports: []vswitch.OffloadPort{container("a", wantsQueue(1))}, uplink: with(nic(1), func(u *vswitch.OffloadUplink) { u.Team = vswitch.TeamStatic }), feature: vswitch.VMQ, want: "a yes"},
-		"SAs up to the port's most":             {ports: []vswitch.OffloadPort{container("a", vswitch.OffloadPolicy{IPsec: vswitch.IPsecPolicy{MaxSAs: number(2)}})}, uplink: nic(33), usage: map[string]vswitch.OffloadUsage{"a": {SAs: 3}}, feature: vswitch.IPsec, want: "a yes 2 LIMIT_REACHED (2 of 3 SAs)"},
-		"a lowered most takes none away":        {ports: []vswitch.OffloadPort{container("a", vswitch.OffloadPolicy{IPsec: vswitch.IPsecPolicy{MaxSAs: number(2)}})}, uplink: nic(33), usage: map[string]vswitch.OffloadUsage{"a": {SAs: 6, OffloadedSAs: 5}}, feature: vswitch.IPsec, want: "a yes 5 LIMIT_REACHED (5 of 6 SAs)"},
-		"off takes all away":                    {ports: []vswitch.OffloadPort{container("a", vswitch.OffloadPolicy{IPsec: vswitch.IPsecPolicy{MaxSAs: number(0)}})}, uplink: nic(33), usage: map[string]vswitch.OffloadUsage{"a": {SAs: 6, OffloadedSAs: 5}}, feature: vswitch.IPsec, want: "a NOT_ASKED"},
-		"the NIC's last SA":                     {ports: []vswitch.OffloadPort{container("a", vswitch.OffloadPolicy{}), container("b", vswitch.OffloadPolicy{})}, uplink: nic(33), usage: map[string]vswitch.OffloadUsage{"a": {SAs: 4}, "b": {SAs: 30, OffloadedSAs: 30}}, feature: vswitch.IPsec, want: "a yes 3 NO_FREE_SA (3 of 4 SAs), b yes 30"},
-		"no SA left at all":                     {ports: []vswitch.OffloadPort{container("a", vswitch.OffloadPolicy{}), container("b", vswitch.OffloadPolicy{})}, uplink: nic(2), usage: map[string]vswitch.OffloadUsage{"a": {SAs: 4}, "b": {SAs: 3, OffloadedSAs: 3}}, feature: vswitch.IPsec, want: "a NO_FREE_SA (0 of 4 SAs), b yes 3"},
-		"a NIC that does not tell how many SAs": {ports: []vswitch.OffloadPort{container("a", vswitch.OffloadPolicy{})}, uplink: nic(vswitch.Unlimited), usage: map[string]vswitch.OffloadUsage{"a": {SAs: 600}}, feature: vswitch.IPsec, want: "a yes 512 LIMIT_REACHED (512 of 600 SAs)"},
+		"a VF for each":                      {ports: []vswitch.OffloadPort{container("b", wantsVF(1)), container("a", wantsVF(1))}, uplink: nic(2), feature: vswitch.SRIOV, want: "a yes 1, b yes 1"},
+		"by weight":                          {ports: []vswitch.OffloadPort{container("a", wantsVF(1)), container("b", wantsVF(3)), container("c", wantsVF(2))}, uplink: nic(2), feature: vswitch.SRIOV, want: "a NO_FREE_VF, b yes 1, c yes 1"},
+		"the lesser id of equals":            {ports: []vswitch.OffloadPort{container("b", wantsVF(1)), container("a", wantsVF(1))}, uplink: nic(1), feature: vswitch.SRIOV, want: "a yes 1, b NO_FREE_VF"},
+		"required before any weight":         {ports: []vswitch.OffloadPort{container("a", wantsVF(100)), container("b", requires(vswitch.SRIOV))}, uplink: nic(1), feature: vswitch.SRIOV, want: "a NO_FREE_VF, b yes 1"},
+		"a VF in use stays":                  {ports: []vswitch.OffloadPort{container("a", wantsVF(1)), container("b", requires(vswitch.SRIOV))}, uplink: nic(1), usage: holdsVF, feature: vswitch.SRIOV, want: "a yes 1, b NO_FREE_VF"},
+		"a VF with a standby goes":           {ports: []vswitch.OffloadPort{failover(container("a", wantsVF(1))), container("b", wantsVF(2))}, uplink: nic(1), usage: holdsVF, feature: vswitch.SRIOV, want: "a NO_FREE_VF, b yes 1"},
+		"and stays among equals":             {ports: []vswitch.OffloadPort{failover(container("b", wantsVF(1))), container("a", wantsVF(1))}, uplink: nic(1), usage: map[string]vswitch.OffloadUsage{"b": {VF: true}}, feature: vswitch.SRIOV, want: "a NO_FREE_VF, b yes 1"},
+		"what is required and had stays":     {ports: []vswitch.OffloadPort{failover(container("a", requires(vswitch.SRIOV))), container("b", requires(vswitch.SRIOV))}, uplink: nic(1), usage: holdsVF, feature: vswitch.SRIOV, want: "a yes 1, b NO_FREE_VF"},
+		"a refused VF is asked for again":    {ports: []vswitch.OffloadPort{refused}, uplink: nic(1), feature: vswitch.SRIOV, want: "a yes 1"},
+		"a queue while it is refused":        {ports: []vswitch.OffloadPort{refused}, uplink: nic(1), feature: vswitch.VMQ, want: "a yes"},
+		"and no SAs":                         {ports: []vswitch.OffloadPort{refused}, uplink: nic(1), feature: vswitch.IPsec, want: "a NEEDS_SOFTWARE_PATH (the container has no VF, and its packets pass the switch)"},
+		"queues of the VF that stays":        {ports: []vswitch.OffloadPort{refused}, uplink: nic(1), usage: holdsVF, feature: vswitch.VMQ, want: "a yes QUEUES_OF_VF"},
+		"not asked":                          {ports: []vswitch.OffloadPort{container("a", vswitch.OffloadPolicy{})}, uplink: nic(1), feature: vswitch.SRIOV, want: "a NOT_ASKED"},
+		"a switch made without":              {ports: []vswitch.OffloadPort{container("a", wantsVF(1))}, uplink: with(nic(1), func(u *vswitch.OffloadUplink) { u.SRIOV = false }), feature: vswitch.SRIOV, want: "a SWITCH_WITHOUT"},
+		"a closed switch":                    {ports: []vswitch.OffloadPort{container("a", wantsQueue(1))}, uplink: vswitch.OffloadUplink{None: true}, feature: vswitch.VMQ, want: "a NO_UPLINK"},
+		"a NIC without a plugin":             {ports: []vswitch.OffloadPort{container("a", wantsQueue(1))}, feature: vswitch.VMQ, want: "a NO_PROVIDER"},
+		"a team":                             {ports: []vswitch.OffloadPort{container("a", wantsVF(1))}, uplink: with(nic(1), func(u *vswitch.OffloadUplink) { u.Team = vswitch.TeamLACP }), feature: vswitch.SRIOV, want: "a TEAM_WITHOUT_VF_LAG"},
+		"a team with VF LAG":                 {ports: []vswitch.OffloadPort{container("a", wantsVF(1))}, uplink: with(nic(1), func(u *vswitch.OffloadUplink) { u.Team, u.VFLAG = vswitch.TeamLACP, true }), feature: vswitch.SRIOV, want: "a yes 1"},
+		"SAs on a team":                      {ports: []vswitch.OffloadPort{host("a", vswitch.OffloadPolicy{})}, uplink: with(nic(1), func(u *vswitch.OffloadUplink) { u.Team = vswitch.TeamActiveActive }), feature: vswitch.IPsec, want: "a TEAM_MODE"},
+		"SAs on a team with a standby":       {ports: []vswitch.OffloadPort{host("a", vswitch.OffloadPolicy{})}, uplink: with(nic(1), func(u *vswitch.OffloadUplink) { u.Team = vswitch.TeamActiveStandby }), feature: vswitch.IPsec, want: "a yes 512"},
+		"what the driver says":               {ports: []vswitch.OffloadPort{container("a", wantsVF(1))}, uplink: with(nic(1), func(u *vswitch.OffloadUplink) { u.Capabilities.SRIOV = vswitch.Capability{Missing: vswitch.NoVFMemory} }), feature: vswitch.SRIOV, want: "a NO_VF_MEMORY"},
+		"a VM without an IOMMU":              {ports: []vswitch.OffloadPort{vm}, uplink: with(nic(1), func(u *vswitch.OffloadUplink) { u.Capabilities.SRIOV.VMs = vswitch.NoIOMMU }), feature: vswitch.SRIOV, want: "a NO_IOMMU"},
+		"a container does not need it":       {ports: []vswitch.OffloadPort{container("a", wantsVF(1))}, uplink: with(nic(1), func(u *vswitch.OffloadUplink) { u.Capabilities.SRIOV.VMs = vswitch.NoIOMMU }), feature: vswitch.SRIOV, want: "a yes 1"},
+		"software alone":                     {ports: []vswitch.OffloadPort{software}, uplink: nic(1), feature: vswitch.SRIOV, want: "a NEEDS_SOFTWARE_PATH (acl, mirror)"},
+		"others hold VFs":                    {ports: []vswitch.OffloadPort{container("a", wantsVF(1))}, uplink: with(nic(2), func(u *vswitch.OffloadUplink) { u.Capabilities.SRIOV.Foreign = 2 }), feature: vswitch.SRIOV, want: "a NO_FREE_VF"},
+		"more queue pairs than there are":    {ports: []vswitch.OffloadPort{container("a", vswitch.OffloadPolicy{SRIOV: vswitch.SRIOVPolicy{Weight: number(1), QueuePairs: number(8)}})}, uplink: with(nic(1), func(u *vswitch.OffloadUplink) { u.Capabilities.SRIOV.QueuePairs = 4 }), feature: vswitch.SRIOV, want: "a yes 4 LIMIT_REACHED (4 queue pairs of 8)"},
+		"moderation that there is not":       {ports: []vswitch.OffloadPort{container("a", vswitch.OffloadPolicy{SRIOV: vswitch.SRIOVPolicy{Weight: number(1), Moderation: vswitch.ModerationLow}})}, uplink: nic(1), feature: vswitch.SRIOV, want: "a yes 1 MODERATION_FIXED (low)"},
+		"a port with a VF spends no queue":   {ports: []vswitch.OffloadPort{container("a", wantsVF(1)), container("b", vswitch.OffloadPolicy{})}, uplink: nic(1), feature: vswitch.VMQ, want: "a yes QUEUES_OF_VF, b yes"},
+		"queues by weight, whoever has them": {ports: []vswitch.OffloadPort{container("a", wantsQueue(1)), container("b", wantsQueue(2))}, uplink: nic(1), usage: map[string]vswitch.OffloadUsage{"a": {VMQ: true}}, feature: vswitch.VMQ, want: "a NO_FREE_FILTER, b yes"},
+		"queues of a team":                   {ports: []vswitch.OffloadPort{container("a", wantsQueue(1))}, uplink: with(nic(1), func(u *vswitch.OffloadUplink) { u.Team = vswitch.TeamStatic }), feature: vswitch.VMQ, want: "a yes"},
+		"SAs of a host":                      {ports: []vswitch.OffloadPort{host("a", vswitch.OffloadPolicy{IPsec: vswitch.IPsecPolicy{MaxSAs: number(2)}}), host("b", vswitch.OffloadPolicy{})}, uplink: nic(33), feature: vswitch.IPsec, want: "a yes 2, b yes 512"},
+		"SAs of a container with a VF":       {ports: []vswitch.OffloadPort{container("a", wantsVF(1))}, uplink: nic(1), feature: vswitch.IPsec, want: "a yes 512"},
+		"SAs of a container with a pair":     {ports: []vswitch.OffloadPort{container("a", vswitch.OffloadPolicy{})}, uplink: nic(1), feature: vswitch.IPsec, want: "a NEEDS_SOFTWARE_PATH (the container has no VF, and its packets pass the switch)"},
+		"SAs of a VM":                        {ports: []vswitch.OffloadPort{vm}, uplink: nic(1), feature: vswitch.IPsec, want: "a NEEDS_SOFTWARE_PATH (a VM's SAs are in the VM, where its own kernel gives them to its VF)"},
+		"no SAs":                             {ports: []vswitch.OffloadPort{host("a", vswitch.OffloadPolicy{IPsec: vswitch.IPsecPolicy{MaxSAs: number(0)}})}, uplink: nic(33), usage: map[string]vswitch.OffloadUsage{"a": {SAs: 5}}, feature: vswitch.IPsec, want: "a NOT_ASKED"},
+		"others hold all SAs":                {ports: []vswitch.OffloadPort{host("a", vswitch.OffloadPolicy{}), host("b", vswitch.OffloadPolicy{})}, uplink: with(nic(2), func(u *vswitch.OffloadUplink) { u.Capabilities.IPsec.Foreign = 2 }), usage: map[string]vswitch.OffloadUsage{"b": {SAs: 1}}, feature: vswitch.IPsec, want: "a NO_FREE_SA, b yes 512"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := words(vswitch.Decide(c.ports, c.uplink, c.usage), c.feature); got != c.want {
@@ -131,7 +141,7 @@ func TestUnmetNamesWhatIsRequired(t *testing.T) {
 	software.Software = []string{"acl"}
 	decisions := vswitch.Decide([]vswitch.OffloadPort{software, container("b", requires(vswitch.VMQ))}, nic(1), nil)
 	err := vswitch.Unmet(decisions)
-	if !errors.Is(err, vswitch.CapabilityMissing) || err.Error() != "port a: sriov is required: the port has settings that only the software path gives: acl; leave those out, or use mode prefer" {
+	if !errors.Is(err, vswitch.CapabilityMissing) || err.Error() != "port a: sriov is required: it needs the software path: acl; leave out what is named, or use mode prefer" {
 		t.Error(err)
 	}
 	if err := vswitch.Unmet(vswitch.Decide([]vswitch.OffloadPort{container("a", wantsVF(1))}, vswitch.OffloadUplink{}, nil)); err != nil {
@@ -143,11 +153,12 @@ func TestOffloadTotals(t *testing.T) {
 	ports := []vswitch.OffloadPort{container("a", wantsVF(1)), container("b", wantsVF(2)), container("c", wantsQueue(0))}
 	uplink := nic(1)
 	uplink.Capabilities.IPsec = vswitch.Capability{Capacity: 33, Foreign: 3}
-	got := vswitch.OffloadTotals(vswitch.Decide(ports, uplink, map[string]vswitch.OffloadUsage{"a": {SAs: 2, OffloadedSAs: 2}, "b": {SAs: 1}}), uplink)
+	usage := map[string]vswitch.OffloadUsage{"b": {SAs: 2}}
+	got := vswitch.OffloadTotals(vswitch.Decide(ports, uplink, usage), uplink, usage)
 	want := []vswitch.OffloadTotal{
 		{Feature: vswitch.SRIOV, Capacity: 1, Used: 1},
 		{Feature: vswitch.VMQ, Capacity: 1, Used: 1},
-		{Feature: vswitch.IPsec, Capacity: 33, Foreign: 3, Used: 3},
+		{Feature: vswitch.IPsec, Capacity: 33, Foreign: 3, Used: 2, Allowed: 512},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -215,6 +226,9 @@ func newScene(data []byte) scene {
 	s.uplink.Capabilities = vswitch.Capabilities{VMQ: capability(), SRIOV: capability(), IPsec: capability()}
 	for i := range next(9) {
 		p := vswitch.OffloadPort{ID: fmt.Sprintf("p%d", i), Owner: vswitch.OwnerContainer, Failover: flag()}
+		if next(4) == 1 {
+			p.Owner = vswitch.OwnerHost
+		}
 		p.Policy.VMQ.Weight, p.Policy.SRIOV.Weight, p.Policy.IPsec.MaxSAs = number(next(4)), number(next(4)), number(next(4))
 		if next(4) == 1 {
 			p.Policy.VMQ, p.Policy.SRIOV.Mode = vswitch.VMQPolicy{Mode: vswitch.OffloadRequire}, vswitch.OffloadRequire
@@ -223,10 +237,9 @@ func newScene(data []byte) scene {
 		if next(6) == 1 {
 			p.Software = []string{"acl"}
 		}
+		p.Refused = next(4) == 1
 		s.ports = append(s.ports, p)
-		u := vswitch.OffloadUsage{VMQ: flag(), VF: flag(), SAs: next(5)}
-		u.OffloadedSAs = min(u.SAs, next(3))
-		s.usage[p.ID] = u
+		s.usage[p.ID] = vswitch.OffloadUsage{VMQ: flag(), VF: flag(), SAs: next(3)}
 	}
 	return s
 }
@@ -237,16 +250,21 @@ func (s scene) decide() []vswitch.OffloadDecision {
 
 // carriedOut is the scene when the decisions are carried out.
 func (s scene) carriedOut(decisions []vswitch.OffloadDecision) scene {
-	usage := map[string]vswitch.OffloadUsage{}
+	usage, refused := map[string]vswitch.OffloadUsage{}, map[string]bool{}
+	for _, p := range s.ports {
+		refused[p.ID] = p.Refused && !s.usage[p.ID].VF
+	}
 	for _, d := range decisions {
 		u := usage[d.Port]
 		switch d.Feature {
 		case vswitch.VMQ:
 			u.VMQ = d.Effective && d.Reason != vswitch.QueuesOfVF
 		case vswitch.SRIOV:
-			u.VF = d.Effective
+			u.VF = d.Effective && !refused[d.Port]
 		case vswitch.IPsec:
-			u.SAs, u.OffloadedSAs = s.usage[d.Port].SAs, d.Amount
+			if d.Effective {
+				u.SAs = s.usage[d.Port].SAs
+			}
 		}
 		usage[d.Port] = u
 	}
@@ -254,9 +272,9 @@ func (s scene) carriedOut(decisions []vswitch.OffloadDecision) scene {
 	return s
 }
 
-// spent says that a feature was denied for want of capacity.
+// spent says that a VF or a queue was denied for want of capacity.
 func spent(r vswitch.Reason) bool {
-	return r == vswitch.NoFreeVF || r == vswitch.NoFreeFilter || r == vswitch.NoFreeSA
+	return r == vswitch.NoFreeVF || r == vswitch.NoFreeFilter
 }
 
 func checkDecisions(t *testing.T, s scene) {
@@ -293,23 +311,13 @@ func checkDecisions(t *testing.T, s scene) {
 // where somebody was denied.
 func checkCapacity(t *testing.T, s scene, decisions []vswitch.OffloadDecision) {
 	t.Helper()
-	held := 0
-	for _, d := range decisions {
-		if d.Feature == vswitch.IPsec && d.Requested != vswitch.OffloadOff {
-			held += s.usage[d.Port].OffloadedSAs
-		}
-	}
-	for _, total := range vswitch.OffloadTotals(decisions, s.uplink) {
-		if total.Missing != "" || total.Capacity < 0 {
+	for _, total := range vswitch.OffloadTotals(decisions, s.uplink, s.usage) {
+		if total.Missing != "" || total.Capacity < 0 || total.Feature == vswitch.IPsec { // SAs are as they are
 			continue
 		}
 		free := max(0, total.Capacity-total.Foreign)
-		most := free
-		if total.Feature == vswitch.IPsec {
-			most = max(free, held) // what is in hardware is not taken out
-		}
-		if total.Used > most {
-			t.Errorf("%s: %d used of %d", total.Feature, total.Used, most)
+		if total.Used > free {
+			t.Errorf("%s: %d used of %d", total.Feature, total.Used, free)
 		}
 		for _, d := range decisions {
 			if d.Feature == total.Feature && spent(d.Reason) && total.Used < free {
@@ -329,7 +337,7 @@ func checkContention(t *testing.T, s scene, decisions []vswitch.OffloadDecision)
 	}
 	for _, lost := range decisions {
 		for _, won := range decisions {
-			if lost.Feature != won.Feature || !spent(lost.Reason) || lost.Reason == vswitch.NoFreeSA || !won.Effective || won.Reason == vswitch.QueuesOfVF {
+			if lost.Feature != won.Feature || !spent(lost.Reason) || !won.Effective || won.Reason == vswitch.QueuesOfVF {
 				continue
 			}
 			had := s.usage[won.Port].VMQ

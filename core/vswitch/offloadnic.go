@@ -58,6 +58,9 @@ type OffloadGrant struct {
 	VF         *OffloadVF `json:"vf,omitempty"`
 	Queue      int        `json:"queue,omitempty"`
 	Amount     int        `json:"amount,omitempty"` // queue pairs of the VF, or SAs that the NIC may hold
+	// SAs is how many the owner has, and SAsHeld how many of those the NIC holds. Of IPsec.
+	SAs     int `json:"sas,omitempty"`
+	SAsHeld int `json:"sasHeld,omitempty"`
 	// Reason is why it is not all that was asked for.
 	Reason Reason `json:"reason,omitempty"`
 	Detail string `json:"detail,omitempty"`
@@ -93,4 +96,7 @@ type OffloadStatus struct {
 	NIC    string     `json:"nic,omitempty"`
 	VF     *OffloadVF `json:"vf,omitempty"`
 	Queue  int        `json:"queue,omitempty"`
+	// SAs is how many the owner has, and SAsHeld how many of those the NIC holds. Of IPsec.
+	SAs     int `json:"sas,omitempty"`
+	SAsHeld int `json:"sasHeld,omitempty"`
 }

@@ -81,7 +81,7 @@ func (r Reason) Words() (cause, hint string) {
 func (r Reason) portWords() (cause, hint string) {
 	switch r {
 	case NeedsSoftwarePath:
-		return "the port has settings that only the software path gives", "leave those out, or use mode prefer"
+		return "it needs the software path", "leave out what is named, or use mode prefer"
 	case NoFreeVF:
 		return "every VF of the NIC is held by a port with more weight, or for whom it cannot be taken away", "make more VFs, or give the port more weight"
 	case NoFreeFilter:

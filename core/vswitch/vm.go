@@ -19,7 +19,29 @@ type VMPort struct {
 	Narrowed string `json:"narrowed,omitempty"`
 	// Before is what the VM's port counted on the hosts that the VM came from.
 	Before VMCounts `json:"before,omitzero"`
+	// Team says that the VM has a VF with the port's address, which the guest goes by while it
+	// has it: what it hears by the port then it drops.
+	Team bool `json:"team,omitempty"`
+	// VFAway is the PCI address of the VF that the VM goes by otherwise, while it migrates: the
+	// guest has let go of it, and what is for the VM comes by this port.
+	VFAway string `json:"vfAway,omitempty"`
+	// VFTurn is what happens to the VF meanwhile.
+	VFTurn VFTurn `json:"vfTurn,omitempty"`
 }
+
+// VFTurn is what happens to the VF of a VM that migrates.
+type VFTurn string
+
+// The turns. Of a VF that leaves or comes nobody can tell whether the guest has it: what is for
+// the VM comes by the VF and to the port.
+const (
+	// VFLeaves is a VF that the guest was asked to let go of.
+	VFLeaves VFTurn = "leaves"
+	// VFComes is one that libvirt or QEMU has given, and whose driver the guest may not have yet.
+	VFComes VFTurn = "comes"
+	// VFGone is one that is away and does not come back: the VM has migrated, as QEMU has told.
+	VFGone VFTurn = "gone"
+)
 
 // VMStage is how far a VM's port has come.
 type VMStage string
@@ -89,7 +111,9 @@ type MACHold struct {
 	MAC    MAC       `json:"mac"`
 	Domain DomainRef `json:"domain"`
 	// NIC tells the VM's addresses apart, as an alias does.
-	NIC     string    `json:"nic,omitempty"`
+	NIC string `json:"nic,omitempty"`
+	// Driver is libvirt's whose VM it is, by its URI; "" before the VM is defined.
+	Driver  string    `json:"driver,omitempty"`
 	Static  bool      `json:"static,omitempty"` // asked for, not from the pool
 	Created time.Time `json:"created"`
 }
@@ -97,6 +121,10 @@ type MACHold struct {
 // Speaks reports whether the owner is here, so that what is for its address comes to the
 // port.
 func (p Port) Speaks() bool { return p.VM.Stage != VMReserved && p.VM.Stage != VMIncoming }
+
+// GoesByVF reports whether what is for a VM has to come by its VF, so that nothing points to the
+// port.
+func (p Port) GoesByVF() bool { return p.VM.Team && p.VM.VFAway == "" && p.VM.VFTurn == "" }
 
 // Plugged reports whether the port has a netdev.
 func (p Port) Plugged() bool { return p.Netdev != "" }
@@ -126,6 +154,14 @@ func ValidateVMName(name string) error {
 func ValidateVMAlias(alias string) error {
 	if len(alias) > maxVMAlias || !printable(alias) {
 		return &Error{Kind: Invalid, Object: "alias", Err: fmt.Errorf("%.80q: an alias is up to %d printable characters", alias, maxVMAlias)}
+	}
+	return nil
+}
+
+// ValidateDriver bounds the URI of a driver of libvirt's; "" is fine.
+func ValidateDriver(uri string) error {
+	if len(uri) > maxVMAlias || !printable(uri) {
+		return &Error{Kind: Invalid, Object: "driver", Err: fmt.Errorf("%.80q: the URI of a driver is up to %d printable characters", uri, maxVMAlias), Hint: "write it as `virsh uri` shows it"}
 	}
 	return nil
 }
