@@ -83,6 +83,9 @@ func checkGrant(op string, g Grant) error {
 	if g.NIC == "" || g.Queue < 0 || g.Amount < 0 || (g.VF != nil) != (g.Feature == vswitch.SRIOV) {
 		return lie(op, "%s: NIC %q, queue %d, amount %d, VF %v", g.Ref, g.NIC, g.Queue, g.Amount, g.VF)
 	}
+	if g.SAsHeld < 0 || g.SAsHeld > g.SAs || g.SAs != 0 && g.Feature != vswitch.IPsec {
+		return lie(op, "%s: %d of %d SAs", g.Ref, g.SAsHeld, g.SAs)
+	}
 	if g.VF == nil {
 		return nil
 	}
@@ -119,7 +122,12 @@ func checkGrants(grants []Grant) error {
 	if len(grants) > maxGrants {
 		return lie(op, "%d grants", len(grants))
 	}
-	seen := map[Ref]bool{}
+	type place struct { // of a VF or a queue
+		nic     string
+		feature vswitch.Feature
+		n       int
+	}
+	seen, taken := map[Ref]bool{}, map[place]Ref{}
 	for _, g := range grants {
 		if err := checkGrant(op, g); err != nil {
 			return err
@@ -128,6 +136,16 @@ func checkGrants(grants []Grant) error {
 			return lie(op, "%s twice", g.Ref)
 		}
 		seen[g.Ref] = true
+		at := place{g.NIC, g.Feature, g.Queue}
+		if g.VF != nil {
+			at.n = g.VF.Index
+		} else if g.Queue == 0 { // of IPsec, or not told
+			continue
+		}
+		if other, is := taken[at]; is {
+			return lie(op, "%s and %s are both number %d of NIC %s", other, g.Ref, at.n, g.NIC)
+		}
+		taken[at] = g.Ref
 	}
 	return nil
 }

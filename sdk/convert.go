@@ -171,6 +171,7 @@ func toGrant(g Grant) *sdkv1.Grant {
 	out := &sdkv1.Grant{
 		Port: g.Port, Feature: string(g.Feature), Nic: g.NIC, Generation: g.Generation,
 		Queue: int32(g.Queue), Amount: int64(g.Amount), Reason: string(g.Reason), Detail: g.Detail,
+		Sas: int64(g.SAs), SasHeld: int64(g.SAsHeld),
 	}
 	if g.VF != nil {
 		out.Vf = &sdkv1.VF{Index: int32(g.VF.Index), PciAddr: g.VF.PCIAddr, Netdev: g.VF.Netdev}
@@ -182,6 +183,7 @@ func fromGrant(in *sdkv1.Grant) Grant {
 	g := Grant{
 		Ref: Ref{in.GetPort(), vswitch.Feature(in.GetFeature())}, NIC: in.GetNic(), Generation: in.GetGeneration(),
 		Queue: int(in.GetQueue()), Amount: number(in.GetAmount()), Reason: known(in.GetReason()), Detail: in.GetDetail(),
+		SAs: number(in.GetSas()), SAsHeld: number(in.GetSasHeld()),
 	}
 	if vf := in.GetVf(); vf != nil {
 		g.VF = &VF{Index: int(vf.GetIndex()), PCIAddr: vf.GetPciAddr(), Netdev: vf.GetNetdev()}

@@ -25,6 +25,7 @@ func FuzzAnswers(f *testing.F) {
 		description,
 		toInventory(Inventory{NICs: []NIC{{ID: "a", Netdev: "eth0", Capabilities: vswitch.Capabilities{SRIOV: capability}}}}),
 		&sdkv1.ListGrantsResponse{Grants: []*sdkv1.Grant{toGrant(Grant{Ref: Ref{"p", vswitch.SRIOV}, NIC: "a", Generation: 3, VF: &VF{Index: 1, PCIAddr: "b"}, Amount: 2, Reason: vswitch.LimitReached})}},
+		&sdkv1.ListGrantsResponse{Grants: []*sdkv1.Grant{toGrant(Grant{Ref: Ref{"p", vswitch.IPsec}, NIC: "a", Generation: 3, Amount: 2, SAs: 3, SAsHeld: 2})}},
 	} {
 		data, err := proto.Marshal(m)
 		if err != nil {

@@ -23,14 +23,15 @@ const (
 func Extensions() []Extension { return []Extension{ExtProbe, ExtEvents, ExtPaths, ExtCounters} }
 
 // Prober can tell whether the hardware is there at all: its firmware answers, its service
-// runs. A provider without it is well as long as its process is.
+// runs. Who tries a plugin asks it; patchbayd does not, and goes by the inventory.
 type Prober interface {
 	// Probe returns nil if grants can be made, and else why not.
 	Probe(ctx context.Context) error
 }
 
-// EventSource hears what happens to grants and NICs by itself. A provider without it is
-// asked for its grants now and then instead.
+// EventSource hears what happens to grants and NICs by itself. After each event, and after
+// each inventory, a provider is asked for its grants: one without events tells its inventory
+// again when it has lost some.
 type EventSource interface {
 	// WatchEvents tells each event once, from the call on. It returns when ctx ends, or with
 	// tell's error.

@@ -155,8 +155,13 @@ type Grant struct {
 	NIC        string `json:"nic"`
 	Generation uint64 `json:"generation"`
 	VF         *VF    `json:"vf,omitempty"`     // of SR-IOV
-	Queue      int    `json:"queue,omitempty"`  // of VMQ
+	Queue      int    `json:"queue,omitempty"`  // of VMQ; of one that is not told 0
 	Amount     int    `json:"amount,omitempty"` // queue pairs of the VF, or SAs that the NIC may hold
+	// SAs is how many the owner has at this moment, and SAsHeld how many of those the NIC
+	// holds: more than Amount after that was lowered. Of IPsec; an EventSource tells when they
+	// change.
+	SAs     int `json:"sas,omitempty"`
+	SAsHeld int `json:"sasHeld,omitempty"`
 	// Reason is why it is not all that was asked for.
 	Reason vswitch.Reason `json:"reason,omitempty"`
 	Detail string         `json:"detail,omitempty"` // what the reason is about

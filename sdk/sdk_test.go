@@ -213,16 +213,34 @@ func TestLiesAreNotBelieved(t *testing.T) {
 		lie func(*scripted)
 		ask func(sdk.Client) error
 	}{
-		"another port":           {grant(func(g *sdk.Grant) { g.Port = "pb2" }), ensure},
-		"another feature":        {grant(func(g *sdk.Grant) { g.Feature, g.VF = vswitch.VMQ, nil }), ensure},
-		"another NIC":            {grant(func(g *sdk.Grant) { g.NIC = "0000:02:00.0" }), ensure},
-		"another generation":     {grant(func(g *sdk.Grant) { g.Generation++ }), ensure},
-		"more than asked for":    {grant(func(g *sdk.Grant) { g.Amount = 3 }), ensure},
-		"no VF":                  {grant(func(g *sdk.Grant) { g.VF = nil }), ensure},
-		"a netdev of evil":       {grant(func(g *sdk.Grant) { g.VF.Netdev = "../../etc" }), ensure},
-		"a PCI address of two":   {grant(func(g *sdk.Grant) { g.VF.PCIAddr = "a\x1b[2J" }), ensure},
-		"a VF below the first":   {grant(func(g *sdk.Grant) { g.VF.Index = -1 }), ensure},
-		"a grant twice":          {grant(func(*sdk.Grant) {}), grants},
+		"another port":            {grant(func(g *sdk.Grant) { g.Port = "pb2" }), ensure},
+		"another feature":         {grant(func(g *sdk.Grant) { g.Feature, g.VF = vswitch.VMQ, nil }), ensure},
+		"another NIC":             {grant(func(g *sdk.Grant) { g.NIC = "0000:02:00.0" }), ensure},
+		"another generation":      {grant(func(g *sdk.Grant) { g.Generation++ }), ensure},
+		"more than asked for":     {grant(func(g *sdk.Grant) { g.Amount = 3 }), ensure},
+		"SAs of a VF":             {grant(func(g *sdk.Grant) { g.SAs = 1 }), ensure},
+		"more SAs than there are": {grant(func(g *sdk.Grant) { g.SAs, g.SAsHeld = 1, 2 }), ensure},
+		"no VF":                   {grant(func(g *sdk.Grant) { g.VF = nil }), ensure},
+		"a netdev of evil":        {grant(func(g *sdk.Grant) { g.VF.Netdev = "../../etc" }), ensure},
+		"a PCI address of two":    {grant(func(g *sdk.Grant) { g.VF.PCIAddr = "a\x1b[2J" }), ensure},
+		"a VF below the first":    {grant(func(g *sdk.Grant) { g.VF.Index = -1 }), ensure},
+		"a grant twice":           {grant(func(*sdk.Grant) {}), grants},
+		"a VF of two ports": {func(p *scripted) {
+			p.grants = func() ([]sdk.Grant, error) {
+				one := sdk.Grant{Ref: sdk.Ref{Port: "a", Feature: vswitch.SRIOV}, NIC: "n", Generation: 1, VF: &sdk.VF{Index: 1}}
+				two := one
+				two.Port = "b"
+				return []sdk.Grant{one, two}, nil
+			}
+		}, grants},
+		"a queue of two ports": {func(p *scripted) {
+			p.grants = func() ([]sdk.Grant, error) {
+				one := sdk.Grant{Ref: sdk.Ref{Port: "a", Feature: vswitch.VMQ}, NIC: "n", Generation: 1, Queue: 3}
+				two := one
+				two.Port = "b"
+				return []sdk.Grant{one, two}, nil
+			}
+		}, grants},
 		"a NIC without an id":    {nic(sdk.NIC{}), inventory},
 		"a NIC twice":            {nic(sdk.NIC{ID: "a"}, sdk.NIC{ID: "a"}), inventory},
 		"a capacity below none":  {nic(sdk.NIC{ID: "a", Capabilities: vswitch.Capabilities{VMQ: vswitch.Capability{Capacity: -2}}}), inventory},

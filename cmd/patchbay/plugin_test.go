@@ -12,14 +12,12 @@ import (
 	"github.com/patchbay-net/patchbay/sdk"
 	"github.com/patchbay-net/patchbay/sdk/conformance"
 	"github.com/patchbay-net/patchbay/sdk/host"
+	"github.com/patchbay-net/patchbay/sdk/plugintest"
 )
 
 // This test's own program is the example plugin too.
 func TestMain(m *testing.M) {
-	if os.Getenv(sdk.CookieKey) != "" {
-		sdk.Serve(card.New())
-	}
-	os.Exit(m.Run())
+	plugintest.Main(m, func() { sdk.Serve(card.New()) })
 }
 
 // pluginDir is a directory that only we can write to, with the example in it.

@@ -23,17 +23,17 @@ import (
 	"github.com/patchbay-net/patchbay/plugins/example/card"
 	"github.com/patchbay-net/patchbay/sdk"
 	"github.com/patchbay-net/patchbay/sdk/conformance"
+	"github.com/patchbay-net/patchbay/sdk/plugintest"
 )
 
 // This test's own program is a plugin too: the example, or one with a fault.
 func TestMain(m *testing.M) {
-	if os.Getenv(sdk.CookieKey) != "" {
+	plugintest.Main(m, func() {
 		if os.Args[0] == "leaky" {
 			sdk.Serve(leaky{faulty{Provider: card.New(), name: "leaky"}})
 		}
 		sdk.Serve(card.New())
-	}
-	os.Exit(m.Run())
+	})
 }
 
 // program is this test's own as a plugin.
@@ -55,6 +55,7 @@ func program(t *testing.T, name string) conformance.Target {
 }
 
 func TestExampleConformsInAProcessOfItsOwn(t *testing.T) {
+	t.Parallel()
 	report := conformance.Run(t.Context(), program(t, "example"), conformance.Options{Config: []byte(`{"nics": 2, "vfs": 3}`)})
 	for _, r := range report.Results {
 		if r.Outcome == conformance.Failed {
@@ -126,6 +127,7 @@ const forever = 1 << 40 // a generation
 
 // Each fault that the suite is there for is found, by the check that is there for it.
 func TestFaultsAreFound(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		spoil func(f *faulty)
 		want  []string // checks of sriov that fail
@@ -280,6 +282,7 @@ func TestFaultsAreFound(t *testing.T) {
 }
 
 func TestLeaksAreFound(t *testing.T) {
+	t.Parallel()
 	report := conformance.Run(t.Context(), program(t, "leaky"), conformance.Options{})
 	for _, r := range report.Results {
 		if strings.HasSuffix(r.Name, "/leaks") && r.Outcome == conformance.Passed {
@@ -293,6 +296,7 @@ func TestLeaksAreFound(t *testing.T) {
 
 // A plugin without hardware is told so, and conforms to nothing.
 func TestNothingToTryWith(t *testing.T) {
+	t.Parallel()
 	target := conformance.InMemory(func() sdk.Provider {
 		return faulty{Provider: card.New(), watch: func(ctx context.Context, tell func(sdk.Inventory) error) error {
 			if err := tell(sdk.Inventory{}); err != nil {

@@ -88,3 +88,25 @@ func TestTellsOwnErrorEndsAWatch(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Who listens hears the next process, however the end of this one is heard of.
+func TestWatchOutlivesConnection(t *testing.T) {
+	l := newLab(t)
+	p := l.open(l.options("works"))
+	mine := errors.New("enough")
+	told, lost := 0, make(chan struct{})
+	err := p.WatchInventory(t.Context(), func(sdk.Inventory) error {
+		if told++; told == 2 {
+			return mine
+		}
+		go func() {
+			defer close(lost)
+			p.LoseUnheard()
+		}()
+		return nil
+	})
+	<-lost
+	if !errors.Is(err, mine) {
+		t.Error(err)
+	}
+}

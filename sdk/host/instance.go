@@ -55,7 +55,7 @@ func launch(ctx context.Context, o Options) (*instance, error) {
 		AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC},
 		AutoMTLS:         true,
 		SkipHostEnv:      true,
-		StartTimeout:     o.Limits.Start,
+		StartTimeout:     2 * o.Limits.Start, // greet comes before
 		UnixSocketConfig: &plugin.UnixSocketConfig{TempDir: i.dir},
 		Logger:           newLog(o.Log, o.Executable.Name),
 		SyncStdout:       newPrinted(o.Log, o.Executable.Name, "stdout"),
@@ -103,7 +103,12 @@ func (i *instance) greet(ctx context.Context, o Options) error {
 			Hint: "run `patchbay plugin check " + o.Executable.Path + "`",
 		}
 	}
+	// go-plugin's own limit ends when there is an address, of which it waits for an answer.
+	late := time.AfterFunc(o.Limits.Start, i.kill)
 	protocol, err := i.plugin.Client()
+	if !late.Stop() {
+		err = fmt.Errorf("there was no connection to it within %s", o.Limits.Start)
+	}
 	if err != nil {
 		return failed(err)
 	}

@@ -17,14 +17,12 @@ import (
 
 	"github.com/patchbay-net/patchbay/core/vswitch"
 	"github.com/patchbay-net/patchbay/sdk"
+	"github.com/patchbay-net/patchbay/sdk/plugintest"
 )
 
 // This test's own program is the plugins that it runs: which one, its name says.
 func TestMain(m *testing.M) {
-	if os.Getenv(sdk.CookieKey) != "" {
-		misbehave(os.Args[0])
-	}
-	os.Exit(m.Run())
+	plugintest.Main(m, func() { misbehave(os.Args[0]) })
 }
 
 // misbehave is the main function of a plugin with a bad habit.
@@ -55,6 +53,14 @@ func misbehave(name string) {
 		select {}
 	case "from-the-future":
 		fmt.Printf("1|2|unix|%s/x|grpc|\n", os.Getenv("PLUGIN_UNIX_SOCKET_DIR"))
+		select {}
+	case "deaf": // it takes connections, and says nothing
+		at := os.Getenv("PLUGIN_UNIX_SOCKET_DIR") + "/x"
+		l, err := net.Listen("unix", at)
+		must(err)
+		fmt.Printf("1|1|unix|%s|grpc|\n", at)
+		_, err = l.Accept()
+		must(err)
 		select {}
 	case "noisy":
 		go func() {

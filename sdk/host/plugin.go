@@ -286,6 +286,13 @@ func (p *Plugin) lose(i *instance, why error) {
 	p.done.Go(i.stop)
 }
 
+// lost reports whether a process is not the plugin's any more.
+func (p *Plugin) lost(i *instance) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.current != i
+}
+
 func (p *Plugin) fault(err error) error {
 	return &vswitch.Error{
 		Kind: vswitch.PluginFailed, Object: "plugin " + p.o.Executable.Name, Err: err,

@@ -184,7 +184,8 @@ func TestPluginStartsWithTheFirstCall(t *testing.T) {
 func TestPluginsThatDoNotStart(t *testing.T) {
 	for name, want := range map[string]string{
 		"leaves":           "",
-		"mute":             "timeout while waiting for plugin to start",
+		"mute":             "no connection to it within 1s",
+		"deaf":             "no connection to it within 1s",
 		"babbles":          "go-plugin's handshake",
 		"babbles-for-ever": "",
 		"impostor":         `it says that it is "somebody-else"`,
@@ -197,7 +198,7 @@ func TestPluginsThatDoNotStart(t *testing.T) {
 			t.Parallel()
 			l := newLab(t)
 			o := l.options(name)
-			if name == "mute" {
+			if name == "mute" || name == "deaf" {
 				o.Limits.Start = time.Second
 			}
 			p := l.open(o)

@@ -67,7 +67,7 @@ func (f *Fleet) plugin(name string) (Plugin, error) {
 func grant(g sdk.Grant) vswitch.OffloadGrant {
 	return vswitch.OffloadGrant{
 		OffloadRef: vswitch.OffloadRef(g.Ref), NIC: g.NIC, Generation: g.Generation, VF: (*vswitch.OffloadVF)(g.VF),
-		Queue: g.Queue, Amount: g.Amount, Reason: known(g.Reason), Detail: g.Detail,
+		Queue: g.Queue, Amount: g.Amount, SAs: g.SAs, SAsHeld: g.SAsHeld, Reason: known(g.Reason), Detail: g.Detail,
 	}
 }
 

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/patchbay-net/patchbay/core/engine"
 	"github.com/patchbay-net/patchbay/core/kernel"
+	"github.com/patchbay-net/patchbay/core/plan"
 	"github.com/patchbay-net/patchbay/core/vswitch"
 	"github.com/patchbay-net/patchbay/sdk"
 )
@@ -119,17 +121,21 @@ func TestSettingsOfStandby(t *testing.T) {
 	if _, err := alone.SetPort(ctx, a.Port.ID, engine.PortChange{Policy: vswitch.PolicyChange{DHCPGuard: &guard}}); !errors.Is(err, vswitch.Conflict) {
 		t.Errorf("where nobody can take the VF: %v", err)
 	}
-	l.wantStandby(a.Port, true)
+	settles := func(withVF bool) {
+		t.Helper()
+		l.until("the VF is as wanted", func() (bool, string) {
+			p, _ := l.Port(ctx, a.Port.ID)
+			_, end := a.Port.BondMembers()
+			return (p.VF != "") == withVF && strings.Contains(l.kernel.String(), end) == withVF, l.kernel.String()
+		})
+		l.wantStandby(a.Port, withVF)
+	}
+	settles(true) // a round may have seen the guard that was refused
 	for _, guard := range []bool{true, false} {
 		if _, err := l.SetPort(ctx, a.Port.ID, engine.PortChange{Policy: vswitch.PolicyChange{DHCPGuard: &guard}}); err != nil {
 			t.Fatal(err)
 		}
-		l.until("the VF is as wanted", func() (bool, string) {
-			p, _ := l.Port(ctx, a.Port.ID)
-			_, end := a.Port.BondMembers()
-			return (p.VF == "") == guard && strings.Contains(l.kernel.String(), end) == !guard, l.kernel.String()
-		})
-		l.wantStandby(a.Port, !guard)
+		settles(!guard)
 	}
 	if err := l.set(a.Port.ID, vf(vswitch.OffloadOff)); err != nil {
 		t.Error(err)
@@ -144,6 +150,50 @@ func TestSettingsOfStandby(t *testing.T) {
 	if !errors.Is(err, vswitch.Immutable) {
 		t.Errorf("a standby for one that is attached: %v", err)
 	}
+}
+
+// meanwhile has something happen, once, when a VF's link has been waited for.
+type meanwhile struct {
+	kernel.Kernel
+	happens func()
+	over    chan struct{}
+	once    sync.Once
+}
+
+func (k *meanwhile) Apply(ctx context.Context, steps []plan.Step) error {
+	if len(steps) > 0 {
+		if _, waits := steps[0].(plan.AwaitTwin); waits {
+			if err := k.Kernel.Apply(ctx, steps[:1]); err != nil {
+				return err
+			}
+			k.once.Do(k.happens)
+			steps = steps[1:]
+			defer func() { k.over <- struct{}{} }()
+		}
+	}
+	return k.Kernel.Apply(ctx, steps)
+}
+
+// A port that goes by its pair again, when its VF at last has a link, keeps the switch's entry.
+func TestStandbyIsNotForgotten(t *testing.T) {
+	l := newLab(t, sdk.Config{"vfs": 1, "queues": 4})
+	ctx := context.Background()
+	guard := true
+	k := &meanwhile{Kernel: l.kernel, over: make(chan struct{}, 8)}
+	k.happens = func() {
+		_, err := l.SetPort(ctx, owner(0).PortID(), engine.PortChange{Policy: vswitch.PolicyChange{DHCPGuard: &guard}})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	l.via = k
+	l.instead(l.nic)
+	a, err := l.Attach(ctx, standby(0, 50))
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-k.over
+	l.wantStandby(a.Port, false)
 }
 
 // Without bonding there is no standby, and ADD says what the kernel lacks and leaves nothing.
@@ -192,5 +242,45 @@ func TestStandbyIsAtRoot(t *testing.T) {
 	l.wantStandby(a.Port, true)
 	if _, err = l.Attach(context.Background(), standby(3, 50)); !errors.Is(err, vswitch.SwitchFull) {
 		t.Errorf("one more: %v", err)
+	}
+}
+
+// Where the NIC had no link its port was heard behind the pair. The switch forgets that once
+// the NIC has a link again, whether or not the VF was ever away.
+func TestSwitchForgetsStandby(t *testing.T) {
+	l := newLab(t, sdk.Config{"vfs": 1, "queues": 4})
+	a, err := l.Attach(context.Background(), standby(0, 50))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, vf := a.Port.BondMembers()
+	forgotten := func() (times int) {
+		log := l.kernel.Log()
+		for i, step := range log {
+			if i > 0 && strings.HasPrefix(step, "bridge fdb del "+a.Port.MAC.String()) && strings.Contains(log[i-1], "monitor link dev eth0") {
+				times++
+			}
+		}
+		return times
+	}
+	l.await(a.Port.ID, vswitch.SRIOV, "yes")
+	for range 2 {
+		for range 2 { // the first round may have begun before
+			select {
+			case <-l.rounds:
+			default:
+			}
+			l.nic.become(func(n *sdk.NIC) { n.Link = false })
+			<-l.rounds
+		}
+		before := forgotten()
+		l.until("it is forgotten", func() (bool, string) {
+			l.nic.become(nil) // and there is another round
+			return forgotten() > before, l.kernel.String()
+		})
+	}
+	l.wantStandby(a.Port, true)
+	if l.wantDrawn(true, vf); strings.Count(l.nic.hands(), "+") != 1 {
+		t.Errorf("VFs changed hands: %s", l.nic.hands())
 	}
 }

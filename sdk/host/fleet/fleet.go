@@ -4,7 +4,6 @@ package fleet
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"maps"
 	"slices"
@@ -83,32 +82,6 @@ func (f *Fleet) member(name string) *member {
 	return m
 }
 
-// follow listens to what a plugin tells.
-func (f *Fleet) follow(name string, m *member) {
-	f.done.Go(func() {
-		err := m.plugin.WatchInventory(m.life, func(i sdk.Inventory) error {
-			f.mu.Lock()
-			m.nics, m.failed = i.NICs, ""
-			f.mu.Unlock()
-			f.stir(name, m)
-			return nil
-		})
-		if err != nil && m.life.Err() == nil {
-			f.fails(name, m, err.Error())
-		}
-	})
-	f.done.Go(func() {
-		err := m.plugin.WatchEvents(m.life, func(e sdk.Event) error {
-			f.log.Info("plugin tells", "plugin", name, "event", string(e.Kind), "nic", e.NIC, "of", e.Ref.String(), "detail", e.Detail)
-			f.stir(name, m)
-			return nil
-		})
-		if err != nil && m.life.Err() == nil && !errors.Is(err, vswitch.CapabilityMissing) {
-			f.log.Warn("plugin tells no events any more", "plugin", name, "err", err)
-		}
-	})
-}
-
 func (f *Fleet) fails(name string, m *member, why string) {
 	f.mu.Lock()
 	m.failed = why
@@ -116,9 +89,14 @@ func (f *Fleet) fails(name string, m *member, why string) {
 	f.stir(name, m)
 }
 
-// stir tells all who listen that a plugin may have something else to say.
+// stir is rouse for a member that has told its NICs, or failed.
 func (f *Fleet) stir(name string, m *member) {
 	m.once.Do(func() { close(m.told) })
+	f.rouse(name)
+}
+
+// rouse tells all who listen that a plugin may have something else to say.
+func (f *Fleet) rouse(name string) {
 	f.mu.Lock()
 	hear := slices.Collect(maps.Values(f.hear))
 	f.mu.Unlock()

@@ -3,8 +3,10 @@ package fleet_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/patchbay-net/patchbay/core/engine"
 	"github.com/patchbay-net/patchbay/core/store"
@@ -126,6 +128,56 @@ func TestRefusalIsTold(t *testing.T) {
 	l.await(a, vswitch.VMQ, "REFUSED")
 	l.nic.refuseAll(nil)
 	l.await(a, vswitch.VMQ, "yes") // it is tried again by itself
+}
+
+// What a plugin can do less of than it gave, the port says, once the plugin tells.
+func TestLimitIsTold(t *testing.T) {
+	l := newLab(t, sdk.Config{"vfs": 1, "queues": 4})
+	a := l.mustAttach(0, vswitch.OffloadChange{})
+	l.await(a, vswitch.VMQ, "yes")
+	reason := func(want vswitch.Reason, detail string) {
+		t.Helper()
+		l.until(fmt.Sprintf("the reason is %q", want), func() (bool, string) {
+			p, err := l.Port(context.Background(), a)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, o := range p.Offload {
+				if o.Feature == vswitch.VMQ {
+					return o.Effective && o.Reason == want && o.Detail == detail, fmt.Sprintf("%+v", o)
+				}
+			}
+			return false, "nothing"
+		})
+	}
+	for _, want := range []vswitch.Reason{vswitch.LimitReached, ""} {
+		detail := ""
+		if want != "" {
+			detail = "others took the rest"
+		}
+		l.nic.limit(want, detail)
+		l.nic.become(nil)
+		reason(want, detail)
+	}
+}
+
+// Events do not put off what is tried again by the clock.
+func TestEventsDoNotDelayRetries(t *testing.T) {
+	l := newLab(t, sdk.Config{"vfs": 1, "queues": 4})
+	l.nic.refuseAll(errNoFirmware)
+	a := l.mustAttach(0, vswitch.OffloadChange{})
+	l.await(a, vswitch.VMQ, "REFUSED")
+	for range 8 { // each as good as a failed try: 1 s, 2 s, 4 s ... would be minutes
+		l.nic.become(nil)
+		<-l.rounds
+	}
+	l.nic.refuseAll(nil)
+	l.await(a, vswitch.VMQ, "yes")
+	for len(l.tries) > 0 {
+		if next := <-l.tries; next > 8*time.Second {
+			t.Errorf("it is tried again after %s", next)
+		}
+	}
 }
 
 // What is required is there when the port is, or there is no port.

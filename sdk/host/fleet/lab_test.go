@@ -1,17 +1,21 @@
 package fleet_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/patchbay-net/patchbay/core/engine"
 	"github.com/patchbay-net/patchbay/core/kernel"
 	"github.com/patchbay-net/patchbay/core/store"
+	"github.com/patchbay-net/patchbay/core/store/storetest"
 	"github.com/patchbay-net/patchbay/core/vswitch"
 	"github.com/patchbay-net/patchbay/plugins/example/card"
 	"github.com/patchbay-net/patchbay/sdk"
@@ -25,11 +29,15 @@ type lab struct {
 	t      *testing.T
 	dirs   store.Dirs
 	kernel *kernel.Fake
+	via    kernel.Kernel // what engines go by to the kernel, if not straight
 	nic    *nic
 	fleet  *fleet.Fleet
 	sizes  vswitch.SegmentSizes
 	rounds chan struct{}
-	stop   func()
+	tries  chan time.Duration // until the next one, of rounds in which something failed
+	// decided is how often it was decided about offloads.
+	decided atomic.Int32
+	stop    func()
 }
 
 // nic is the example's provider, whose NIC is nic0 if no other is named, and can be
@@ -44,11 +52,14 @@ type nic struct {
 	nameless bool
 	kernel   *kernel.Fake
 	asked    []sdk.Request
+	less     sdk.Grant // what grants of queues say of a limit
+	order    []string  // ports, as VFs were given to them ("+") and taken back ("-")
+	sas      sas
 }
 
 func newNIC(t *testing.T, config sdk.Config) *nic {
 	t.Helper()
-	n := &nic{Provider: card.New(), changed: make(chan struct{}, 1)}
+	n := &nic{Provider: card.New(), changed: make(chan struct{}, 1), sas: newSAs()}
 	if err := n.Configure(context.Background(), config); err != nil {
 		t.Fatal(err)
 	}
@@ -102,17 +113,20 @@ func (n *nic) WatchInventory(ctx context.Context, tell func(sdk.Inventory) error
 func (n *nic) Ensure(ctx context.Context, r sdk.Request) (sdk.Grant, error) {
 	n.mu.Lock()
 	n.asked = append(n.asked, r)
+	if r.Feature == vswitch.SRIOV {
+		n.order = append(n.order, "+"+r.Port)
+	}
 	refuse := n.refuse
 	n.mu.Unlock()
 	if refuse != nil {
 		return sdk.Grant{}, refuse
 	}
 	if r.Feature == vswitch.IPsec { // of a NIC that became one with SAs
-		return sdk.Grant{Ref: r.Ref, NIC: r.NIC, Generation: r.Generation, Amount: r.MaxSAs}, nil
+		return n.sas.ensure(r), nil
 	}
 	g, err := n.Provider.Ensure(ctx, r)
 	if err == nil && g.VF != nil && !n.nameless {
-		g.VF.Netdev = vfName(g.VF.Index)
+		g.VF = &sdk.VF{Index: g.VF.Index, PCIAddr: g.VF.PCIAddr, Netdev: vfName(g.VF.Index)}
 		n.kernel.AddNetdev(kernel.Netdev{Name: g.VF.Netdev, MAC: r.MAC, MTU: 1500, Ethernet: true, Carrier: true})
 	}
 	return g, err
@@ -122,10 +136,14 @@ func vfName(index int) string { return fmt.Sprint("nic0v", index) }
 
 // Release takes the VF's netdev off its driver, wherever it is.
 func (n *nic) Release(ctx context.Context, ref sdk.Ref, generation uint64) error {
-	grants, err := n.Grants(ctx)
+	n.sas.release(ref, generation, n.kernel)
+	grants, err := n.Provider.Grants(ctx)
 	for _, g := range grants {
 		if g.Ref == ref && g.VF != nil && g.Generation <= generation {
 			n.kernel.RemoveNetdev(vfName(g.VF.Index))
+			n.mu.Lock()
+			n.order = append(n.order, "-"+ref.Port)
+			n.mu.Unlock()
 		}
 	}
 	return errors.Join(err, n.Provider.Release(ctx, ref, generation))
@@ -143,11 +161,44 @@ func (n *nic) requests(port string) (all []sdk.Request) {
 	return all
 }
 
+// limit has grants of queues say why they are less than was asked for.
+func (n *nic) limit(why vswitch.Reason, detail string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.less = sdk.Grant{Reason: why, Detail: detail}
+}
+
+// Grants are the card's, which tell also which VFs' netdevs are on the host, and those of SAs.
+func (n *nic) Grants(ctx context.Context) ([]sdk.Grant, error) {
+	all, err := n.Provider.Grants(ctx)
+	all = append(all, n.sas.granted()...)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for i := range all {
+		if all[i].Feature == vswitch.VMQ {
+			all[i].Reason, all[i].Detail = n.less.Reason, n.less.Detail
+		}
+		if vf := all[i].VF; vf != nil {
+			if _, err := n.kernel.Netdev(ctx, vfName(vf.Index)); err == nil {
+				all[i].VF = &sdk.VF{Index: vf.Index, PCIAddr: vf.PCIAddr, Netdev: vfName(vf.Index)}
+			}
+		}
+	}
+	return all, err
+}
+
+// hands is how VFs changed hands so far.
+func (n *nic) hands() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return strings.Join(n.order, " ")
+}
+
 const netns = "/run/netns/c"
 
 func newLab(t *testing.T, config sdk.Config) *lab {
 	t.Helper()
-	l := &lab{t: t, dirs: store.Dirs{State: t.TempDir(), Run: t.TempDir()}, rounds: make(chan struct{}, 1)}
+	l := &lab{t: t, dirs: store.Dirs{State: storetest.Dir(t), Run: storetest.Dir(t)}, rounds: make(chan struct{}, 1), tries: make(chan time.Duration, 64)}
 	l.kernel = kernel.NewFake(kernel.FakeConfig{
 		Netdevs: []kernel.Netdev{
 			{Name: "lo", Loopback: true, Up: true},
@@ -170,17 +221,25 @@ func newLab(t *testing.T, config sdk.Config) *lab {
 }
 
 // open begins anew, as a process does that is started again.
-func (l *lab) open() {
+func (l *lab) open() { l.openWith(l.nic) }
+
+// instead begins anew with another plugin, which does what it does by the lab's NIC.
+func (l *lab) instead(p sdk.Provider) {
+	l.stop()
+	l.openWith(p)
+}
+
+func (l *lab) openWith(p sdk.Provider) {
 	l.t.Helper()
-	client, shut, err := host.InMemory(l.nic, slog.New(slog.DiscardHandler))
+	client, shut, err := host.InMemory(p, slog.New(slog.DiscardHandler))
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	log := slog.New(heard{l.rounds})
+	log := slog.New(heard{l.rounds, l.tries, &l.decided})
 	l.fleet = fleet.New(log)
 	l.fleet.Add("example", client)
 	l.Engine = engine.New(engine.Config{
-		Kernel: l.kernel, Store: l.store(), Hardware: l.fleet, Segments: l.sizes,
+		Kernel: cmp.Or(l.via, kernel.Kernel(l.kernel)), Store: l.store(), Hardware: l.fleet, Segments: l.sizes,
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended, ready := make(chan error, 1), make(chan struct{})
@@ -201,19 +260,33 @@ func (l *lab) store() *store.Store {
 	return store.New(store.Config{Dirs: l.dirs, BootID: "boot", MachineID: "machine"})
 }
 
-// heard is a log that tells when offloads have been decided.
-type heard struct{ rounds chan struct{} }
+// heard is a log that tells when offloads have been decided, and when it is tried again.
+type heard struct {
+	rounds  chan struct{}
+	tries   chan time.Duration
+	decided *atomic.Int32
+}
 
 func (h heard) Enabled(context.Context, slog.Level) bool { return true }
 func (h heard) WithAttrs([]slog.Attr) slog.Handler       { return h }
 func (h heard) WithGroup(string) slog.Handler            { return h }
 func (h heard) Handle(_ context.Context, r slog.Record) error {
-	if r.Message == "offloads are decided" {
+	switch r.Message {
+	case "offloads are decided", "offloads are counted":
+		if r.Message == "offloads are decided" {
+			h.decided.Add(1)
+		}
 		select {
 		case h.rounds <- struct{}{}:
 		default:
 		}
 	}
+	r.Attrs(func(a slog.Attr) bool {
+		if a.Key == "next try" && r.Message == "offloads are not as decided" {
+			h.tries <- a.Value.Duration()
+		}
+		return true
+	})
 	return nil
 }
 

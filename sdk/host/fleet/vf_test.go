@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/patchbay-net/patchbay/core/engine"
+	"github.com/patchbay-net/patchbay/core/kernel"
 	"github.com/patchbay-net/patchbay/core/vswitch"
 	"github.com/patchbay-net/patchbay/sdk"
 )
@@ -194,4 +196,100 @@ func TestVFIsGivenAnew(t *testing.T) {
 		return strings.Contains(text, "10.0.0.5/24"), text
 	})
 	l.await(a.Port.ID, vswitch.SRIOV, "yes")
+}
+
+// A VF that is back on the host while its owner lives, as where somebody has taken its driver
+// off and put it on again, is taken back and given anew as if nobody had had it.
+func TestVFThatCameBack(t *testing.T) {
+	for name, r := range map[string]engine.AttachRequest{"required": request(0, vswitch.OffloadRequire), "with a standby": standby(0, 50)} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t, sdk.Config{"vfs": 1, "queues": 4})
+			ctx := context.Background()
+			a, err := l.Attach(ctx, r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			in := "eth0"
+			if a.Port.Failover {
+				_, in = a.Port.BondMembers()
+			}
+			l.kernel.RemoveNetdevIn(owner(0).Netns, in)
+			l.kernel.AddNetdev(kernel.Netdev{Name: vfName(0), MAC: a.Port.MAC, MTU: 9000, Ethernet: true})
+			l.wantDrawn(false, "patchbay-vf:")
+			l.nic.become(nil)
+			l.until("it has a VF again", func() (bool, string) {
+				text := l.kernel.String()
+				return strings.Contains(text, "patchbay-vf: port="+a.Port.ID), text
+			})
+			l.await(a.Port.ID, vswitch.SRIOV, "yes")
+			asked := l.nic.requests(a.Port.ID)
+			if last := asked[len(asked)-1]; len(asked) != 2 || last.Generation <= asked[0].Generation {
+				t.Errorf("the plugin was asked for %+v", asked)
+			}
+			if want := strings.ReplaceAll("+P -P +P", "P", a.Port.ID); l.nic.hands() != want {
+				t.Errorf("it changed hands %s, want %s", l.nic.hands(), want)
+			}
+			if check, err := l.Check(ctx, owner(0)); err != nil || len(check.Steps) > 0 {
+				t.Errorf("CHECK says %v, %v", check.Steps, err)
+			}
+		})
+	}
+}
+
+// All that are lost go back before any is given: till then nothing comes by the standby.
+func TestLostVFsGoBackFirst(t *testing.T) {
+	l := newLab(t, sdk.Config{"vfs": 2, "queues": 4})
+	var ports []vswitch.Port
+	for i := range 2 {
+		r := standby(i, 50)
+		r.Addresses[0].Prefix = netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(5 + i)}), 24)
+		a, err := l.Attach(context.Background(), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ports = append(ports, a.Port)
+	}
+	for i, p := range ports {
+		_, in := p.BondMembers()
+		l.kernel.RemoveNetdevIn(owner(i).Netns, in)
+		l.kernel.AddNetdev(kernel.Netdev{Name: p.VF, MAC: p.MAC, MTU: 1500, Ethernet: true})
+	}
+	l.nic.become(nil)
+	l.until("both have VFs again", func() (bool, string) {
+		text := l.kernel.String()
+		return strings.Count(text, "patchbay-vf: port=") == 2, text
+	})
+	signs := regexp.MustCompile(`\w+`).ReplaceAllString(l.nic.hands(), "")
+	if signs != "+ + - - + +" {
+		t.Errorf("VFs changed hands %s", signs)
+	}
+}
+
+// Who has lost its VF comes before who never had one, however long the plugin takes.
+func TestLostVFIsNobodyElses(t *testing.T) {
+	l := newLab(t, sdk.Config{"vfs": 1, "queues": 4})
+	ctx := context.Background()
+	a, err := l.Attach(ctx, request(0, vswitch.OffloadPrefer))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := a.Port.ID
+	var waits vswitch.Port
+	for i := 1; waits.ID == "" || waits.ID > first; i++ { // of equals the first by name would have it
+		r := standby(i, 100)
+		r.Addresses, r.Routes = nil, nil
+		b, err := l.Attach(ctx, r)
+		if err != nil || b.Port.VF != "" {
+			t.Fatalf("%+v, %v", b.Port, err)
+		}
+		waits = b.Port
+	}
+	l.kernel.RemoveNetdevIn(owner(0).Netns, "eth0")
+	l.kernel.AddNetdev(kernel.Netdev{Name: vfName(0), MAC: a.Port.MAC, MTU: 1500, Ethernet: true})
+	l.nic.become(nil)
+	l.until("it has a VF again", func() (bool, string) {
+		text := l.kernel.String()
+		return strings.Contains(text, "patchbay-vf: port="+first), text
+	})
+	l.await(waits.ID, vswitch.SRIOV, "NO_FREE_VF")
 }

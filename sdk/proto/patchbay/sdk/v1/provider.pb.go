@@ -1018,12 +1018,16 @@ type Grant struct {
 	Vf *VF `protobuf:"bytes,5,opt,name=vf,proto3" json:"vf,omitempty"`
 	// Of vmq: the hardware queue.
 	Queue int32 `protobuf:"varint,6,opt,name=queue,proto3" json:"queue,omitempty"`
-	// How many queue pairs the VF has, or SAs the NIC holds or may hold.
+	// How many queue pairs the VF has, or SAs the NIC may hold.
 	Amount int64 `protobuf:"varint,7,opt,name=amount,proto3" json:"amount,omitempty"`
 	// Why it is not all that was asked for, like "LIMIT_REACHED"; "" where it is.
 	Reason string `protobuf:"bytes,8,opt,name=reason,proto3" json:"reason,omitempty"`
 	// What the reason is about.
-	Detail        string `protobuf:"bytes,9,opt,name=detail,proto3" json:"detail,omitempty"`
+	Detail string `protobuf:"bytes,9,opt,name=detail,proto3" json:"detail,omitempty"`
+	// Of ipsec: how many SAs the port's owner has at this moment, on the NIC or not.
+	Sas int64 `protobuf:"varint,10,opt,name=sas,proto3" json:"sas,omitempty"`
+	// Of ipsec: how many of those the NIC holds.
+	SasHeld       int64 `protobuf:"varint,11,opt,name=sas_held,json=sasHeld,proto3" json:"sas_held,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1119,6 +1123,20 @@ func (x *Grant) GetDetail() string {
 		return x.Detail
 	}
 	return ""
+}
+
+func (x *Grant) GetSas() int64 {
+	if x != nil {
+		return x.Sas
+	}
+	return 0
+}
+
+func (x *Grant) GetSasHeld() int64 {
+	if x != nil {
+		return x.SasHeld
+	}
+	return 0
 }
 
 // VF is a virtual function.
@@ -2005,7 +2023,7 @@ const file_patchbay_sdk_v1_provider_proto_rawDesc = "" +
 	"\fmac_spoofing\x18\x0e \x01(\bR\vmacSpoofing\x12\x17\n" +
 	"\amax_sas\x18\x0f \x01(\x03R\x06maxSas\">\n" +
 	"\x0eEnsureResponse\x12,\n" +
-	"\x05grant\x18\x01 \x01(\v2\x16.patchbay.sdk.v1.GrantR\x05grant\"\xea\x01\n" +
+	"\x05grant\x18\x01 \x01(\v2\x16.patchbay.sdk.v1.GrantR\x05grant\"\x97\x02\n" +
 	"\x05Grant\x12\x12\n" +
 	"\x04port\x18\x01 \x01(\tR\x04port\x12\x18\n" +
 	"\afeature\x18\x02 \x01(\tR\afeature\x12\x10\n" +
@@ -2017,7 +2035,10 @@ const file_patchbay_sdk_v1_provider_proto_rawDesc = "" +
 	"\x05queue\x18\x06 \x01(\x05R\x05queue\x12\x16\n" +
 	"\x06amount\x18\a \x01(\x03R\x06amount\x12\x16\n" +
 	"\x06reason\x18\b \x01(\tR\x06reason\x12\x16\n" +
-	"\x06detail\x18\t \x01(\tR\x06detail\"M\n" +
+	"\x06detail\x18\t \x01(\tR\x06detail\x12\x10\n" +
+	"\x03sas\x18\n" +
+	" \x01(\x03R\x03sas\x12\x19\n" +
+	"\bsas_held\x18\v \x01(\x03R\asasHeld\"M\n" +
 	"\x02VF\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x05R\x05index\x12\x19\n" +
 	"\bpci_addr\x18\x02 \x01(\tR\apciAddr\x12\x16\n" +
