@@ -17,7 +17,7 @@ import (
 // ends hears of network namespaces whose path is gone. What is open in one keeps it alive,
 // with all hardware in it: it has to be closed as soon as nobody else is there.
 type ends struct {
-	gone func(path string)
+	gone func(path string) // may be called once too often
 
 	mu      sync.Mutex
 	inotify *os.File
@@ -129,10 +129,7 @@ func (e *ends) changed(number int32, mask uint32, name string) {
 	var over []string
 	for path := range e.paths {
 		here := slices.Contains(e.dirs[number], filepath.Dir(path)) && (filepath.Base(path) == name || mask&unix.IN_DELETE_SELF != 0)
-		if !here && mask&unix.IN_Q_OVERFLOW == 0 {
-			continue
-		}
-		if _, err := netnsInode(path); err != nil {
+		if here || mask&unix.IN_Q_OVERFLOW != 0 {
 			over = append(over, path)
 		}
 	}
@@ -142,7 +139,7 @@ func (e *ends) changed(number int32, mask uint32, name string) {
 	}
 }
 
-// over says that a path is no more, to who still wants to know.
+// over says that a path is no more, or another thing's by now, to who still wants to know.
 func (e *ends) over(path string) {
 	e.mu.Lock()
 	asked := e.paths[path] > 0

@@ -15,15 +15,23 @@ import (
 
 // grant is what a port was given: room for SAs on a NIC.
 type grant struct {
-	Port       string `json:"port"`
-	NIC        string `json:"nic"`
-	Generation uint64 `json:"generation"`
-	MaxSAs     int    `json:"maxSAs"`
-	Netns      string `json:"netns,omitempty"` // path; "" for the host's
-	Inode      uint64 `json:"inode"`           // which namespace was there
+	Port       string      `json:"port"`
+	NIC        string      `json:"nic"`
+	MAC        vswitch.MAC `json:"mac"` // by which its VF is known
+	Generation uint64      `json:"generation"`
+	MaxSAs     int         `json:"maxSAs"`
+	Netns      string      `json:"netns,omitempty"` // path; "" for the host's
+	Inode      uint64      `json:"inode"`           // which namespace was there
 }
 
 func (g grant) ref() sdk.Ref { return sdk.Ref{Port: g.Port, Feature: vswitch.IPsec} }
+
+// standsAtPath reports whether the path leads to the namespace that the grant is of, and not
+// to none, or to a later one.
+func (g grant) standsAtPath() bool {
+	inode, err := netnsInode(g.Netns)
+	return err == nil && inode == g.Inode
+}
 
 // record is the grants on disk, a file each, so that a plugin that starts again knows whose
 // SAs are on the NICs. SAs and their keys are not in it: the kernel has them. It is on a file

@@ -160,7 +160,7 @@ func (b *bench) release(r sdk.Request) {
 	}
 }
 
-// state is a grant in words: "2 of 3 on netdevsim1 LIMIT_REACHED (2 of 3 SAs)".
+// state is a grant in words: "2 of 3 on netdevsim1 REFUSED (why)".
 func (b *bench) state(port string) string {
 	b.t.Helper()
 	ref := sdk.Ref{Port: port, Feature: vswitch.IPsec}
@@ -172,13 +172,9 @@ func (b *bench) state(port string) string {
 		if g.Ref != ref {
 			continue
 		}
-		c, err := b.Counters(b.t.Context(), ref)
-		if err != nil {
-			b.t.Fatal(err)
-		}
-		text := fmt.Sprintf("%d of %d on %s", c["sas_offloaded"], c["sas"], g.NIC)
-		if g.Reason != "" {
-			text += fmt.Sprintf(" %s (%s)", g.Reason, g.Detail)
+		text := strings.TrimSpace(fmt.Sprintf("%d of %d on %s %s", g.SAsHeld, g.SAs, g.NIC, g.Reason))
+		if g.Detail != "" {
+			text += " (" + g.Detail + ")"
 		}
 		return text
 	}

@@ -3,12 +3,15 @@ package offload
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/patchbay-net/patchbay/core/vswitch"
 )
 
 // netdev is a NIC, or a VF, where it is at this moment.
@@ -19,6 +22,7 @@ type netdev struct {
 	pf     string // id of the NIC whose VF it is; "" for none
 	driver string
 	link   bool
+	macs   [2]vswitch.MAC // that it has, and that it was made with
 }
 
 // buses is where the kernel shows what hardware there is, of all namespaces.
@@ -44,6 +48,9 @@ func hardware(links []netlink.Link, buses string) []netdev {
 			continue
 		}
 		n := netdev{index: a.Index, name: a.Name, id: a.ParentDev, link: a.RawFlags&unix.IFF_LOWER_UP != 0}
+		for i, mac := range []net.HardwareAddr{a.HardwareAddr, a.PermHWAddr} {
+			copy(n.macs[i][:], mac)
+		}
 		at := filepath.Join(buses, a.ParentDevBus, "devices", a.ParentDev)
 		n.driver = target(filepath.Join(at, "driver"))
 		n.pf = target(filepath.Join(at, "physfn"))
@@ -77,11 +84,12 @@ func tellApart(all []netdev) {
 	}
 }
 
-// find is the netdev of a NIC, or of a VF of it.
-func find(all []netdev, nic string) (netdev, bool) {
+// find is the netdev of a NIC, or the VF of it that a port has: an owner may have VFs of
+// several ports, and ports without one.
+func find(all []netdev, nic string, mac vswitch.MAC) (netdev, bool) {
 	for _, fits := range []func(netdev) bool{
 		func(n netdev) bool { return n.id == nic },
-		func(n netdev) bool { return n.pf == nic && nic != "" },
+		func(n netdev) bool { return n.pf == nic && nic != "" && slices.Contains(n.macs[:], mac) },
 	} {
 		if i := slices.IndexFunc(all, fits); i >= 0 {
 			return all[i], true

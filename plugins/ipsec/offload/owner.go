@@ -33,7 +33,7 @@ type owner struct {
 	marks   bool // some SA has, or had, one
 	grants  map[sdk.Ref]grant
 	full    map[int]fullness // NICs that refused one more
-	told    map[sdk.Ref]shortfall
+	told    map[sdk.Ref]standing
 	failed  error // nothing is heard of any more
 }
 
@@ -62,7 +62,7 @@ func (t *tracked) on() int { i, _ := t.sa.Offload(); return i }
 func openOwner(ns *os.File, inode uint64, tell func(sdk.Event)) (*owner, error) {
 	o := &owner{
 		inode: inode, tell: tell,
-		sas: map[xfrm.Key]*tracked{}, grants: map[sdk.Ref]grant{}, full: map[int]fullness{}, told: map[sdk.Ref]shortfall{},
+		sas: map[xfrm.Key]*tracked{}, grants: map[sdk.Ref]grant{}, full: map[int]fullness{}, told: map[sdk.Ref]standing{},
 	}
 	err := within(ns, func() (err error) {
 		if o.watch, err = xfrm.OpenWatch(); err != nil {
@@ -237,7 +237,7 @@ func (o *owner) routeOf(t *tracked) route {
 func (o *owner) nics() map[int]int {
 	most := map[int]int{}
 	for _, g := range o.grants {
-		if n, ok := find(o.netdevs, g.NIC); ok {
+		if n, ok := find(o.netdevs, g.NIC, g.MAC); ok {
 			most[n.index] += g.MaxSAs
 		}
 	}
@@ -364,8 +364,8 @@ func (o *owner) put(g grant) {
 	o.grants[g.ref()] = g
 	o.forgetRoutes()
 	clear(o.full) // others may have left the NIC since
-	if old, there := find(o.netdevs, was.NIC); had && there && was.NIC != g.NIC {
-		now, _ := find(o.netdevs, g.NIC)
+	old, there := find(o.netdevs, was.NIC, was.MAC)
+	if now, _ := find(o.netdevs, g.NIC, g.MAC); had && there && old.index != now.index {
 		o.vacate(old.index, now.index)
 	}
 	o.settle()
@@ -378,7 +378,7 @@ func (o *owner) remove(ref sdk.Ref) (last bool) {
 	g, had := o.grants[ref]
 	delete(o.grants, ref)
 	delete(o.told, ref)
-	if n, there := find(o.netdevs, g.NIC); had && there {
+	if n, there := find(o.netdevs, g.NIC, g.MAC); had && there {
 		o.vacate(n.index, 0)
 	}
 	o.settle()

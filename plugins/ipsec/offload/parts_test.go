@@ -15,40 +15,62 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/patchbay-net/patchbay/core/vswitch"
 	"github.com/patchbay-net/patchbay/sdk"
 )
 
-// A VF is found by its NIC where the NIC itself is not, the ports of one card have ids of
-// their own, and what has no hardware behind it is left out.
+// VFs are found by their NIC and their ports' addresses where the NIC itself is not, the ports
+// of one card have ids of their own, and what has no hardware behind it is left out.
 func TestHardware(t *testing.T) {
 	buses := t.TempDir()
-	vf := filepath.Join(buses, "pci/devices/0000:01:10.0")
-	if err := os.MkdirAll(vf, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	for name, to := range map[string]string{"physfn": "../0000:01:00.0", "driver": "../../drivers/ixgbevf"} {
-		if err := os.Symlink(to, filepath.Join(vf, name)); err != nil {
+	for _, vf := range []string{"0000:01:10.0", "0000:01:10.2"} {
+		at := filepath.Join(buses, "pci/devices", vf)
+		if err := os.MkdirAll(at, 0o755); err != nil {
 			t.Fatal(err)
 		}
+		for name, to := range map[string]string{"physfn": "../0000:01:00.0", "driver": "../../drivers/ixgbevf"} {
+			if err := os.Symlink(to, filepath.Join(at, name)); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
-	device := func(index int, name, parent string) netlink.Link {
-		return &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: index, Name: name, ParentDev: parent, ParentDevBus: "pci", RawFlags: unix.IFF_LOWER_UP}}
+	a, b, c := vswitch.MAC{2, 0, 0, 0, 0, 1}, vswitch.MAC{2, 0, 0, 0, 0, 2}, vswitch.MAC{2, 0, 0, 0, 0, 3}
+	device := func(index int, name, parent string, macs ...vswitch.MAC) netlink.Link {
+		l := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: index, Name: name, ParentDev: parent, ParentDevBus: "pci", RawFlags: unix.IFF_LOWER_UP}}
+		if len(macs) > 0 {
+			l.HardwareAddr, l.PermHWAddr = macs[0][:], macs[1][:]
+		}
+		return l
 	}
 	all := hardware([]netlink.Link{
-		device(9, "ports1", "0000:02:00.0"), device(8, "ports0", "0000:02:00.0"), device(7, "vf0", "0000:01:10.0"),
-		&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Index: 6, Name: "veth0"}}, device(1, "lo", ""),
+		device(9, "ports1", "0000:02:00.0"), device(8, "ports0", "0000:02:00.0"), device(7, "vf0", "0000:01:10.0", a, a), device(6, "vf1", "0000:01:10.2", c, b),
+		&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Index: 5, Name: "veth0"}}, device(1, "lo", ""),
 	}, buses)
 	want := []netdev{
-		{7, "vf0", "0000:01:10.0", "0000:01:00.0", "ixgbevf", true},
-		{8, "ports0", "0000:02:00.0/ports0", "", "", true},
-		{9, "ports1", "0000:02:00.0/ports1", "", "", true},
+		{6, "vf1", "0000:01:10.2", "0000:01:00.0", "ixgbevf", true, [2]vswitch.MAC{c, b}},
+		{7, "vf0", "0000:01:10.0", "0000:01:00.0", "ixgbevf", true, [2]vswitch.MAC{a, a}},
+		{8, "ports0", "0000:02:00.0/ports0", "", "", true, [2]vswitch.MAC{}},
+		{9, "ports1", "0000:02:00.0/ports1", "", "", true, [2]vswitch.MAC{}},
 	}
 	if diff := cmp.Diff(want, all, cmp.AllowUnexported(netdev{})); diff != "" {
 		t.Error(diff)
 	}
-	for nic, index := range map[string]int{"0000:01:10.0": 7, "0000:01:00.0": 7, "0000:02:00.0/ports1": 9, "0000:02:00.0": 0, "": 0} {
-		if n, _ := find(all, nic); n.index != index {
-			t.Errorf("NIC %q is netdev %d, want %d", nic, n.index, index)
+	for _, want := range []struct {
+		nic   string
+		mac   vswitch.MAC
+		index int
+	}{
+		{"0000:01:10.0", c, 7},
+		{"0000:01:00.0", a, 7},
+		{"0000:01:00.0", b, 6},
+		{"0000:01:00.0", c, 6},                             // which its owner gave it
+		{"0000:01:00.0", vswitch.MAC{2, 0, 0, 0, 0, 4}, 0}, // a port with a pair, of an owner with VFs
+		{"0000:02:00.0/ports1", a, 9},
+		{"0000:02:00.0", a, 0},
+		{"", a, 0},
+	} {
+		if n, _ := find(all, want.nic, want.mac); n.index != want.index {
+			t.Errorf("NIC %q for %s is netdev %d, want %d", want.nic, want.mac, n.index, want.index)
 		}
 	}
 }
@@ -133,7 +155,7 @@ func TestRecord(t *testing.T) {
 	if all, err := r.load(); err != nil || len(all) != 0 {
 		t.Fatal(all, err)
 	}
-	want := grant{Port: "with/odd\x00name", NIC: "0000:01:00.0", Generation: 1<<63 + 1, MaxSAs: 512, Netns: "/run/netns/a", Inode: 4026531840}
+	want := grant{Port: "with/odd\x00name", NIC: "0000:01:00.0", MAC: vswitch.MAC{2, 0, 0, 0, 0, 1}, Generation: 1<<63 + 1, MaxSAs: 512, Netns: "/run/netns/a", Inode: 4026531840}
 	for _, g := range []grant{want, want, {Port: "gone"}} {
 		if err := r.save(g); err != nil {
 			t.Fatal(err)
@@ -198,6 +220,33 @@ func TestListenersHearTheLast(t *testing.T) {
 		if got := <-heard; got != want {
 			t.Errorf("heard %+v, want %+v", got, want)
 		}
+	}
+}
+
+// A namespace that went before its end was waited for, and one that another has taken the
+// place of since, are over as well: what is open in one would keep it alive.
+func TestEndsInBetween(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ns")
+	if err := os.Symlink(hostNetns, path); err != nil {
+		t.Fatal(err)
+	}
+	p := New("test")
+	defer p.ends.close()
+	other := &owner{grants: map[sdk.Ref]grant{{Port: "other"}: {Port: "other"}}}
+	if err := p.put(other, grant{Port: "p", Netns: path, Inode: 1}); !errors.Is(err, vswitch.NetnsNotFound) {
+		t.Errorf("in place of another: %v", err)
+	}
+	if len(p.ends.paths) > 0 || len(p.grants) > 0 {
+		t.Errorf("left are %v, %v", p.ends.paths, p.grants)
+	}
+	gone := make(chan string, 10)
+	e := newEnds(func(path string) { gone <- path })
+	defer e.close()
+	if err := errors.Join(e.await(path), os.Remove(path), os.Symlink(hostNetns, path)); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-gone; got != path {
+		t.Errorf("%s is gone", got)
 	}
 }
 

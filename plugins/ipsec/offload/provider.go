@@ -93,7 +93,12 @@ func (p *Provider) resume(g grant) error {
 func (p *Provider) put(o *owner, g grant) error {
 	was, had := p.grants[g.ref()]
 	if g.Netns != "" && (!had || was.Netns != g.Netns) {
-		if err := p.ends.await(g.Netns); err != nil {
+		err := p.ends.await(g.Netns)
+		if err == nil && !g.standsAtPath() { // it went, or another came, before that
+			p.ends.forget(g.Netns)
+			err = errors.New("it is gone")
+		}
+		if err != nil {
 			p.closeIfIdle(o)
 			return noNetns(g.Netns, err)
 		}
@@ -163,11 +168,11 @@ func (p *Provider) Ensure(_ context.Context, r sdk.Request) (sdk.Grant, error) {
 	if err != nil {
 		return sdk.Grant{}, err
 	}
-	if err := o.serves(r.NIC); err != nil {
+	if err := o.serves(r.NIC, r.MAC); err != nil {
 		p.closeIfIdle(o)
 		return sdk.Grant{}, p.explain(err, r)
 	}
-	g := grant{Port: r.Port, NIC: r.NIC, Generation: r.Generation, MaxSAs: r.MaxSAs, Netns: r.Netns, Inode: o.inode}
+	g := grant{Port: r.Port, NIC: r.NIC, MAC: r.MAC, Generation: r.Generation, MaxSAs: r.MaxSAs, Netns: r.Netns, Inode: o.inode}
 	if err := p.record.save(g); err != nil {
 		p.closeIfIdle(o)
 		return sdk.Grant{}, err
@@ -186,13 +191,19 @@ func (p *Provider) Ensure(_ context.Context, r sdk.Request) (sdk.Grant, error) {
 // errElsewhere says that a NIC is not in the namespace.
 var errElsewhere = errors.New("the NIC is not in the owner's namespace")
 
-// serves fails unless a NIC, or a VF of it, is here and encrypts.
-func (o *owner) serves(nic string) error {
+// serves fails unless a NIC, or the VF of it with that address, is here and encrypts. It may
+// have come a moment ago, and not have been heard of.
+func (o *owner) serves(nic string, mac vswitch.MAC) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	n, there := find(o.netdevs, nic)
+	n, there := find(o.netdevs, nic, mac)
 	if !there {
-		return errElsewhere
+		if err := o.look(); err != nil {
+			return err
+		}
+		if n, there = find(o.netdevs, nic, mac); !there {
+			return errElsewhere
+		}
 	}
 	can, err := o.view.encrypts(n.index)
 	if err == nil && !can {
@@ -215,8 +226,8 @@ func (p *Provider) explain(err error, r sdk.Request) error {
 	if viewErr != nil {
 		return viewErr
 	}
-	if n, there := find(all, r.NIC); there && n.id == r.NIC {
-		return sdk.Deny(vswitch.NeedsSoftwarePath, "neither %s nor a VF of it is in the owner's namespace, so the kernel cannot give SAs to it", n.name)
+	if n, there := find(all, r.NIC, r.MAC); there && n.id == r.NIC {
+		return sdk.Deny(vswitch.NeedsSoftwarePath, "neither %s nor a VF of it with the port's address is in the owner's namespace, so the kernel cannot give SAs to it", n.name)
 	}
 	return sdk.NotFound("NIC "+r.NIC, "there is none")
 }
@@ -247,10 +258,7 @@ func (p *Provider) gone(path string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for ref, g := range p.grants {
-		if g.Netns != path {
-			continue
-		}
-		if inode, err := netnsInode(path); err == nil && inode == g.Inode {
+		if g.Netns != path || g.standsAtPath() {
 			continue
 		}
 		p.forget(g)

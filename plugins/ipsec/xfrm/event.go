@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/vishvananda/netlink/nl"
@@ -84,8 +85,9 @@ func parseExpired(payload []byte) (SA, error) {
 
 // Watch hears of changes in one network namespace.
 type Watch struct {
-	file *os.File
-	raw  syscall.RawConn
+	file   *os.File
+	raw    syscall.RawConn
+	closed atomic.Bool
 }
 
 // watchBuffer is how much may happen while nobody reads. The kernel takes the memory only
@@ -114,36 +116,51 @@ func OpenWatch() (*Watch, error) {
 }
 
 // Close ends Run.
-func (w *Watch) Close() error { return w.file.Close() }
+func (w *Watch) Close() error {
+	w.closed.Store(true)
+	return w.file.Close()
+}
 
-// Run calls tell with what changed, until the Watch is closed.
+// Run calls tell with what changed, all that has changed until then at once, until the Watch is
+// closed.
 func (w *Watch) Run(ctx context.Context, tell func([]Event)) error {
 	buffer := make([]byte, datagram)
 	for ctx.Err() == nil {
-		var messages []message
+		var events []Event
 		var got error
 		err := w.raw.Read(func(fd uintptr) bool {
-			messages, got = receive(int(fd), buffer)
-			return !errors.Is(got, unix.EAGAIN)
+			events, got = hear(int(fd), buffer)
+			return len(events) > 0 || !errors.Is(got, unix.EAGAIN)
 		})
+		if len(events) > 0 {
+			tell(events)
+		}
 		switch {
-		case errors.Is(err, os.ErrClosed):
+		case w.closed.Load(): // which the runtime has another error for while it waits
 			return nil
-		case errors.Is(got, unix.ENOBUFS):
-			tell([]Event{{Kind: Many}})
-			continue
-		case err != nil || got != nil:
+		case err != nil || got != nil && !errors.Is(got, unix.EAGAIN):
 			return errors.Join(err, got)
 		}
-		var events []Event
+	}
+	return ctx.Err()
+}
+
+// hear takes what has been told, up to a number that nobody waits long for.
+func hear(fd int, buffer []byte) (events []Event, err error) {
+	const most = 1000
+	for len(events) < most {
+		messages, err := receive(fd, buffer)
+		switch {
+		case errors.Is(err, unix.ENOBUFS):
+			events = append(events, Event{Kind: Many})
+		case err != nil:
+			return events, err
+		}
 		for _, m := range messages {
 			if e, ok := parseEvent(m); ok {
 				events = append(events, e)
 			}
 		}
-		if len(events) > 0 {
-			tell(events)
-		}
 	}
-	return ctx.Err()
+	return events, nil
 }

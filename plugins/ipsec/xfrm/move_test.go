@@ -144,6 +144,36 @@ func TestMoveOfWhatIsGone(t *testing.T) {
 	}
 }
 
+// TestManyEventsAtOnce: what has happened while nobody listened is told at once, in order. Who
+// is told looks at all SAs each time.
+func TestManyEventsAtOnce(t *testing.T) {
+	guest.Needs(t, guest.Netdevsim)
+	watch, err := xfrm.OpenWatch()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { run(t, "ip", "xfrm", "state", "flush") })
+	const sas = 300
+	run(t, "sh", "-c", fmt.Sprintf(`for i in $(seq 1 %d); do
+		echo "xfrm state add src 10.0.0.1 dst 10.0.0.2 proto esp spi $i mode transport aead rfc4106(gcm(aes)) %s 128"
+	done | ip -batch -`, sas, key))
+	told, heard := 0, []xfrm.Event(nil)
+	err = watch.Run(t.Context(), func(events []xfrm.Event) {
+		told++
+		if heard = append(heard, events...); len(heard) == sas {
+			_ = watch.Close() // which ends it
+		}
+	})
+	if err != nil || told != 1 {
+		t.Errorf("told %d times: %v", told, err)
+	}
+	for i, e := range heard {
+		if e.Kind != xfrm.Added || e.SA.Key().SPI != uint32(i+1) {
+			t.Fatalf("event %d is %d of %s", i, e.Kind, e.SA.Key())
+		}
+	}
+}
+
 // spawn runs fn on a thread in a network namespace that ip netns made.
 func spawn(t *testing.T, ns string, fn func() error) {
 	t.Helper()

@@ -105,12 +105,6 @@ func (h *Host) write(path, text string) error {
 	return errors.Join(err, f.Close())
 }
 
-// exists reports whether a function is there.
-func (h *Host) exists(addr string) bool {
-	_, err := os.Stat(h.device(addr))
-	return !errors.Is(err, fs.ErrNotExist)
-}
-
 // Boot names the time since the machine was booted.
 func (h *Host) Boot() (string, error) {
 	data, err := os.ReadFile("/proc/sys/kernel/random/boot_id")

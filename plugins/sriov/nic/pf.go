@@ -204,6 +204,9 @@ type VF struct {
 	Driver   string   // "" for none
 	Override string   // the only driver that may take it, "" for any
 	Netdevs  []string // in this namespace
+	// Inode is another one of a VF that was made anew: while the machine runs sysfs gives none
+	// twice.
+	Inode uint64
 	// Lost says that its driver works with what is no more: the NIC was reset behind it. The
 	// driver has to take it anew.
 	Lost bool
@@ -220,10 +223,11 @@ func (vf VF) Netdev() string {
 // VF is a VF of a NIC; without it the error is fs.ErrNotExist.
 func (h *Host) VF(pf string, index int) (VF, error) {
 	addr := h.target(pf, fmt.Sprint("virtfn", index))
-	if !IsAddr(addr) || !h.exists(addr) {
+	var stat syscall.Stat_t
+	if !IsAddr(addr) || syscall.Stat(h.device(addr), &stat) != nil {
 		return VF{}, fmt.Errorf("VF %d of %s: %w", index, pf, fs.ErrNotExist)
 	}
-	vf := VF{PF: pf, Index: index, Addr: addr, Driver: h.target(addr, "driver"), Netdevs: h.netdevs(addr)}
+	vf := VF{PF: pf, Index: index, Addr: addr, Driver: h.target(addr, "driver"), Netdevs: h.netdevs(addr), Inode: stat.Ino}
 	if text, err := h.text(addr, "driver_override"); err == nil && text != "(null)" {
 		vf.Override = text
 	}

@@ -69,7 +69,11 @@ func TestFunctions(t *testing.T) {
 	if diff := cmp.Diff(want, all); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff([]VF{{PF: pfAddr, Addr: vfAddr, Driver: "igbvf"}}, h.VFs(all[0])); diff != "" {
+	vfs := h.VFs(all[0])
+	if len(vfs) != 1 || vfs[0].Inode == 0 {
+		t.Fatalf("%+v", vfs)
+	}
+	if diff := cmp.Diff(VF{PF: pfAddr, Addr: vfAddr, Driver: "igbvf", Inode: vfs[0].Inode}, vfs[0]); diff != "" {
 		t.Error(diff)
 	}
 	for _, addr := range []string{"0000:03:00.0", "0000:04:00.0", "../../../etc", ""} {

@@ -41,7 +41,7 @@ func (p *Provider) Ensure(ctx context.Context, r sdk.Request) (sdk.Grant, error)
 			return sdk.Grant{}, err
 		}
 	}
-	p.retry(ctx)
+	p.retry(ctx, undone...)
 	if pf, err = p.served(r.NIC); err != nil {
 		return sdk.Grant{}, err
 	}
@@ -94,12 +94,12 @@ func (p *Provider) grant(vf nic.VF, entry record.VF) sdk.Grant {
 	return g
 }
 
-// entry is what is written down of a port.
+// entry is what is written down of a port, but for a VF that was seized from it.
 func (p *Provider) entry(port string) (addr string, entry record.VF, has bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for addr, entry := range p.file.State().VFs {
-		if entry.Request.Port == port {
+		if entry.Request.Port == port && entry.Phase != record.Seized {
 			return addr, entry, true
 		}
 	}
@@ -133,7 +133,7 @@ func sameOwner(a, b sdk.Request) bool {
 // that is no VM has a driver to use it with.
 func (p *Provider) intact(addr string, entry record.VF) (nic.VF, bool) {
 	vf, err := p.host.VF(entry.PF, entry.Index)
-	if err != nil || vf.Addr != addr || vf.Lost || entry.Phase != record.Held {
+	if err != nil || vf.Addr != addr || !entry.Is(vf) || vf.Lost || entry.Phase != record.Held {
 		return nic.VF{}, false
 	}
 	if entry.Request.Owner != vswitch.OwnerVM && (vf.Driver == "" || vf.PassedThrough()) {

@@ -64,7 +64,7 @@ type grantSeen struct {
 	generation uint64
 	addr       string
 	intact     bool
-	home       bool // its netdev is in the host's namespace
+	netdev     int // the index of its netdev in the host's namespace; 0 for none there
 }
 
 func (p *Provider) look() (sight, error) {
@@ -87,8 +87,13 @@ func (p *Provider) look() (sight, error) {
 		if entry.Phase != record.Held || p.busy[addr] {
 			continue
 		}
+		seen := grantSeen{nic: entry.PF, generation: entry.Request.Generation, addr: addr}
 		vf, ok := p.intact(addr, entry)
-		s.grants[entry.Request.Ref] = grantSeen{entry.PF, entry.Request.Generation, addr, ok, vf.Netdev() != ""}
+		if d, err := p.host.Netdev(vf.Netdev()); err == nil {
+			seen.netdev = d.Index
+		}
+		seen.intact = ok
+		s.grants[entry.Request.Ref] = seen
 	}
 	return s, nil
 }
@@ -119,7 +124,7 @@ func happened(before, now sight) []sdk.Event {
 		case !there || is.generation != was.generation || is.addr != was.addr: // somebody called
 		case was.intact && !is.intact:
 			all = append(all, sdk.Event{Kind: sdk.GrantLost, NIC: was.nic, Ref: ref, Detail: "the NIC does not know the VF as the port's any more"})
-		case is.intact && !was.home && is.home:
+		case is.intact && is.netdev != 0 && is.netdev != was.netdev:
 			all = append(all, sdk.Event{Kind: sdk.GrantChanged, NIC: was.nic, Ref: ref, Detail: "the VF's netdev came back to the host"})
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"io/fs"
+	"slices"
 
 	"github.com/patchbay-net/patchbay/core/vswitch"
 	"github.com/patchbay-net/patchbay/plugins/sriov/nic"
@@ -35,7 +36,7 @@ func (p *Provider) leave(addr string) {
 
 // giveBack brings a VF back to how it was found, and forgets it, unless somebody else did and
 // it has been given anew since it was seen. One that cannot be brought back stays written down,
-// and nobody gets it.
+// and nobody gets it; so does one that a VM has seized, which is no error: its port is rid of it.
 func (p *Provider) giveBack(ctx context.Context, addr string, seen record.VF) error {
 	entry, has := p.claim(addr)
 	defer p.leave(addr)
@@ -53,13 +54,17 @@ func (p *Provider) undo(ctx context.Context, addr string, entry record.VF) error
 		return err
 	}
 	err := p.restore(ctx, entry)
-	if errors.Is(err, vswitch.InUse) && was == record.Held {
-		entry.Phase = was // a VM has it: nothing was changed
+	switch {
+	case errors.Is(err, errSeized):
+		entry.Phase = record.Seized
+		return p.put(addr, entry)
+	case errors.Is(err, vswitch.InUse) && was == record.Held:
+		entry.Phase = was // its VM has it: nothing was changed
 		if failed := p.put(addr, entry); failed != nil {
 			return failed
 		}
-	}
-	if err != nil {
+		return err
+	case err != nil:
 		return err
 	}
 	p.mu.Lock()
@@ -67,8 +72,8 @@ func (p *Provider) undo(ctx context.Context, addr string, entry record.VF) error
 	return p.file.Drop(addr)
 }
 
-// retry brings back what could not be brought back before.
-func (p *Provider) retry(ctx context.Context) {
+// retry brings back what could not be brought back before, of some phases.
+func (p *Provider) retry(ctx context.Context, phases ...record.Phase) {
 	p.mu.Lock()
 	state := p.file.State()
 	for addr := range p.busy {
@@ -76,8 +81,11 @@ func (p *Provider) retry(ctx context.Context) {
 	}
 	p.mu.Unlock()
 	for addr, entry := range state.VFs {
-		if entry.Phase == record.Held {
-			continue // its port is ensured anew, or releases it
+		if !slices.Contains(phases, entry.Phase) {
+			continue
+		}
+		if vf, err := p.host.VF(entry.PF, entry.Index); err == nil && seized(vf, entry) {
+			continue
 		}
 		sdk.Log(ctx).Info("bring back VF", "address", addr, "port", entry.Request.Port, "phase", entry.Phase)
 		if err := p.giveBack(ctx, addr, entry); err != nil {
@@ -86,26 +94,49 @@ func (p *Provider) retry(ctx context.Context) {
 	}
 }
 
-// forget notes which NICs have no VFs of the plugin's any more.
+// undone are the phases of VFs that no port has.
+var undone = []record.Phase{record.Taking, record.Leaving, record.Seized}
+
+// seized reports whether a VF of a port that is no VM is, or is about to be, a VM's: the pools
+// of libvirt hand out whatever they do not use themselves.
+func seized(vf nic.VF, entry record.VF) bool {
+	return entry.Request.Owner != vswitch.OwnerVM && (vf.PassedThrough() || vf.Override != "")
+}
+
+var errSeized = errors.New("a VM has it")
+
+// forget notes which NICs have no VFs of the plugin's any more: none, or others that somebody
+// made in their place. p.mu is held.
 func (p *Provider) forget() error {
-	for addr, n := range p.file.State().Made {
-		if pf, err := p.host.PF(addr); err != nil || pf.Num != n {
-			if err := p.file.Made(addr, 0); err != nil {
-				return err
-			}
+	state := p.file.State()
+	for addr, n := range state.Made {
+		pf, err := p.host.PF(addr)
+		if err != nil || pf.Num != n {
+			n = 0
+		}
+		first, _ := p.host.VF(addr, 0) // without it they are being removed
+		if was := state.First[addr]; first.Inode == 0 || was != 0 && was != first.Inode {
+			n = 0
+		}
+		if err := p.file.Made(addr, n, first.Inode); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// restore makes a VF what it was found as. A VF that is no more is that.
+// restore makes a VF what it was found as. A VF that is no more is that, also where another was
+// made in its place.
 func (p *Provider) restore(ctx context.Context, entry record.VF) error {
 	vf, err := p.host.VF(entry.PF, entry.Index)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !entry.Is(vf) {
 		return nil
 	}
 	if err != nil {
 		return err
+	}
+	if seized(vf, entry) {
+		return errSeized
 	}
 	if err := p.host.Unbind(vf); err != nil {
 		return err

@@ -40,6 +40,7 @@ func TestIGB(t *testing.T) {
 		{"namespace that ends", namespaceEnds},
 		{"VFs of others", foreign},
 		{"VF of a VM", ofVM},
+		{"VF that a VM seized", seizedByVM},
 		{"killed at any point", killed},
 		{"NIC that is reset", reset},
 		{"driver that goes and comes", rebind},
@@ -229,6 +230,23 @@ func (c *card) capability(what string, ok func(sdk.NIC) bool) {
 	})
 	if !errors.Is(err, errEnough) {
 		c.Fatalf("%s: %v; the last inventory is %+v", what, err, last)
+	}
+}
+
+// until waits for what the kernel tells of.
+func (c *card) until(what string, is func() bool) {
+	c.Helper()
+	w, err := c.host.Watch()
+	if err != nil {
+		c.Fatal(err)
+	}
+	defer w.Close()
+	ctx, cancel := context.WithTimeout(c.Context(), 20*time.Second)
+	defer cancel()
+	for !is() {
+		if err := w.Next(ctx); err != nil {
+			c.Fatalf("%s: %v", what, err)
+		}
 	}
 }
 

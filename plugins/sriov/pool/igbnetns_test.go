@@ -81,17 +81,24 @@ func foreign(t *testing.T) {
 		c.free(c.request(n))
 	}
 
-	noVFs(t, "n0") // and made by somebody else
-	run(t, "sh", "-c", "echo 2 >/sys/class/net/n0/device/sriov_numvfs")
-	theirs = run(t, "sh", "-c", "ls /sys/class/net/n0/device/virtfn0/net")
-	run(t, "ip", "link", "set", theirs, "up")
-	c = withRecord(t, "n0", newRecord(t))
-	c.capability("one is up", func(n sdk.NIC) bool {
-		return n.Capabilities.SRIOV.Foreign == 1 && n.Capabilities.SRIOV.Capacity == 2
+	c.get(c.request(1)) // and made anew by somebody else, as many as there were
+	noVFs(t, "n0")
+	run(t, "sh", "-c", "echo 3 >/sys/class/net/n0/device/sriov_numvfs")
+	for _, vf := range []string{"virtfn2", "virtfn0"} {
+		theirs = run(t, "sh", "-c", "ls /sys/class/net/n0/device/"+vf+"/net")
+		run(t, "ip", "link", "set", theirs, "up")
+	}
+	c.free(c.request(1)) // who has a VF in the place of the port's keeps it
+	if text := run(t, "ip", "link", "show", theirs); !strings.Contains(text, ",UP") {
+		t.Error(text)
+	}
+	c.capability("two are up", func(n sdk.NIC) bool {
+		return n.Capabilities.SRIOV.Foreign == 2 && n.Capabilities.SRIOV.Capacity == 3
 	})
 	if g := c.get(c.request(1)); g.VF.Index != 1 {
 		t.Errorf("%+v", g.VF)
 	}
 	c.denied(c.request(2), vswitch.NoFreeVF)
 	c.free(c.request(1))
+	noVFs(t, "n0")
 }

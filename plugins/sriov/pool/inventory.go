@@ -46,6 +46,9 @@ func (p *Provider) inventory() (sdk.Inventory, error) {
 	if p.file == nil {
 		return sdk.Inventory{}, errClosed()
 	}
+	if err := p.forget(); err != nil {
+		return sdk.Inventory{}, err
+	}
 	state := p.file.State()
 	var i sdk.Inventory
 	for _, pf := range all {

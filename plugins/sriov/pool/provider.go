@@ -77,7 +77,7 @@ func (p *Provider) Configure(ctx context.Context, c sdk.Config) error {
 		defer p.work.Done()
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), workTime)
 		defer cancel()
-		p.retry(ctx)
+		p.retry(ctx, undone...)
 	}
 	if err == nil {
 		p.warn(ctx, o.nics)
@@ -224,8 +224,17 @@ func (p *Provider) listen(w *nic.Watch) {
 			return
 		}
 		w.Calm(p.life, quiet, most)
+		p.reclaim()
 		p.news.tell()
 	}
+}
+
+// reclaim brings back what VMs had seized and have no more: libvirt has set it to what it was
+// when a port had it, whose MAC is another VF's by now.
+func (p *Provider) reclaim() {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(p.life), workTime)
+	defer cancel()
+	p.retry(ctx, record.Seized)
 }
 
 // serves reports whether a NIC is among those that are served.

@@ -43,6 +43,9 @@ func (p *Provider) choose(ctx context.Context, pf nic.PF, r sdk.Request) (nic.VF
 			return nic.VF{}, record.VF{}, sdk.Deny(why, "no VM can have a VF of %s", pf.Addr)
 		}
 	}
+	if err := p.forget(); err != nil {
+		return nic.VF{}, record.VF{}, err
+	}
 	pf, err := p.withVFs(ctx, pf.Addr)
 	if err != nil {
 		return nic.VF{}, record.VF{}, err
@@ -82,13 +85,16 @@ func (p *Provider) withVFs(ctx context.Context, addr string) (nic.PF, error) {
 		return nic.PF{}, sdk.Deny(vswitch.NoDriverSupport, "driver %q of %s makes no VFs", pf.Driver, pf.Addr)
 	}
 	n := min(p.o.vfs, pf.Total)
-	if err := p.file.Made(pf.Addr, n); err != nil {
+	if err := p.file.Made(pf.Addr, n, 0); err != nil {
 		return nic.PF{}, err
 	}
 	if err := p.host.MakeVFs(ctx, pf, n); err != nil {
-		if failed := p.file.Made(pf.Addr, 0); failed != nil {
+		if failed := p.file.Made(pf.Addr, 0, 0); failed != nil {
 			err = errors.Join(err, failed)
 		}
+		return nic.PF{}, err
+	}
+	if err := p.forget(); err != nil { // it notes their inode
 		return nic.PF{}, err
 	}
 	return p.host.PF(pf.Addr)
@@ -101,12 +107,12 @@ func (p *Provider) duplicate(pf nic.PF, vfs []nic.VF, settings map[int]nic.Setti
 	}
 	known := p.file.State().VFs
 	for addr, entry := range known {
-		if entry.Request.MAC == r.MAC {
+		if entry.Request.MAC == r.MAC && entry.Phase != record.Seized {
 			return sdk.Deny(vswitch.Refused, "VF %s of port %s has MAC %s", addr, entry.Request.Port, r.MAC)
 		}
 	}
 	for _, vf := range vfs {
-		if _, ours := known[vf.Addr]; !ours && settings[vf.Index].MAC == r.MAC {
+		if entry, ours := known[vf.Addr]; (!ours || entry.Phase == record.Seized) && settings[vf.Index].MAC == r.MAC {
 			return sdk.Deny(vswitch.Refused, "VF %d of %s, which is not Patchbay's, has MAC %s", vf.Index, vf.PF, r.MAC)
 		}
 	}
@@ -115,7 +121,7 @@ func (p *Provider) duplicate(pf nic.PF, vfs []nic.VF, settings map[int]nic.Setti
 
 // found is what a VF is before it is touched.
 func (p *Provider) found(vf nic.VF, s nic.Settings) record.Found {
-	f := record.Found{Settings: s, Driver: vf.Driver, Override: vf.Override}
+	f := record.Found{Settings: s, Driver: vf.Driver, Override: vf.Override, Inode: vf.Inode}
 	if d, err := p.host.Netdev(vf.Netdev()); err == nil {
 		f.Netdev, f.MTU, f.Up = d.Name, d.MTU, d.Up
 		if d.Random { // some NICs show what the driver made up as if somebody had set it

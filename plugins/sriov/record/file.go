@@ -78,7 +78,7 @@ func Parse(data []byte) (State, error) {
 // State is what is written down. It is the caller's.
 func (f *File) State() State {
 	s := f.state
-	s.Made, s.VFs = maps.Clone(s.Made), maps.Clone(s.VFs)
+	s.Made, s.First, s.VFs = maps.Clone(s.Made), maps.Clone(s.First), maps.Clone(s.VFs)
 	return s
 }
 
@@ -106,17 +106,26 @@ func (f *File) Drop(addrs ...string) error {
 	return f.save(s)
 }
 
-// Made notes how many VFs were made on a NIC, 0 for none.
-func (f *File) Made(pf string, n int) error {
+// Made notes how many VFs were made on a NIC, 0 for none, and the first one's inode, 0 while
+// that is not known.
+func (f *File) Made(pf string, n int, first uint64) error {
 	s := f.State()
-	if s.Made[pf] == n {
+	if s.Made[pf] == n && s.First[pf] == first {
 		return nil
 	}
 	if s.Made == nil {
 		s.Made = map[string]int{}
 	}
-	if s.Made[pf] = n; n == 0 {
+	if s.First == nil {
+		s.First = map[string]uint64{}
+	}
+	s.Made[pf], s.First[pf] = n, first
+	if first == 0 {
+		delete(s.First, pf)
+	}
+	if n == 0 {
 		delete(s.Made, pf)
+		delete(s.First, pf)
 	}
 	return f.save(s)
 }

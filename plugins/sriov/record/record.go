@@ -21,6 +21,7 @@ const (
 	Taking  Phase = "taking"  // it is being brought to a port: not the port's yet
 	Held    Phase = "held"    // the port has it
 	Leaving Phase = "leaving" // it is being brought back to how it was found
+	Seized  Phase = "seized"  // a VM has it that was not given it: it is brought back when it is free
 )
 
 // VF is a VF that is not as it was found.
@@ -36,6 +37,9 @@ type VF struct {
 	Path sdk.Path `json:"path,omitempty"`
 }
 
+// Is reports whether a VF is the one that was found, and not another that was made in its place.
+func (vf VF) Is(now nic.VF) bool { return vf.Found.Inode == 0 || vf.Found.Inode == now.Inode }
+
 // Found is what a VF was before it was touched.
 type Found struct {
 	Settings nic.Settings `json:"settings"`
@@ -44,6 +48,7 @@ type Found struct {
 	Netdev   string       `json:"netdev,omitempty"`
 	MTU      int          `json:"mtu,omitempty"`
 	Up       bool         `json:"up,omitempty"`
+	Inode    uint64       `json:"inode,omitempty"` // see VF.Is
 }
 
 // State is all that is written down, by PCI addresses. It is of one boot: what it says of
@@ -53,7 +58,10 @@ type State struct {
 	Boot    string `json:"boot"`
 	// Made are the NICs on which the plugin made the VFs, with how many.
 	Made map[string]int `json:"made,omitempty"`
-	VFs  map[string]VF  `json:"vfs,omitempty"`
+	// First are the inodes of the first VFs of those, which VFs that somebody else made in
+	// their place do not have.
+	First map[string]uint64 `json:"first,omitempty"`
+	VFs   map[string]VF     `json:"vfs,omitempty"`
 }
 
 // version is of the form of the file.
@@ -79,6 +87,11 @@ func (s State) Validate() error {
 			return fmt.Errorf("%d VFs were made on %.40q", n, addr)
 		}
 	}
+	for addr := range s.First {
+		if s.Made[addr] == 0 {
+			return fmt.Errorf("a first VF of %.40q, on which none were made", addr)
+		}
+	}
 	ports := map[string]string{}
 	for addr, vf := range s.VFs {
 		if !nic.IsAddr(addr) {
@@ -101,7 +114,7 @@ func (vf VF) validate() error {
 	switch {
 	case !nic.IsAddr(vf.PF) || vf.Index < 0 || vf.Index >= 1<<16:
 		return fmt.Errorf("VF %d of %.40q", vf.Index, vf.PF)
-	case vf.Phase != Taking && vf.Phase != Held && vf.Phase != Leaving:
+	case vf.Phase != Taking && vf.Phase != Held && vf.Phase != Leaving && vf.Phase != Seized:
 		return fmt.Errorf("phase %.20q", vf.Phase)
 	case vf.Path != "" && vf.Path != sdk.PathHardware && vf.Path != sdk.PathSoftware:
 		return fmt.Errorf("path %.20q", vf.Path)

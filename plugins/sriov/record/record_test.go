@@ -42,12 +42,12 @@ func TestFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, err := range []error{f.Made(pf, 4), f.Put(addr, held())} {
+	for _, err := range []error{f.Made(pf, 4, 77), f.Put(addr, held())} {
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	want := record.State{Version: 1, Boot: "first", Made: map[string]int{pf: 4}, VFs: map[string]record.VF{addr: held()}}
+	want := record.State{Version: 1, Boot: "first", Made: map[string]int{pf: 4}, First: map[string]uint64{pf: 77}, VFs: map[string]record.VF{addr: held()}}
 	if diff := cmp.Diff(want, open("first")); diff != "" {
 		t.Error(diff)
 	}
@@ -56,12 +56,12 @@ func TestFile(t *testing.T) {
 	}
 	s := f.State()
 	delete(s.VFs, addr) // is the caller's
-	for _, err := range []error{f.Drop("0000:01:10.4"), f.Drop(addr), f.Made(pf, 0)} {
+	for _, err := range []error{f.Drop("0000:01:10.4"), f.Drop(addr), f.Made(pf, 0, 0)} {
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	if s := open("first"); len(s.VFs) != 0 || len(s.Made) != 0 {
+	if s := open("first"); len(s.VFs) != 0 || len(s.Made)+len(s.First) != 0 {
 		t.Errorf("after all is dropped there is %+v", s)
 	}
 }
@@ -117,6 +117,7 @@ func TestWhatIsNoRecord(t *testing.T) {
 		"MTU":            whole(func(_ *record.State, vf *record.VF) { vf.Found.MTU = -1 }),
 		"another's":      whole(func(_ *record.State, vf *record.VF) { vf.Grant.Port = "b" }),
 		"multicast":      whole(func(_ *record.State, vf *record.VF) { vf.Request.MAC[0] = 1 }),
+		"first of none":  whole(func(s *record.State, _ *record.VF) { s.First = map[string]uint64{"0000:02:00.0": 7} }),
 		"none were made": whole(func(s *record.State, _ *record.VF) { s.Made[pf] = 0 }),
 		"one port's two": whole(func(s *record.State, vf *record.VF) { s.VFs = map[string]record.VF{addr: *vf, "0000:01:10.4": *vf} }),
 	} {

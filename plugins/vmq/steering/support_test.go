@@ -11,15 +11,15 @@ import (
 	"github.com/patchbay-net/patchbay/sdk"
 	"github.com/patchbay-net/patchbay/sdk/conformance"
 	"github.com/patchbay-net/patchbay/sdk/host"
+	"github.com/patchbay-net/patchbay/sdk/plugintest"
 )
 
 // TestMain is a plugin's main function where the host starts this test's program.
 func TestMain(m *testing.M) {
-	if os.Getenv(sdk.CookieKey) != "" {
+	plugintest.Main(m, func() {
 		fake := ethtool.NewFake(usual(), unable())
 		sdk.Serve(newProvider("test", func() (hardware, error) { return fake, nil }))
-	}
-	os.Exit(m.Run())
+	})
 }
 
 func thisProgram(t *testing.T) conformance.Target {

@@ -8,46 +8,43 @@ import (
 	"github.com/patchbay-net/patchbay/sdk"
 )
 
-// shortfall is why not all SAs of a port are on its NIC; the zero value if they are.
-type shortfall struct {
-	reason vswitch.Reason
-	detail string
+// standing is how many SAs there are of a port, how many of them are on its NIC, and why not
+// all, if they are not.
+type standing struct {
+	held, all int
+	reason    vswitch.Reason
+	detail    string
 }
 
-// shortfall is that of a grant. Of several reasons the first counts, as they are ordered
+// standing is that of a grant. Of several reasons the first counts, as they are ordered
 // here: what more room would mend, then what nothing would.
-func (o *owner) shortfall(g grant) shortfall {
-	if o.failed != nil {
-		return shortfall{vswitch.ProviderFailed, o.failed.Error()}
-	}
-	n, _ := find(o.netdevs, g.NIC)
-	held, all := 0, 0
+func (o *owner) standing(g grant) (s standing) {
+	n, _ := find(o.netdevs, g.NIC, g.MAC)
 	words := map[vswitch.Reason]string{}
 	room := o.nics()[n.index] - o.held(n.index) // as far as ports go
 	for _, t := range o.sas {
 		switch on := t.on(); {
 		case on == n.index && on != 0:
-			held++
+			s.held++
 		case on != 0:
 			continue // another port's NIC has it
 		default:
 			reason, why := o.why(t, n, room)
 			words[reason] = why
 		}
-		all++
+		s.all++
+	}
+	if o.failed != nil {
+		s.reason, s.detail = vswitch.ProviderFailed, o.failed.Error()
+		return s
 	}
 	for _, reason := range []vswitch.Reason{vswitch.NoFreeSA, vswitch.LimitReached, vswitch.Refused, vswitch.NeedsSoftwarePath} {
-		why, is := words[reason]
-		if !is {
-			continue
+		if why, is := words[reason]; is {
+			s.reason, s.detail = reason, why
+			return s
 		}
-		text := fmt.Sprintf("%d of %d SAs", held, all)
-		if why != "" {
-			text += ": " + why
-		}
-		return shortfall{reason, text}
 	}
-	return shortfall{}
+	return s
 }
 
 // why is why an SA is not on a NIC with that much room.
@@ -67,10 +64,10 @@ func (o *owner) why(t *tracked, n netdev, room int) (vswitch.Reason, string) {
 	return vswitch.LimitReached, ""
 }
 
-// report tells of grants of which there is less or more than was told before.
+// report tells of grants that stand otherwise than was told before.
 func (o *owner) report() {
 	for ref, g := range o.grants {
-		s := o.shortfall(g)
+		s := o.standing(g)
 		if o.told[ref] == s {
 			continue
 		}
@@ -90,8 +87,11 @@ func (o *owner) granted() (all []sdk.Grant) {
 }
 
 func (o *owner) asGranted(g grant) sdk.Grant {
-	s := o.shortfall(g)
-	return sdk.Grant{Ref: g.ref(), NIC: g.NIC, Generation: g.Generation, Amount: g.MaxSAs, Reason: s.reason, Detail: s.detail}
+	s := o.standing(g)
+	return sdk.Grant{
+		Ref: g.ref(), NIC: g.NIC, Generation: g.Generation, Amount: g.MaxSAs,
+		SAs: s.all, SAsHeld: s.held, Reason: s.reason, Detail: s.detail,
+	}
 }
 
 // Names of counters.
@@ -110,7 +110,7 @@ func (o *owner) counters(ref sdk.Ref) (map[string]uint64, bool) {
 	if !granted {
 		return nil, false
 	}
-	n, _ := find(o.netdevs, g.NIC)
+	n, _ := find(o.netdevs, g.NIC, g.MAC)
 	c := map[string]uint64{countSAs: 0, countHeld: 0, countBytes: 0, countPackets: 0}
 	listed, err := o.conn.List()
 	if err != nil {
