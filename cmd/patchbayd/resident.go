@@ -28,6 +28,9 @@ func newResident(verbs *engine.Engine, log *slog.Logger) *resident {
 		URIs: drivers(), Dial: follow.Connect, Verbs: verbs, Log: log,
 		Hook: func(ctx context.Context, c wire.HookCall) wire.Answer { return hook.Serve(ctx, verbs, c) },
 	})
+	if follow.Built {
+		verbs.LeaveTaps(r.follower.Binds)
+	}
 	return r
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -22,6 +23,8 @@ type Domain struct {
 	// Type is libvirt's: "kvm", "qemu", "lxc", ...
 	Type string
 	NICs []NIC
+	// Primaries are the devices that guests of teams go by while they have them.
+	Primaries []Primary
 	// State is what another host says of the ports, as JSON; nil for nothing.
 	State []byte
 }
@@ -49,6 +52,8 @@ type NIC struct {
 	// TrustsGuest says that the guest may change its address filter, Filtered that libvirt
 	// filters its frames.
 	TrustsGuest, Filtered bool
+	// Team says that the guest goes by a Primary while it has one.
+	Team bool
 	// Wish is what our metadata says of the interface; nil for nothing.
 	Wish *Wish
 
@@ -72,6 +77,7 @@ type document struct {
 	UUID     string                    `xml:"uuid"`
 	Metadata libvirtxml.DomainMetadata `xml:"metadata"`
 	NICs     []nic                     `xml:"devices>interface"`
+	HostDevs []hostdev                 `xml:"devices>hostdev"`
 }
 
 type nic struct {
@@ -88,6 +94,7 @@ type nic struct {
 	VLAN                *struct{}                             `xml:"vlan"`
 	Bandwidth           *struct{}                             `xml:"bandwidth"`
 	VirtualPort         *struct{}                             `xml:"virtualport"`
+	Teaming             *libvirtxml.DomainInterfaceTeaming    `xml:"teaming"`
 }
 
 // driver is what matters of libvirtxml's DomainInterfaceDriver.
@@ -101,6 +108,7 @@ type source struct {
 	PortGroup string `xml:"portgroup,attr"`
 	PortID    string `xml:"portid,attr"`
 	Bridge    string `xml:"bridge,attr"`
+	Address   pci    `xml:"address"` // of a device that libvirt gives the guest
 }
 
 // ParseID reads who a domain is and nothing else, so that it can be released whatever it
@@ -144,6 +152,12 @@ func Parse(text []byte) (Domain, error) {
 			problems = append(problems, fmt.Errorf("interface %d: %w", i+1, err))
 		}
 		d.NICs = append(d.NICs, out)
+	}
+	d.Primaries = doc.primaries()
+	for _, p := range d.Primaries {
+		if i := slices.IndexFunc(d.NICs, func(n NIC) bool { return n.Alias == p.Standby }); i >= 0 {
+			d.NICs[i].Team = true
+		}
 	}
 	e, err := metadata.Find(doc.Metadata.XML, elementName())
 	if err == nil && e != nil {

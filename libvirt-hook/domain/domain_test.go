@@ -42,6 +42,30 @@ func TestRecorded(t *testing.T) {
 	}
 }
 
+// A team's VF is an interface, of a network or not, or a device that libvirt knows no more of.
+func TestPrimaries(t *testing.T) {
+	const text = `<domain type='kvm'><name>vm1</name><uuid>` + id + `</uuid><devices>
+		<interface type='bridge'><mac address='52:54:00:00:00:01'/><source network='wan' portid='x' bridge='pb-wan'/><target dev='vnet0'/><teaming type='persistent'/><alias name='ua-one'/></interface>
+		<interface type='hostdev' managed='yes'><mac address='52:54:00:00:00:01'/><driver name='vfio'/>
+			<source><address type='pci' domain='0x0000' bus='0x01' slot='0x10' function='0x2'/></source>
+			<teaming type='transient' persistent='ua-one'/><alias name='hostdev0'/><address type='pci' domain='0x0000' bus='0x05' slot='0x00' function='0x0'/></interface>
+		<hostdev mode='subsystem' type='pci' managed='yes'><source><address domain='0x0001' bus='0xaf' slot='0x1f' function='0x7'/></source>
+			<teaming type='transient' persistent='ua-two'/><alias name='hostdev1'/></hostdev>
+		<interface type='network'><mac address='52:54:00:00:00:03'/><source network='wan-sriov'/><teaming type='transient' persistent='ua-three'/><alias name='ua-three-vf'/></interface>
+		<hostdev mode='subsystem' type='pci'><source><address domain='0x0000' bus='0x06' slot='0x00' function='0x0'/></source><alias name='hostdev2'/></hostdev>
+	</devices></domain>`
+	d, err := domain.Parse([]byte(text))
+	want := []domain.Primary{{"hostdev0", "ua-one", "0000:01:10.2"}, {"ua-three-vf", "ua-three", ""}, {"hostdev1", "ua-two", "0001:af:1f.7"}}
+	if diff := cmp.Diff(want, d.Primaries); err != nil || diff != "" {
+		t.Fatalf("%v (-want +got):\n%s", err, diff)
+	}
+	for _, n := range d.NICs {
+		if n.Team != (n.Alias == "ua-one") {
+			t.Errorf("%s is of a team: %v", n.Alias, n.Team)
+		}
+	}
+}
+
 // Every recorded domain is read, and the id of each alike.
 func TestEveryRecordedDomain(t *testing.T) {
 	seen := 0

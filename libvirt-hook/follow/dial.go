@@ -3,11 +3,13 @@
 package follow
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"libvirt.org/go/libvirt"
 	"libvirt.org/go/libvirtxml"
@@ -39,11 +41,15 @@ var eventLoop = sync.OnceValue(func() *atomic.Pointer[error] { //nolint:gocheckn
 	return &failed
 })
 
+// Built says whether this program was built with libvirt.
+const Built = true
+
 // connection is a Libvirt by way of libvirt's library.
 type connection struct {
 	*libvirt.Connect
 	version string
 	events  []func() error // which end what was asked to be told
+	deaf    error          // why QEMU's are not told
 }
 
 // Connect is a Dial. The library is loaded when it is first called.
@@ -60,6 +66,9 @@ func Connect(uri string, tell func(Event), lost func()) (Libvirt, error) {
 		l.Close()
 		return nil, err
 	}
+	if strings.HasPrefix(uri, "qemu:") {
+		l.deaf = l.listenToQEMU(tell)
+	}
 	return l, nil
 }
 
@@ -71,6 +80,8 @@ func dialed(err error) error {
 		return fmt.Errorf("%w: %w", ErrNoLibrary, err)
 	case errors.As(err, &e) && (e.Code == libvirt.ERR_NO_CONNECT || e.Code == libvirt.ERR_CONFIG_UNSUPPORTED):
 		return fmt.Errorf("%w: %w", ErrNoDriver, err)
+	case errors.As(err, &e) && e.Code == libvirt.ERR_SYSTEM_ERROR && strings.Contains(strings.ToLower(e.Message), syscall.ENOENT.Error()):
+		return fmt.Errorf("%w: %w", ErrNoDaemon, err)
 	}
 	return err
 }
@@ -97,15 +108,74 @@ func (c *connection) listen(tell func(Event), lost func()) error {
 	})
 	added, addedErr := c.DomainEventDeviceAddedRegister(nil, func(_ *libvirt.Connect, d *libvirt.Domain, _ *libvirt.DomainEventDeviceAdded) { about(d, false) })
 	removed, removedErr := c.DomainEventDeviceRemovedRegister(nil, func(_ *libvirt.Connect, d *libvirt.Domain, _ *libvirt.DomainEventDeviceRemoved) { about(d, false) })
+	said, saidErr := c.DomainEventMetadataChangeRegister(nil, func(_ *libvirt.Connect, d *libvirt.Domain, e *libvirt.DomainEventMetadataChange) {
+		if e.NSURI == domain.Namespace { // not what SetState has written
+			about(d, false)
+		}
+	})
 	networks, networksErr := c.NetworkEventLifecycleRegister(nil, func(*libvirt.Connect, *libvirt.Network, *libvirt.NetworkEventLifecycle) { tell(Event{}) })
 	return errors.Join(
 		ask(life, lifeErr, c.DomainEventDeregister), ask(added, addedErr, c.DomainEventDeregister), ask(removed, removedErr, c.DomainEventDeregister),
+		ask(said, saidErr, c.DomainEventDeregister),
 		ask(networks, networksErr, c.NetworkEventDeregister),
 		c.RegisterCloseCallback(func(*libvirt.Connect, libvirt.ConnectCloseReason) { lost() }),
 		c.SetKeepAlive(keepAliveSeconds, keepAliveMissed))
 }
 
+// qemuEvents are those that matter of what QEMU tells, as a regular expression. libvirt has it
+// tell of the states of a migration, and passes on what it has no use for itself.
+const qemuEvents = "^(UNPLUG_PRIMARY|MIGRATION)$"
+
+// listenToQEMU asks libvirt's second library. A host that has only the first does without.
+func (c *connection) listenToQEMU(tell func(Event)) error {
+	id, err := c.DomainQemuMonitorEventRegister(nil, qemuEvents, func(_ *libvirt.Connect, d *libvirt.Domain, e *libvirt.DomainQemuMonitorEvent) {
+		var said struct {
+			Device string `json:"device-id"`
+			Status string `json:"status"`
+		}
+		uuid, err := d.GetUUIDString()
+		if err == nil && json.Unmarshal([]byte(e.Details), &said) == nil && said.Device+said.Status != "" {
+			tell(Event{Domain: uuid, Unplugs: said.Device, Migration: said.Status})
+		}
+	}, libvirt.CONNECT_DOMAIN_QEMU_MONITOR_EVENT_REGISTER_REGEX)
+	if err == nil {
+		c.events = append(c.events, func() error { return c.DomainQemuEventDeregister(id) })
+	}
+	return err
+}
+
 func (c *connection) Version() string { return c.version }
+
+func (c *connection) Deaf() error { return c.deaf }
+
+func (c *connection) Leaving(uuid string) (Leaving, error) {
+	d, err := c.LookupDomainByUUIDString(uuid)
+	if err == nil {
+		defer func() { _ = d.Free() }() // of this process alone
+		var job *libvirt.DomainJobInfo
+		if job, err = d.GetJobStats(0); err == nil {
+			return leaving(job), nil
+		}
+	}
+	var e libvirt.Error
+	switch {
+	case errors.As(err, &e) && e.Code == libvirt.ERR_NO_SUPPORT: // a container cannot leave
+		return Stays, nil
+	case vanished(err), errors.As(err, &e) && e.Code == libvirt.ERR_OPERATION_INVALID: // it does not run any more
+		err = nil
+	}
+	return Leaves, err
+}
+
+func leaving(job *libvirt.DomainJobInfo) Leaving {
+	switch {
+	case job.Type == libvirt.DOMAIN_JOB_NONE, job.Operation != libvirt.DOMAIN_JOB_OPERATION_MIGRATION_OUT:
+		return Stays
+	case job.MemProcessed > 0:
+		return Moves
+	}
+	return Leaves
+}
 
 func (c *connection) Close() {
 	for _, end := range c.events { // they refer to the connection, which would not be closed
@@ -191,7 +261,11 @@ func readDomain(d *libvirt.Domain) (out Domain, err error) {
 		return out, err
 	}
 	out.Speaks = state == libvirt.DOMAIN_RUNNING
-	if state != libvirt.DOMAIN_SHUTOFF && state != libvirt.DOMAIN_CRASHED {
+	active, err := d.IsActive() // one that has crashed may have been kept, with its QEMU and its taps
+	if err != nil {
+		return out, err
+	}
+	if active {
 		if out.XML, err = d.GetXMLDesc(0); err != nil {
 			return out, err
 		}

@@ -1,6 +1,7 @@
 package follow_test
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -22,7 +23,12 @@ type fakeLibvirt struct {
 	dials   int
 	domains []*fakeDomain
 	defined []string
-	writes  int // of metadata
+	writes  int           // of metadata
+	asked   int           // for one domain
+	busy    chan struct{} // until it is closed nothing can be listed
+	deaf    error
+	listed  func() // once the ports of the networks were read
+	stopped bool   // the network is not active
 
 	tell func(follow.Event)
 	lost func()
@@ -32,9 +38,13 @@ type fakeLibvirt struct {
 type fakeDomain struct {
 	uuid, name, mac string
 	netdev, port    string // of the running one
+	bridge          string // "": the switch's
 	running, gone   bool
+	transient       bool // it is gone when it stops
 	state           string
 	stale           []string // ports that libvirt has forgotten to delete
+	devices         string   // XML of others that the running one has
+	leaving         follow.Leaving
 }
 
 func (f *fakeLibvirt) dial(_ string, tell func(follow.Event), lost func()) (follow.Libvirt, error) {
@@ -69,6 +79,12 @@ func (f *fakeLibvirt) change(e follow.Event, what func()) {
 func (f *fakeLibvirt) Networks() ([]follow.Network, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.listed != nil {
+		defer f.listed()
+	}
+	if f.stopped {
+		return nil, nil
+	}
 	xml, err := network.Definition(vswitch.Switch{Name: "lan", PortProfiles: profiles()}, "lan")
 	n := follow.Network{XML: xml}
 	for _, d := range f.domains {
@@ -83,6 +99,9 @@ func (f *fakeLibvirt) Networks() ([]follow.Network, error) {
 }
 
 func (f *fakeLibvirt) Domains() (all []follow.Domain, err error) {
+	if f.busy != nil {
+		<-f.busy
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.fails != nil {
@@ -99,6 +118,7 @@ func (f *fakeLibvirt) Domains() (all []follow.Domain, err error) {
 func (f *fakeLibvirt) Domain(uuid string) (follow.Domain, bool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.asked++
 	i := slices.IndexFunc(f.domains, func(d *fakeDomain) bool { return d.uuid == uuid && !d.gone })
 	if i < 0 {
 		return follow.Domain{}, false, nil
@@ -108,11 +128,14 @@ func (f *fakeLibvirt) Domain(uuid string) (follow.Domain, bool, error) {
 
 func (d *fakeDomain) export() follow.Domain {
 	xml := func(metadata, nic string) string {
-		return fmt.Sprintf("<domain type='kvm'><name>%s</name><uuid>%s</uuid><metadata>%s</metadata><devices><interface type='%s<mac address='%s'/><alias name='ua-web'/></interface></devices></domain>", d.name, d.uuid, metadata, nic, d.mac)
+		return fmt.Sprintf("<domain type='kvm'><name>%s</name><uuid>%s</uuid><metadata>%s</metadata><devices><interface type='%s<mac address='%s'/><alias name='ua-web'/></interface>%s</devices></domain>", d.name, d.uuid, metadata, nic, d.mac, d.devices)
 	}
 	out := follow.Domain{UUID: d.uuid, Name: d.name, Defined: xml("", "network'><source network='lan' portgroup='web'/>"), Speaks: d.running}
+	if d.transient {
+		out.Defined = ""
+	}
 	if d.running {
-		out.XML = xml(d.state, fmt.Sprintf("bridge'><source network='lan' portgroup='web' portid='%s' bridge='pb-lan'/><target dev='%s'/>", d.port, d.netdev))
+		out.XML = xml(d.state, fmt.Sprintf("bridge'><source network='lan' portgroup='web' portid='%s' bridge='%s'/><target dev='%s'/>", d.port, cmp.Or(d.bridge, "pb-lan"), d.netdev))
 	}
 	return out
 }
@@ -133,12 +156,25 @@ func (f *fakeLibvirt) SetState(uuid, element string) error {
 	return nil
 }
 
+func (f *fakeLibvirt) Leaving(uuid string) (follow.Leaving, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, d := range f.domains {
+		if d.uuid == uuid && d.running {
+			return d.leaving, nil
+		}
+	}
+	return follow.Leaves, nil
+}
+
 func (f *fakeLibvirt) Define(xml string) (bool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.defined = append(f.defined, xml)
 	return false, nil
 }
+
+func (f *fakeLibvirt) Deaf() error { return f.deaf }
 
 func (f *fakeLibvirt) Version() string { return "9.0.0" }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -12,6 +14,7 @@ import (
 	"github.com/patchbay-net/patchbay/core/engine"
 	"github.com/patchbay-net/patchbay/core/kernel"
 	"github.com/patchbay-net/patchbay/core/store"
+	"github.com/patchbay-net/patchbay/core/store/storetest"
 	"github.com/patchbay-net/patchbay/core/vswitch"
 	"github.com/patchbay-net/patchbay/core/wire"
 	"github.com/patchbay-net/patchbay/libvirt-hook/follow"
@@ -34,7 +37,9 @@ type lab struct {
 	t        *testing.T
 	kernel   *kernel.Fake
 	libvirt  *fakeLibvirt
+	drivers  map[string]follow.Dial // by their URIs
 	follower *follow.Follower
+	stop     func()
 	web      *fakeDomain
 	log      strings.Builder
 }
@@ -43,7 +48,7 @@ type lab struct {
 // there when it begins.
 func tried(t *testing.T, before, test func(*lab)) {
 	t.Helper()
-	dirs := store.Dirs{State: t.TempDir(), Run: t.TempDir()}
+	dirs := store.Dirs{State: storetest.Dir(t), Run: storetest.Dir(t)}
 	synctest.Test(t, func(t *testing.T) {
 		l := &lab{t: t, libvirt: &fakeLibvirt{}, kernel: kernel.NewFake(kernel.FakeConfig{
 			Netdevs:      []kernel.Netdev{{Name: "lo", Loopback: true, Up: true}},
@@ -55,22 +60,32 @@ func tried(t *testing.T, before, test func(*lab)) {
 		}
 		l.web = &fakeDomain{uuid: webUUID, name: "web01", mac: webMAC, port: webPort, netdev: "vnet0"}
 		l.libvirt.domains = []*fakeDomain{l.web}
+		l.drivers = map[string]follow.Dial{"qemu:///system": l.libvirt.dial}
 		before(l)
-		l.follower = follow.New(follow.Config{
-			URIs: []string{"qemu:///system"}, Dial: l.libvirt.dial, Verbs: l.Engine, Log: slog.New(slog.NewTextHandler(&l.log, nil)),
-			Hook: func(ctx context.Context, c wire.HookCall) wire.Answer { return hook.Serve(ctx, l.Engine, c) },
-		})
-		ctx, stop := context.WithCancel(t.Context())
-		done := make(chan struct{})
-		go func() { l.follower.Run(ctx); close(done) }()
-		synctest.Wait()
+		l.start()
 		test(l)
-		stop()
-		<-done
+		l.stop()
 		if t.Failed() {
 			t.Log(l.log.String())
 		}
 	})
+}
+
+// start starts a follower, as patchbayd does, and stop ends it.
+func (l *lab) start() {
+	l.follower = follow.New(follow.Config{
+		URIs: slices.Sorted(maps.Keys(l.drivers)), Verbs: l.Engine, Log: slog.New(slog.NewTextHandler(&l.log, nil)),
+		Dial: func(uri string, tell func(follow.Event), lost func()) (follow.Libvirt, error) {
+			return l.drivers[uri](uri, tell, lost)
+		},
+		Hook: func(ctx context.Context, c wire.HookCall) wire.Answer { return hook.Serve(ctx, l.Engine, c) },
+	})
+	l.LeaveTaps(l.follower.Binds)
+	ctx, stop := context.WithCancel(l.t.Context())
+	done := make(chan struct{})
+	go func() { l.follower.Run(ctx); close(done) }()
+	l.stop = func() { stop(); <-done }
+	synctest.Wait()
 }
 
 func nothing(*lab) {}
@@ -85,6 +100,9 @@ func (l *lab) run() {
 // told changes libvirt, which tells of it, and lets everybody finish.
 func (l *lab) told(e follow.Event, what func()) {
 	l.libvirt.change(e, what)
+	if e.Unplugs == "" && e.Migration == "" { // which are heeded at once
+		l.pass(time.Second)
+	}
 	synctest.Wait()
 }
 
@@ -140,6 +158,54 @@ func TestMissedHooks(t *testing.T) {
 	})
 }
 
+// TestForeignBridge: a domain on a bridge that is called as ours are, and is somebody else's, is left alone.
+func TestForeignBridge(t *testing.T) {
+	tried(t, func(l *lab) { l.run(); l.web.bridge, l.web.port = "pb-other", "" }, func(l *lab) {
+		l.pass(3 * time.Minute)
+		l.wantNone()
+		if text := l.log.String(); strings.Contains(text, "bound") || strings.Contains(text, "WARN") {
+			t.Error("it is not left alone")
+		}
+	})
+}
+
+// TestStopsMeanwhile: a domain that stops between two questions to libvirt gets no port.
+func TestStopsMeanwhile(t *testing.T) {
+	stops := func(l *lab) {
+		l.run()
+		l.libvirt.listed = func() { l.web.running = false }
+	}
+	tried(t, stops, func(l *lab) {
+		l.wantNone()
+		if !strings.Contains(l.log.String(), "reserved a port that no hook told of") {
+			l.t.Error("the port was not missed")
+		}
+	})
+}
+
+// TestStartIsLeftAlone: libvirt is busy while a domain starts, and is not asked about each port of
+// it.
+func TestStartIsLeftAlone(t *testing.T) {
+	tried(t, nothing, func(l *lab) {
+		asked := func(want int) {
+			l.libvirt.mu.Lock()
+			defer l.libvirt.mu.Unlock()
+			if l.libvirt.asked != want {
+				l.t.Fatalf("libvirt was asked %d times, want %d", l.libvirt.asked, want)
+			}
+		}
+		l.follower.Changed(webUUID) // by the hook
+		synctest.Wait()
+		asked(0)
+		l.told(follow.Event{Domain: webUUID, Speaks: true}, l.run)
+		l.wantBound()
+		asked(2)                    // a second time because no hook has told of its port
+		l.follower.Changed(webUUID) // by somebody who sets a policy
+		synctest.Wait()
+		asked(3)
+	})
+}
+
 // TestStalePort: libvirt keeps ports of starts that were cut off, and no interface has them.
 func TestStalePort(t *testing.T) {
 	tried(t, func(l *lab) { l.web.stale = []string{"5b2f0f0e-7f3a-4f6b-9d1c-0c5c8f0f2b77"}; l.run() }, func(l *lab) {
@@ -158,6 +224,18 @@ func TestLeftOver(t *testing.T) {
 		l.pass(29 * time.Second)
 		l.wantBound()
 		l.pass(2 * time.Second)
+		l.wantNone()
+	})
+}
+
+// TestLeftOverAmongOthers: what is told of other domains puts off no release.
+func TestLeftOverAmongOthers(t *testing.T) {
+	tried(t, (*lab).run, func(l *lab) {
+		l.told(follow.Event{Domain: webUUID}, func() { l.web.running = false })
+		l.pass(10 * time.Second)
+		l.told(follow.Event{Domain: "4a2f0f0e-7f3a-4f6b-9d1c-0c5c8f0f2b02"}, func() {})
+		l.wantBound()
+		l.pass(20 * time.Second)
 		l.wantNone()
 	})
 }
@@ -285,6 +363,33 @@ func TestStateTravels(t *testing.T) {
 			t.Errorf("%d writes, though nothing has changed", l.libvirt.writes)
 		}
 	})
+}
+
+// TestStateOfLeaving: nothing is written to a domain that is on its way, which libvirt would have wait, and what has changed
+// meanwhile is when it stays.
+func TestStateOfLeaving(t *testing.T) {
+	for _, leaving := range []follow.Leaving{follow.Leaves, follow.Moves} {
+		tried(t, (*lab).run, func(l *lab) {
+			wantWrites := func(want int) {
+				t.Helper()
+				l.libvirt.mu.Lock()
+				defer l.libvirt.mu.Unlock()
+				if l.libvirt.writes != want || strings.Contains(l.web.state, "1234") != (want > 1) {
+					t.Errorf("state after %d writes, want %d: %s", l.libvirt.writes, want, l.web.state)
+				}
+			}
+			limit := 1234
+			if _, err := l.SetPort(t.Context(), l.ports()[0].ID, engine.PortChange{Policy: vswitch.PolicyChange{StormLimit: &limit}}); err != nil {
+				t.Fatal(err)
+			}
+			l.told(follow.Event{Domain: webUUID}, func() { l.web.leaving = leaving })
+			l.pass(3 * time.Minute)
+			wantWrites(1)
+			l.told(follow.Event{Domain: webUUID, Migration: "failed"}, func() { l.web.leaving = follow.Stays })
+			l.pass(time.Second)
+			wantWrites(2)
+		})
+	}
 }
 
 // TestHeldMACs: a domain's addresses are its own as long as it is defined.

@@ -15,12 +15,18 @@ import (
 // Verbs are those that are used; the contracts stand at the engine's methods.
 type Verbs interface {
 	Ports(ctx context.Context, sw string) ([]vswitch.Port, error)
+	Switches(context.Context) ([]engine.SwitchStatus, error)
 	ReleasePort(context.Context, vswitch.Owner) error
-	ReleaseDomain(ctx context.Context, uuid string) error
+	ReleaseUnused(ctx context.Context, seen vswitch.Port, stopped bool) (gone bool, err error)
 	ActivateDomain(ctx context.Context, uuid string) ([]vswitch.Port, error)
 	ExportDomain(ctx context.Context, uuid string) (engine.DomainState, error)
 	HoldMAC(context.Context, engine.HoldMACRequest) (vswitch.MACHold, error)
 	MACs(context.Context) ([]engine.MACLease, error)
+	LoosenVFs(ctx context.Context, uuid string) error
+	TakeVF(context.Context, engine.TakeVFRequest) error
+	KeepVFs(ctx context.Context, uuid string, away bool) error
+	ReturnVFs(ctx context.Context, uuid string) ([]vswitch.Port, error)
+	AnnounceDomain(ctx context.Context, uuid string) error
 	ReleaseMAC(context.Context, engine.ReleaseMACRequest) ([]vswitch.MACHold, error)
 }
 
@@ -56,7 +62,7 @@ type Follower struct {
 func New(c Config) *Follower {
 	f := &Follower{Config: c}
 	for _, uri := range c.URIs {
-		f.links = append(f.links, &link{follower: f, uri: uri, wake: make(chan struct{}, 1), known: map[string]bool{}, since: map[string]time.Time{}, held: map[string]definition{}})
+		f.links = append(f.links, &link{follower: f, uri: uri, wake: make(chan struct{}, 1), events: make(chan struct{}, 1), known: map[string]bool{}, since: map[string]time.Time{}, held: map[string]definition{}})
 	}
 	return f
 }
@@ -79,11 +85,22 @@ func (f *Follower) Heard() {
 }
 
 // Changed says that ports of a domain were changed, or "" of any, so that running domains
-// shall carry that along when they go.
+// shall carry that along when they go. Of one that starts libvirt tells once it runs.
 func (f *Follower) Changed(domain string) {
 	for _, l := range f.links {
-		l.mark(domain)
+		if domain == "" || l.runs(domain) {
+			l.mark(domain)
+		}
 	}
+}
+
+// Binds reports whether taps of a domain are the follower's to bind, as the domain is defined: it knows the domain, or cannot
+// tell as yet. It looks at one that runs.
+func (f *Follower) Binds(domain string) (yes bool) {
+	for _, l := range f.links {
+		yes = l.binds(domain) || yes
+	}
+	return yes
 }
 
 // Define defines and starts a network, see Libvirt.
@@ -105,11 +122,14 @@ func (f *Follower) Status() (all []engine.LibvirtStatus) {
 	return all
 }
 
-// domains reports which domains the drivers know, and whether all are known: a driver that
-// cannot be asked may have any. One that does not exist has none.
-func (f *Follower) domains() (known map[string]bool, all bool) {
+// others reports which domains drivers know besides that of a link, and whether all are known: a
+// driver that cannot be asked may have any. One that does not exist has none that runs.
+func (f *Follower) others(than *link) (known map[string]bool, all bool) {
 	known, all = map[string]bool{}, true
 	for _, l := range f.links {
+		if l == than {
+			continue
+		}
 		l.mu.Lock()
 		switch l.state {
 		case stateFollowing:

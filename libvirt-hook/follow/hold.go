@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"time"
 
@@ -15,50 +16,71 @@ import (
 
 // definition is what addresses are held for.
 type definition struct {
-	text string
+	text string // that was read; "" where it has to be read again
 	macs map[vswitch.MAC]bool
+	// held is what was asked for and is held, and others what somebody else has.
+	held, others map[engine.HoldMACRequest]bool
 	// fresh says that nobody has looked yet for addresses that a former one had.
 	fresh bool
 }
 
 // hold keeps the addresses of a domain for it while it is defined, whether it runs or not.
-// One that somebody else has is that one's: starting the domain says so.
+// One that somebody else has is that one's, for as long as it is: starting the domain says so.
+// A text may change without an interface that does.
 func (l *link) hold(ctx context.Context, d seen) error {
 	text := d.Defined
 	if text == "" {
 		text = d.XML
 	}
-	if l.held[d.UUID].text == text {
+	was, found := l.held[d.UUID]
+	if was.text == text {
 		return nil
 	}
 	is, err := domain.Parse([]byte(text))
 	if err != nil {
 		return nil //nolint:nilerr // starting it says so
 	}
-	var problems []error
-	held, macs := 0, map[vswitch.MAC]bool{}
-	for _, n := range is.NICs {
-		macs[n.MAC] = true
+	now, err := l.holdEach(ctx, vswitch.DomainRef{ID: d.UUID, Name: d.Name}, is.NICs, text, was)
+	if err != nil {
+		return fmt.Errorf("domain %s: %w", d.Name, err)
+	}
+	now.fresh = was.fresh || !found || !maps.Equal(was.macs, now.macs)
+	l.held[d.UUID] = now
+	return nil
+}
+
+// holdEach holds the addresses of interfaces but for those that are held.
+func (l *link) holdEach(ctx context.Context, d vswitch.DomainRef, nics []domain.NIC, text string, was definition) (now definition, err error) {
+	more := 0
+	now = definition{text: text, macs: map[vswitch.MAC]bool{}, held: map[engine.HoldMACRequest]bool{}, others: map[engine.HoldMACRequest]bool{}}
+	for _, n := range nics {
+		now.macs[n.MAC] = true
+		req := engine.HoldMACRequest{Domain: d, MAC: n.MAC, NIC: n.Alias, Driver: l.uri}
+		if was.held[req] {
+			now.held[req] = true
+			continue
+		}
 		if n.MAC.IsZero() || !l.ours(n) {
 			continue
 		}
-		_, err := l.follower.Verbs.HoldMAC(ctx, engine.HoldMACRequest{Domain: vswitch.DomainRef{ID: d.UUID, Name: d.Name}, MAC: n.MAC, NIC: n.Alias})
-		if errors.Is(err, vswitch.MACDuplicate) {
-			l.follower.Log.Warn("a domain is defined with an address that is not its own", "domain", d.Name, "err", err)
-			continue
-		}
-		if err != nil {
-			problems = append(problems, fmt.Errorf("domain %s: %w", d.Name, err))
-		}
-		held++
-	}
-	if len(problems) == 0 {
-		l.held[d.UUID] = definition{text: text, macs: macs, fresh: true}
-		if held > 0 {
-			l.follower.Log.Info("addresses are held for a domain", "domain", d.Name, "addresses", held)
+		_, holdErr := l.follower.Verbs.HoldMAC(ctx, req)
+		switch {
+		case errors.Is(holdErr, vswitch.MACDuplicate):
+			now.text, now.others[req] = "", true
+			if !was.others[req] {
+				l.follower.Log.Warn("a domain is defined with an address that is not its own", "domain", d.Name, "err", holdErr)
+			}
+		case holdErr != nil:
+			err = errors.Join(err, holdErr)
+		default:
+			now.held[req] = true
+			more++
 		}
 	}
-	return errors.Join(problems...)
+	if more > 0 {
+		l.follower.Log.Info("addresses are held for a domain", "domain", d.Name, "addresses", more)
+	}
+	return now, err
 }
 
 // ours reports whether an interface is meant for a switch of ours, by what its definition
@@ -67,10 +89,24 @@ func (l *link) ours(n domain.NIC) bool {
 	return domain.OnSwitch(n.Bridge) || n.Wish != nil && n.Wish.Switch != "" || n.Network != "" && l.networks[n.Network]
 }
 
+// learn notes which networks that are active are a switch's. What else is on them now may be an
+// interface of a definition that was read before.
+func (l *link) learn(networks map[string]bool) {
+	if maps.Equal(l.networks, networks) {
+		return
+	}
+	l.networks = networks
+	for id, d := range l.held {
+		d.text = ""
+		l.held[id] = d
+	}
+}
+
 // unhold lets go of the addresses of domains that are defined no more, and of interfaces that
 // have left a definition. libvirt has told of the former and does not know them any more, or
 // they were missing in two looks at all; the latter by a definition that libvirt has shown. What
-// is held for a domain that has no UUID yet waits for being defined.
+// is held for a domain that has no UUID yet waits for being defined, and what another driver has
+// defined for that one: it may be there again.
 func (l *link) unhold(ctx context.Context, all bool) error {
 	var problems []error
 	look := all
@@ -91,7 +127,7 @@ func (l *link) unhold(ctx context.Context, all bool) error {
 	if err != nil {
 		return errors.Join(append(problems, err)...)
 	}
-	known, sure := l.follower.domains()
+	others, sure := l.follower.others(l)
 	absent := map[string]time.Time{}
 	for _, m := range leases {
 		id := m.Domain.ID
@@ -100,7 +136,7 @@ func (l *link) unhold(ctx context.Context, all bool) error {
 		case !m.Held || id == "":
 		case followed && d.fresh && !d.macs[m.MAC]:
 			problems = append(problems, l.letGo(ctx, engine.ReleaseMACRequest{MAC: m.MAC, Domain: m.Domain}))
-		case all && sure && !known[id] && m.Port == "":
+		case all && (m.Driver == l.uri || m.Driver == "" && sure) && !others[id] && !l.knows(id) && m.Port == "":
 			since, again := l.absent[id]
 			if !again {
 				since = time.Now()

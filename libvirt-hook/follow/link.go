@@ -23,6 +23,7 @@ type link struct {
 	follower *Follower
 	uri      string
 	wake     chan struct{} // there is something to do
+	events   chan struct{} // libvirt tells of something
 
 	use sync.RWMutex // held over calls from elsewhere, so that they end before a connection does
 
@@ -30,10 +31,12 @@ type link struct {
 	state  state
 	conn   Libvirt
 	reason error           // why there is none
-	known  map[string]bool // the domains of the driver
+	known  map[string]bool // the domains of the driver, and whether they run
 	all    bool            // everything is to be looked at
 	dirty  map[string]bool // or these domains
 	gone   bool            // the other side has closed the connection
+	// followed says that the driver was there once, so that it is expected back.
+	followed bool
 
 	// Of reconcile alone:
 	since    map[string]time.Time  // what is left over, by its name
@@ -41,7 +44,10 @@ type link struct {
 	absent   map[string]time.Time  // since when domains of held addresses are missing
 	networks map[string]bool       // active ones that are a switch's, by name
 
-	activating sync.WaitGroup
+	// teams are those of domains on their way to another host.
+	teams teams
+
+	activating sync.WaitGroup // and what QEMU tells
 }
 
 // keep connects, follows, and connects again, until ctx ends or there is no libvirt.
@@ -54,6 +60,9 @@ func (l *link) keep(ctx context.Context) {
 		switch {
 		case err == nil:
 			l.follower.Log.Info("libvirt connected", "uri", l.uri, "version", conn.Version())
+			if err := conn.Deaf(); err != nil {
+				l.follower.Log.Warn("what QEMU tells is not heard; VFs of VMs that migrate keep their addresses", "uri", l.uri, "err", err)
+			}
 			l.follow(ctx, conn)
 			l.use.Lock()
 			conn.Close()
@@ -73,11 +82,11 @@ func (l *link) arrived(conn Libvirt, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err != nil && (l.reason == nil || l.reason.Error() != err.Error()) {
-		l.follower.Log.Debug("libvirt is not there", "uri", l.uri, "err", err)
+		l.follower.Log.Info("libvirt is not there", "uri", l.uri, "err", err)
 	}
 	l.conn, l.reason, l.state = conn, err, stateDown
 	l.all, l.dirty = true, map[string]bool{}
-	if errors.Is(err, ErrWithout) || errors.Is(err, ErrNoLibrary) || errors.Is(err, ErrNoDriver) {
+	if errors.Is(err, ErrWithout) || errors.Is(err, ErrNoLibrary) || errors.Is(err, ErrNoDriver) || errors.Is(err, ErrNoDaemon) && !l.followed {
 		l.state = stateAbsent
 	}
 }
@@ -114,9 +123,26 @@ func (l *link) follow(ctx context.Context, conn Libvirt) {
 		select {
 		case <-ctx.Done():
 		case <-l.wake:
+		case <-l.events:
+			l.gather(ctx)
 		case <-timer.C:
 			l.mark("")
 		}
+	}
+}
+
+// gathering is for how long events of libvirt's are gathered: it tells of a start before it is
+// done with it, and of most things more than once.
+const gathering = 100 * time.Millisecond
+
+// gather lets what belongs together come.
+func (l *link) gather(ctx context.Context) {
+	timer := time.NewTimer(gathering)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-l.wake:
+	case <-timer.C:
 	}
 }
 
@@ -153,48 +179,64 @@ func (l *link) again(w work) {
 // tell is told of events. A guest that has come from another host shall be found here at
 // once, whatever libvirt is being asked meanwhile.
 func (l *link) tell(ctx context.Context, e Event) {
+	if e.Unplugs != "" || e.Migration != "" {
+		l.told(ctx, e)
+		if e.Migration == "cancelled" || e.Migration == "failed" { // it may be written to again
+			l.note(e.Domain)
+			rouse(l.events)
+		}
+		return
+	}
 	if e.Speaks {
+		l.mu.Lock()
+		l.known[e.Domain] = true
+		l.mu.Unlock()
 		l.activating.Go(func() {
 			if _, err := l.follower.Verbs.ActivateDomain(ctx, e.Domain); err != nil {
 				l.follower.Log.Warn("a domain that has come cannot be announced", "domain", e.Domain, "err", err)
 			}
 		})
 	}
-	l.mark(e.Domain)
+	l.note(e.Domain)
+	rouse(l.events)
 }
 
 // mark has a domain looked at, or all.
 func (l *link) mark(domain string) {
+	l.note(domain)
+	rouse(l.wake)
+}
+
+func (l *link) note(domain string) {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	if domain == "" {
 		l.all = true
 	} else if l.dirty != nil {
 		l.dirty[domain] = true
 	}
-	l.mu.Unlock()
-	l.rouse()
 }
 
 func (l *link) lost() {
 	l.mu.Lock()
 	l.gone = true
 	l.mu.Unlock()
-	l.rouse()
+	rouse(l.wake)
 }
 
 // heard ends a pause.
 func (l *link) heard() {
 	l.mu.Lock()
-	waiting := l.state == stateDown && l.conn == nil
+	waiting := l.conn == nil && (l.state == stateDown || errors.Is(l.reason, ErrNoDaemon))
 	l.mu.Unlock()
 	if waiting {
-		l.rouse()
+		rouse(l.wake)
 	}
 }
 
-func (l *link) rouse() {
+func rouse(who chan<- struct{}) {
 	select {
-	case l.wake <- struct{}{}:
+	case who <- struct{}{}:
 	default: // it is awake
 	}
 }
@@ -218,6 +260,9 @@ func (l *link) status() engine.LibvirtStatus {
 	s := engine.LibvirtStatus{URI: l.uri, Connected: l.conn != nil}
 	if l.conn != nil {
 		s.Version = l.conn.Version()
+		if err := l.conn.Deaf(); err != nil {
+			s.Deaf = err.Error()
+		}
 	}
 	if l.reason != nil {
 		s.Reason = l.reason.Error()

@@ -20,7 +20,7 @@ import (
 // when to look again without an event.
 func (l *link) reconcile(ctx context.Context, conn Libvirt, w work) (next time.Duration, err error) {
 	if !w.all && len(w.domains) == 0 {
-		return resync, nil
+		return l.nextLook(), nil
 	}
 	domains, err := l.look(conn, w)
 	if err != nil {
@@ -29,6 +29,9 @@ func (l *link) reconcile(ctx context.Context, conn Libvirt, w work) (next time.D
 	}
 	ports, err := l.vmPorts(ctx)
 	if err != nil {
+		return resync, err
+	}
+	if err := l.leaveOthers(ctx, domains, ports); err != nil {
 		return resync, err
 	}
 	var problems []error
@@ -45,8 +48,8 @@ func (l *link) reconcile(ctx context.Context, conn Libvirt, w work) (next time.D
 	for _, d := range domains {
 		problems = append(problems, l.domain(ctx, conn, d, ports[d.UUID], w.all))
 	}
-	next, err = l.leftOver(ctx, domains, ports, w)
-	return next, errors.Join(append(problems, err, l.unhold(ctx, w.all))...)
+	problems = append(problems, l.leftOver(ctx, conn, domains, ports, w), l.unhold(ctx, w.all))
+	return l.nextLook(), errors.Join(problems...)
 }
 
 // seen is a domain and what its running definition says.
@@ -84,11 +87,11 @@ func (l *link) lookAtAll(conn Libvirt, _ []string) ([]Domain, error) {
 	}
 	known := map[string]bool{}
 	for _, d := range found {
-		known[d.UUID] = true
+		known[d.UUID] = d.XML != ""
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.known, l.state = known, stateFollowing
+	l.known, l.state, l.followed = known, stateFollowing, true
 	return found, nil
 }
 
@@ -100,7 +103,7 @@ func (l *link) lookAtSome(conn Libvirt, ids []string) (found []Domain, err error
 		}
 		l.mu.Lock()
 		if there {
-			l.known[id] = true
+			l.known[id] = d.XML != ""
 			found = append(found, d)
 		} else {
 			delete(l.known, id)
@@ -171,13 +174,13 @@ func (l *link) missedPorts(ctx context.Context, conn Libvirt, domains []seen, po
 		}
 	}
 	var problems []error
-	l.networks = map[string]bool{}
+	ours := map[string]bool{}
 	for _, raw := range networks {
 		n, err := network.Parse([]byte(raw.XML))
 		if err != nil || !n.Ours() {
 			continue // the hook has told who started it
 		}
-		l.networks[n.Name] = true
+		ours[n.Name] = true
 		for _, text := range raw.Ports {
 			p, err := network.ParsePort([]byte(text))
 			if err != nil || !plugged[p.UUID] {
@@ -189,13 +192,32 @@ func (l *link) missedPorts(ctx context.Context, conn Libvirt, domains []seen, po
 			if there {
 				continue
 			}
-			l.follower.Log.Info("a port that no hook told of", "network", n.Name, "domain", p.OwnerName, "port", p.UUID)
-			problems = append(problems, l.follower.replay(ctx, wire.HookCall{
+			err = l.follower.replay(ctx, wire.HookCall{
 				Driver: call.Network, Object: n.Name, Operation: call.PortCreated, Stdin: []byte("<hookData>" + raw.XML + text + "</hookData>"),
-			}))
+			})
+			if err == nil {
+				l.follower.Log.Info("reserved a port that no hook told of", "network", n.Name, "domain", p.OwnerName, "port", p.UUID)
+			}
+			problems = append(problems, err, l.stillPlugged(ctx, conn, p))
 		}
 	}
+	l.learn(ours)
 	return errors.Join(problems...)
+}
+
+// stillPlugged releases a port that was reserved by what libvirt has listed, unless its domain
+// still has it: where it has stopped meanwhile, libvirt's word of that came before the port was
+// there. (libvirt has a domain stop running before it calls the hook.)
+func (l *link) stillPlugged(ctx context.Context, conn Libvirt, p network.Port) error {
+	d, found, err := conn.Domain(p.OwnerUUID)
+	if err != nil {
+		return err
+	}
+	owner := vswitch.Owner{Kind: vswitch.OwnerVM, ID: p.OwnerUUID, Endpoint: p.UUID}
+	if found && uses(d, vswitch.Port{Owner: owner}) {
+		return nil
+	}
+	return l.follower.Verbs.ReleasePort(ctx, owner)
 }
 
 // domain compares one domain with its ports.
@@ -206,16 +228,21 @@ func (l *link) domain(ctx context.Context, conn Libvirt, d seen, ports []vswitch
 	}
 	unbound := slices.ContainsFunc(d.live.NICs, func(n domain.NIC) bool {
 		p, found := portOf(n, ports)
-		return onSwitch(n) && (!found || p.Netdev != n.Netdev)
+		return onSwitch(n) && (!found || !isAsDefined(p, n))
 	})
 	if unbound {
-		problems = append(problems, l.follower.replay(ctx, wire.HookCall{
+		err := l.follower.replay(ctx, wire.HookCall{
 			Driver: driver(d.live.Type), Object: d.Name, Operation: call.Reconnect, Stdin: []byte(d.XML),
-		}))
+		})
+		if err == nil {
+			l.follower.Log.Info("bound the ports of a domain that runs as it is defined now", "domain", d.Name)
+		}
+		problems = append(problems, err)
 	}
 	if len(ports) == 0 && !unbound {
 		return errors.Join(problems...)
 	}
+	problems = append(problems, l.settleTeams(ctx, conn, d, ports))
 	if d.Speaks {
 		_, err := l.follower.Verbs.ActivateDomain(ctx, d.UUID)
 		problems = append(problems, err, l.carry(ctx, conn, d, counts))
@@ -231,7 +258,8 @@ func driver(kind string) string {
 }
 
 // carry writes into a running domain what its ports are like, so that it travels with the
-// domain. What the ports have counted goes along once in a while.
+// domain. What the ports have counted goes along once in a while. To a domain on its way libvirt
+// writes nothing, but waits for 30 s whether it may; it has read by then what travels.
 func (l *link) carry(ctx context.Context, conn Libvirt, d seen, counts bool) error {
 	state, err := l.follower.Verbs.ExportDomain(ctx, d.UUID)
 	if err != nil {
@@ -244,79 +272,42 @@ func (l *link) carry(ctx context.Context, conn Libvirt, d seen, counts bool) err
 	if !counts && sameButCounts(text, d.live.State) {
 		return nil
 	}
+	if leaving, err := conn.Leaving(d.UUID); err != nil || leaving != Stays {
+		return err // one that stays all the same is looked at when QEMU tells so, and once a minute
+	}
 	if err := conn.SetState(d.UUID, domain.WriteState(text)); err != nil {
 		return fmt.Errorf("metadata of domain %s: %w", d.Name, err)
 	}
 	level := slog.LevelInfo
-	if counts {
+	if sameButCounts(text, d.live.State) {
 		level = slog.LevelDebug
 	}
 	l.follower.Log.Log(ctx, level, "a domain carries what its ports are like", "domain", d.Name)
 	return nil
 }
 
-// leftOver releases what no domain has any more, once it has been so for a while.
-func (l *link) leftOver(ctx context.Context, domains []seen, ports map[string][]vswitch.Port, w work) (next time.Duration, err error) {
-	known, all := l.follower.domains()
-	running := map[string]seen{}
-	for _, d := range domains {
-		if d.XML != "" {
-			running[d.UUID] = d
-		}
-	}
-	next = resync
-	over := map[string]bool{}
-	var problems []error
-	for id, of := range ports {
-		d, runs := running[id]
-		looked := w.all || slices.Contains(w.domains, id)
-		if !looked || !runs && (known[id] != l.knows(id) || !all) {
-			continue // another driver's, or one that cannot be asked has it
-		}
-		for _, p := range of {
-			if runs && inUse(p, d.live.NICs) {
-				continue
-			}
-			over[p.ID] = true
-			left := l.leftFor(p.ID)
-			if left > 0 {
-				next = min(next, left)
-				continue
-			}
-			l.follower.Log.Info("a port that nobody has any more", "port", p.ID, "owner", p.Owner.String())
-			if runs {
-				problems = append(problems, l.follower.Verbs.ReleasePort(ctx, p.Owner))
-			} else {
-				problems = append(problems, l.follower.Verbs.ReleaseDomain(ctx, id))
-			}
-		}
-	}
-	for id := range l.since {
-		if w.all && !over[id] {
-			delete(l.since, id)
-		}
-	}
-	return next, errors.Join(problems...)
-}
-
-// inUse reports whether an interface of a running domain has the port.
-func inUse(p vswitch.Port, nics []domain.NIC) bool {
-	return slices.ContainsFunc(nics, func(n domain.NIC) bool {
-		return n.PortID == p.Owner.Endpoint || n.Netdev != "" && n.Netdev == p.Netdev
-	})
-}
-
-// leftFor is how much longer something has to be left over until it goes.
-func (l *link) leftFor(id string) time.Duration {
-	since, found := l.since[id]
-	if !found {
-		since = time.Now()
-		l.since[id] = since
-	}
-	return settling - time.Since(since)
-}
-
 func (l *link) knows(id string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, known := l.known[id]
+	return known
+}
+
+// binds is Follower.Binds for one driver. Of a domain that starts libvirt tells once it runs.
+func (l *link) binds(id string) bool {
+	l.mu.Lock()
+	runs, known := l.known[id]
+	known = known || l.dirty[id]
+	state := l.state
+	l.mu.Unlock()
+	if runs && state == stateFollowing {
+		l.mark(id)
+	}
+	return state == stateDown || state == stateFollowing && known
+}
+
+// runs reports whether a domain ran when it was last heard of.
+func (l *link) runs(id string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.known[id]

@@ -50,6 +50,9 @@ func (h hook) expect(ctx context.Context, d domain.Domain) error {
 
 // bind tells which netdev each port of the domain has.
 func (h hook) bind(ctx context.Context, d domain.Domain) error {
+	if done, err := h.bindTogether(ctx, d); done {
+		return err
+	}
 	var problems []error
 	for _, n := range d.NICs {
 		problems = append(problems, about(n, h.bindNIC(ctx, d, n)))
@@ -57,9 +60,36 @@ func (h hook) bind(ctx context.Context, d domain.Domain) error {
 	return errors.Join(problems...)
 }
 
+// bindTogether is for a domain whose NICs are all ports of libvirt networks, and that starts or
+// has all it needs. done is false of any other, which has to be looked at NIC by NIC.
+func (h hook) bindTogether(ctx context.Context, d domain.Domain) (done bool, err error) {
+	var reqs []engine.BindPortRequest
+	for _, n := range d.NICs {
+		if !ofNetwork(n) {
+			return false, nil
+		}
+		reqs = append(reqs, bindRequest(d, n, n.PortID))
+	}
+	if len(reqs) < 2 {
+		return false, nil
+	}
+	ports, err := h.verbs.BindPorts(ctx, reqs)
+	if err != nil {
+		return false, nil //nolint:nilerr // who binds them one by one hears of which one it is
+	}
+	var problems []error
+	for i, n := range d.NICs {
+		problems = append(problems, about(n, n.Validate(ports[i].MACSpoofing)))
+	}
+	return true, errors.Join(problems...)
+}
+
+// ofNetwork reports whether an interface has the port of a libvirt network.
+func ofNetwork(n domain.NIC) bool { return n.PortID != "" && domain.OnSwitch(n.Bridge) }
+
 func (h hook) bindNIC(ctx context.Context, d domain.Domain, n domain.NIC) error {
 	switch {
-	case n.PortID != "" && domain.OnSwitch(n.Bridge):
+	case ofNetwork(n):
 		return h.bindPort(ctx, d, n)
 	case n.Network == "" && (n.Type == domain.TypeBridge && domain.OnSwitch(n.Bridge) || n.Wish != nil && n.Wish.Switch != ""):
 		return h.bindDirectly(ctx, d, n)
@@ -86,15 +116,22 @@ func (h hook) bindPair(ctx context.Context, d domain.Domain, n domain.NIC) error
 	return nil
 }
 
-// bindPort binds the port that was reserved when libvirt made it.
+// bindPort binds the port that was reserved when libvirt made it. None was where the bridge is no switch's.
 func (h hook) bindPort(ctx context.Context, d domain.Domain, n domain.NIC) error {
-	return h.bound(ctx, n, bindRequest(d, n, n.PortID))
+	err := h.bound(ctx, n, bindRequest(d, n, n.PortID))
+	if !errors.Is(err, vswitch.NotFound) {
+		return err
+	}
+	if _, found, atErr := h.switchAt(ctx, n.Bridge); !found {
+		return atErr
+	}
+	return err
 }
 
 func bindRequest(d domain.Domain, n domain.NIC, endpoint string) engine.BindPortRequest {
 	req := engine.BindPortRequest{
 		Owner:  vswitch.Owner{Kind: vswitch.OwnerVM, ID: d.UUID, Endpoint: endpoint, Name: d.Name},
-		Netdev: n.Netdev, Alias: n.Alias,
+		Netdev: n.Netdev, Alias: n.Alias, Team: &n.Team,
 	}
 	if n.Wish != nil {
 		req.Override, req.Addresses = n.Wish.Narrowing, n.Wish.Addresses

@@ -9,6 +9,7 @@ import (
 	"github.com/patchbay-net/patchbay/core/engine"
 	"github.com/patchbay-net/patchbay/core/kernel"
 	"github.com/patchbay-net/patchbay/core/store"
+	"github.com/patchbay-net/patchbay/core/store/storetest"
 	"github.com/patchbay-net/patchbay/core/vswitch"
 	"github.com/patchbay-net/patchbay/libvirt-hook/call"
 	"github.com/patchbay-net/patchbay/libvirt-hook/domain"
@@ -32,7 +33,7 @@ func newLab(t *testing.T) *lab {
 			PortLocked: true, BridgeRules: true, GuardRules: true, ACLRules: true, NAT: true, Limits: true, Mirroring: true, VLANFiltering: true,
 		},
 	})}
-	dirs := store.Dirs{State: t.TempDir(), Run: t.TempDir()}
+	dirs := store.Dirs{State: storetest.Dir(t), Run: storetest.Dir(t)}
 	l.Engine = engine.New(engine.Config{Kernel: l.kernel, Store: store.New(store.Config{Dirs: dirs, BootID: "boot", MachineID: "machine"})})
 	for _, s := range []vswitch.Switch{extSwitch(), {Name: "iso", Type: vswitch.Private}} {
 		if _, err := l.AddSwitch(context.Background(), engine.AddSwitchRequest{Switch: s}); err != nil {

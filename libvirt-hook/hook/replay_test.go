@@ -34,14 +34,15 @@ func TestReplay(t *testing.T) {
 			hosts := map[string]*lab{"h1": newLab(t), "dst": newLab(t)}
 			hosts["src"] = hosts["h1"]
 			before := hosts["h1"].kernel.String()
-			calls := recorded.Calls(t, version)
-			for i, r := range calls {
+			tapMACs := make(map[string]vswitch.MAC) // as the last call said that told
+			for _, r := range recorded.Calls(t, version) {
 				l := hosts[r.Host]
+				learnMACs(t, tapMACs, r)
 				text := adopted(t, r)
 				if r.Scenario == "lxc" {
 					l.setPair(r, text)
 				} else {
-					l.setTaps(bridgesOf(r.Taps), tapMACs(t, calls, i))
+					l.setTaps(bridgesOf(r.Taps), tapMACs)
 				}
 				says := l.serve(r.Hook, r.Args, text)
 				want := refusals[r.Name()]
@@ -116,24 +117,19 @@ func bridgesOf(taps map[string]string) map[string]string {
 	return out
 }
 
-// tapMACs are the guests' addresses behind the taps of a call: its own document tells, or
-// that of the last call that did.
-func tapMACs(t *testing.T, calls []recordedCall, at int) map[string]vswitch.MAC {
+// learnMACs notes the guests' addresses behind the taps of a call, if its document tells.
+func learnMACs(t *testing.T, macs map[string]vswitch.MAC, r recordedCall) {
 	t.Helper()
-	macs := make(map[string]vswitch.MAC)
-	for _, r := range calls[:at+1] {
-		if r.Hook != call.QEMU {
-			continue
-		}
-		d, err := domain.Parse([]byte(metadataElement.ReplaceAllLiteralString(string(r.Stdin), "")))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, n := range d.NICs {
-			macs[n.Netdev] = n.MAC
-		}
+	if r.Hook != call.QEMU {
+		return
 	}
-	return macs
+	d, err := domain.Parse([]byte(metadataElement.ReplaceAllLiteralString(string(r.Stdin), "")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range d.NICs {
+		macs[n.Netdev] = n.MAC
+	}
 }
 
 // What was recorded is none of our business as it stands: nobody is asked anything.
