@@ -35,6 +35,7 @@ EARLYBUILD := CGO_ENABLED=0 go build -trimpath -ldflags $(LDFLAGS)' $(ENTRY)'
 LIBVIRT  ?= $(if $(shell command -v "$$(go env CC)"),yes,no)
 DAEMON    = $(if $(filter yes,$(LIBVIRT)),bin/libvirt/patchbayd,bin/patchbayd)
 UNIT    := ./core/... ./cni/... ./cmd/... ./libvirt-hook/... ./sdk/... ./plugins/...
+UNITRUN := GORACE=atexit_sleep_ms=0 GOGC=400 go test -json -race -shuffle=on -count=1 -timeout 20m
 REPORT  := go run ./integration/testreport -skips bin/skipped -counts bin/counts
 FUZZRUNS ?= 20000
 
@@ -103,9 +104,12 @@ deps: ## Install what the tests need: Debian packages and the reference plugins
 test: ## All tests; as root, or the integration tests are skipped
 	@$(call all,deps test-unit test-integration test-integration-daemon test-libvirt test-guest)
 
+# A program with the race detector waits for a second before it exits, also each one that a
+# test starts; and an eighth of what the tests do is collecting garbage, unless it may pile up.
+# Those of core/kernel measure rates, and have the machine to themselves.
 .PHONY: test-unit
 test-unit: ## Unit tests with the race detector, shuffled
-	$(call stage,test-unit,go test -json -race -shuffle=on -count=1 -timeout 20m $(UNIT) | $(REPORT))
+	$(call stage,test-unit,{ $(UNITRUN) $$(go list $(UNIT) | grep -v '/core/kernel$$'); $(UNITRUN) ./core/kernel; } | $(REPORT))
 
 # Plugin, command and daemon that can be made to die at any step in the kernel and any
 # commit of the store.
@@ -120,7 +124,7 @@ build-faults:
 
 .PHONY: test-integration
 test-integration: build build-faults deps ## Real kernel, real plugins, real runtimes, in private namespaces
-	$(call stage,test-integration,go test -json -count=1 -timeout 25m $$(go list ./integration/... | grep -v -e /integration/guest -e /integration/libvirt) | $(REPORT))
+	$(call stage,test-integration,go test -json -count=1 -timeout 25m $$(go list ./integration/... | grep -v -e /integration/guest -e /integration/libvirt -e /integration/nested) | $(REPORT))
 
 # What runtimes and users see is the same where patchbayd runs: these tests are run
 # once more, with one on every host. Left out are those that harm a switch and look at
@@ -153,6 +157,11 @@ test-guest: build build-faults build-guest build-libvirt ## What this machine's 
 .PHONY: test-runner
 test-runner: ## What boots guests: status, output, crashes, limits, nothing left behind
 	$(call stage,test-runner,go test -json -count=1 -timeout 20m ./integration/guest/run | $(REPORT))
+
+# Guests within guests are slow: no part of `make check`, and best left alone on the machine.
+.PHONY: test-migration
+test-migration: build build-guest build-libvirt deps ## Live migration of a VM with a real VF, between two hosts in a guest: takes minutes, beside make check
+	$(call stage,test-migration,bin/guest test -kernel qemu -nested -nics 3 -limit 30m -run . ./integration/nested | $(REPORT))
 
 # A guest with Patchbay in its PATH: a shell in it, or CMD; KERNEL is qemu or uml.
 KERNEL ?= qemu

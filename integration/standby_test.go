@@ -234,6 +234,7 @@ func TestStandbyKilled(t *testing.T) {
 		for n, died := 1, true; died; n++ {
 			d, err := s.Patchbayd("faults/patchbayd", fmt.Sprintf("PATCHBAY_DIE_AT=%d", n))
 			if err != nil {
+				kills++
 				continue // as early as that
 			}
 			s.script(s.physical, "link set uA "+link)

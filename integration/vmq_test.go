@@ -75,21 +75,29 @@ func (h *testHost) queuesOutside() *host.Netns {
 	h.t.Helper()
 	ns, err := h.Neighbour("outside-eth0")
 	ok(h.t, err)
+	h.simulated("eth0", 21, 4, ns)
+	return ns
+}
+
+// simulated joins the host to a network beyond it by NICs in memory, which have the same name
+// at both ends, as the kernel gives it: eth0 for the first, and so on. The host's is
+// netdevsimID.
+func (h *testHost) simulated(nic string, id, queues int, outside *host.Netns) {
+	h.t.Helper()
 	var ends []string
-	for i, n := range []*host.Netns{h.Netns, ns} {
-		id := fmt.Sprint(21 + i)
-		ok(h.t, n.Write("/sys/bus/netdevsim/new_device", id+" 1 4"))
+	for i, n := range []*host.Netns{h.Netns, outside} {
+		id := fmt.Sprint(id + 100*i)
+		ok(h.t, n.Write("/sys/bus/netdevsim/new_device", fmt.Sprintf("%s 1 %d", id, queues)))
 		h.t.Cleanup(func() { ok(h.t, n.Write("/sys/bus/netdevsim/del_device", id)) })
 		f, err := os.Open(n.Path)
 		ok(h.t, err)
 		defer f.Close() //nolint:errcheck // it names a namespace
-		index := strings.TrimSpace(strings.Split(h.run(n, "ip", "-o", "link", "show", "eth0"), ":")[0])
+		index := strings.TrimSpace(strings.Split(h.run(n, "ip", "-o", "link", "show", nic), ":")[0])
 		ends = append(ends, fmt.Sprintf("%d:%s", f.Fd(), index))
-		h.script(n, "link set eth0 up")
+		h.script(n, "link set "+nic+" up")
 	}
-	h.keeps = append(h.keeps, "eth0")
+	h.keeps = append(h.keeps, nic)
 	ok(h.t, os.WriteFile("/sys/bus/netdevsim/link_device", []byte(strings.Join(ends, " ")), 0o200))
-	return ns
 }
 
 // queues are those that containers have of a switch's uplink, 0 for who has none; who has

@@ -14,6 +14,7 @@ import (
 	"github.com/patchbay-net/patchbay/core/engine"
 	"github.com/patchbay-net/patchbay/core/kernel"
 	"github.com/patchbay-net/patchbay/core/store"
+	"github.com/patchbay-net/patchbay/core/store/storetest"
 	"github.com/patchbay-net/patchbay/core/vswitch"
 	"github.com/patchbay-net/patchbay/core/wire"
 )
@@ -36,7 +37,7 @@ const (
 func newLab(t *testing.T) *lab {
 	t.Helper()
 	l := &lab{
-		t: t, dirs: store.Dirs{State: t.TempDir(), Run: t.TempDir()}, path: t.TempDir(),
+		t: t, dirs: store.Dirs{State: storetest.Dir(t), Run: storetest.Dir(t)}, path: t.TempDir(),
 		kernel: kernel.NewFake(kernel.FakeConfig{
 			Netdevs: []kernel.Netdev{{Name: "lo", Loopback: true, Up: true}}, Netns: []string{netns},
 			Capabilities: kernel.Capabilities{PortLocked: true, BridgeRules: true, GuardRules: true, ACLRules: true, NAT: true, PriorityReset: true, Limits: true, Shares: true, Mirroring: true},

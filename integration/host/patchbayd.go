@@ -24,10 +24,11 @@ type Patchbayd struct {
 	ended bool
 }
 
-// Patchbayd starts the program bin (below bin/) as the host's daemon and returns
-// when it is ready.
+// Patchbayd starts the program bin (below bin/), which arguments may follow, as the host's
+// daemon and returns when it is ready.
 func (h *Host) Patchbayd(bin string, env ...string) (*Patchbayd, error) {
-	d := &Patchbayd{Cmd: exec.Command(filepath.Join(h.Root, "bin", bin)), more: make(chan struct{})}
+	argv := strings.Fields(bin)
+	d := &Patchbayd{Cmd: exec.Command(filepath.Join(h.Root, "bin", argv[0]), argv[1:]...), more: make(chan struct{})}
 	d.Env = append(append(os.Environ(), h.Env()...), env...)
 	r, w, err := os.Pipe()
 	if err != nil {

@@ -4,10 +4,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Pulse sends a numbered datagram at even intervals to somebody who sends each back.
@@ -48,7 +51,7 @@ func (n *Netns) Pulse(server *Netns, dst netip.Addr, every time.Duration) (*Puls
 	if err != nil {
 		return nil, err
 	}
-	if err := p.begin(n, p.echoes.LocalAddr().String()); err != nil {
+	if err := p.begin(n, "udp", p.echoes.LocalAddr().String(), nil); err != nil {
 		return nil, errors.Join(err, p.echoes.Close())
 	}
 	p.running.Go(p.echo)
@@ -59,17 +62,56 @@ func (n *Netns) Pulse(server *Netns, dst netip.Addr, every time.Duration) (*Puls
 func (n *Netns) PulseTo(dst netip.AddrPort, every time.Duration) (*Pulse, error) {
 	p := &Pulse{every: every, stop: make(chan struct{})}
 	p.more = sync.NewCond(&p.mu)
-	return p, p.begin(n, dst.String())
+	return p, p.begin(n, "udp", dst.String(), nil)
 }
 
-func (p *Pulse) begin(from *Netns, to string) error {
-	err := from.Do(func() (err error) { p.conn, err = net.Dial("udp", to); return err })
+// PingTo begins a pulse of pings, to IPv4: kernels answer them, whether a program has its turn
+// or not.
+func (n *Netns) PingTo(dst netip.Addr, every time.Duration) (*Pulse, error) {
+	p := &Pulse{every: every, stop: make(chan struct{})}
+	p.more = sync.NewCond(&p.mu)
+	return p, p.begin(n, "ip4:icmp", dst.String(), &pinger{dst: dst, id: uint16(rand.Uint32())})
+}
+
+func (p *Pulse) begin(from *Netns, network, to string, by *pinger) error {
+	err := from.Do(func() error {
+		c, err := net.Dial(network, to)
+		if p.conn = c; by != nil {
+			p.conn = pingConn{c, by}
+		}
+		return err
+	})
 	if err != nil {
 		return err
 	}
 	p.running.Go(p.send)
 	p.running.Go(p.receive)
 	return nil
+}
+
+// pingConn carries what is written to it there and back by pings.
+type pingConn struct {
+	net.Conn
+	by *pinger
+}
+
+func (c pingConn) Write(number []byte) (int, error) {
+	_, err := c.Conn.Write(c.by.request(1, binary.BigEndian.Uint64(number)))
+	return len(number), err
+}
+
+func (c pingConn) Read(number []byte) (int, error) {
+	packet := make([]byte, 1500)
+	for {
+		n, err := c.Conn.Read(packet)
+		if err != nil {
+			return 0, err
+		}
+		from := &unix.SockaddrInet4{Addr: c.by.dst.As4()} // the socket hears nobody else
+		if c.by.answers(packet[:n], from, 1) {
+			return copy(number, packet[n-len(number):n]), nil
+		}
+	}
 }
 
 func (p *Pulse) echo() {

@@ -74,7 +74,7 @@ func newPinger(dst netip.Addr) (*pinger, error) {
 
 // once sends one request and waits for its answer.
 func (p *pinger) once(seq uint16, wait time.Duration) (bool, error) {
-	err := unix.Sendto(p.fd, p.request(seq), 0, p.to)
+	err := unix.Sendto(p.fd, p.request(seq, 0), 0, p.to)
 	// A full table of neighbours, which all namespaces share, is EINVAL with IPv6 and
 	// ENOBUFS with IPv4, and gets room again: that is no answer yet.
 	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOBUFS) {
@@ -103,8 +103,8 @@ func (p *pinger) once(seq uint16, wait time.Duration) (bool, error) {
 	}
 }
 
-// request is an echo request; the kernel fills in ICMPv6's checksum itself.
-func (p *pinger) request(seq uint16) []byte {
+// request is an echo request with a number; the kernel fills in ICMPv6's checksum itself.
+func (p *pinger) request(seq uint16, number uint64) []byte {
 	b := make([]byte, 16)
 	b[0] = 8
 	if p.dst.Is6() {
@@ -112,6 +112,7 @@ func (p *pinger) request(seq uint16) []byte {
 	}
 	binary.BigEndian.PutUint16(b[4:], p.id)
 	binary.BigEndian.PutUint16(b[6:], seq)
+	binary.BigEndian.PutUint64(b[8:], number)
 	if p.dst.Is4() {
 		var sum uint32
 		for i := 0; i < len(b); i += 2 {

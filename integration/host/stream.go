@@ -27,8 +27,9 @@ type Stream struct {
 	err     error
 }
 
-// streamPatience is how long a byte may take before the connection counts as dead.
-const streamPatience = 20 * time.Second
+// streamPatience is how long a byte may take before the connection counts as dead: TCP waits
+// twice as long after each try, and in an emulated machine a NIC takes long to come back.
+const streamPatience = time.Minute
 
 // Connect opens a stream from an address of n (or any, if src is not valid) to an
 // address of server.

@@ -28,6 +28,8 @@ func TestLXC(t *testing.T) {
 	lxc("define", "/etc/ct1.xml")
 	lxc("start", "ct1")
 	s.settled("it runs", func(all []vswitch.Port) bool { return len(all) == 1 && all[0].Plugged() && all[0].MAC.String() == mac1 })
+	_, err := s.daemon.Await(0, patience, "a domain carries what its ports are like", "ct1")
+	ok(t, err)
 	lxc("destroy", "ct1")
 	s.empty("destroyed")
 	lxc("undefine", "ct1")

@@ -27,11 +27,17 @@ const outsideAddr = "10.1.0.8"
 
 func newStreet(t *testing.T, v machine.Version) *street {
 	t.Helper()
-	return newStreetOf(t, v, nic("lan/guarded", "ua-one", mac1))
+	return newStreetOf(t, v, plugged, machine.Definition{Interfaces: nic("lan/guarded", "ua-one", mac1)})
 }
 
-// newStreetOf is newStreet with another interface of mac1.
-func newStreetOf(t *testing.T, v machine.Version, nic string) *street {
+// plugged puts the uplink of a site into a socket of the network outside.
+func plugged(t *testing.T, s *site, outside *host.Netns, socket string) {
+	t.Helper()
+	ok(t, host.Cable(s.Netns, "eth9", outside, socket))
+}
+
+// newStreetOf is newStreet with another machine of mac1, or other uplinks.
+func newStreetOf(t *testing.T, v machine.Version, plug func(t *testing.T, s *site, outside *host.Netns, socket string), vm machine.Definition) *street {
 	t.Helper()
 	all := newSites(t, v, "a", "b")
 	st := &street{a: all[0], b: all[1]}
@@ -45,7 +51,7 @@ func newStreetOf(t *testing.T, v machine.Version, nic string) *street {
 	}
 	run("ip", "link", "add", "br0", "type", "bridge")
 	for _, s := range all {
-		ok(t, host.Cable(s.Netns, "eth9", st.outside, "to-"+s.Name()))
+		plug(t, s, st.outside, "to-"+s.Name())
 		run("ip", "link", "set", "to-"+s.Name(), "master", "br0")
 	}
 	run("ip", "addr", "add", outsideAddr+"/24", "dev", "br0")
@@ -55,7 +61,10 @@ func newStreetOf(t *testing.T, v machine.Version, nic string) *street {
 		s.patchbay("apply", "-f", "/etc/host.yaml")
 		s.network("lan")
 	}
-	st.vm = st.a.boot("vm1", nic)
+	vm.Name = "vm1"
+	st.vm, err = st.a.Define(vm)
+	ok(t, err)
+	ok(t, st.a.Boot(st.vm))
 	ask(t, st.vm, "address", mac1, "10.1.0.1/24")
 	ask(t, st.vm, "answer", "10.1.0.1:7")
 	reaches(t, st.vm, outsideAddr)
@@ -92,7 +101,7 @@ func TestMigration(t *testing.T) {
 	team := strings.Replace(plain, "<alias", "<teaming type='persistent'/><alias", 1)
 	for v, nic := range map[machine.Version]string{machine.Libvirt9: plain, machine.Libvirt11: team} {
 		t.Run(string(v), func(t *testing.T) {
-			st := newStreetOf(t, v, nic)
+			st := newStreetOf(t, v, plugged, machine.Definition{Interfaces: nic})
 			if links := ask(t, st.vm, "links"); strings.Count(links, mac1) != map[string]int{plain: 1, team: 2}[nic] {
 				t.Errorf("the guest has made this of %s:\n%s", nic, links)
 			}

@@ -3,7 +3,6 @@ package libvirt_test
 import (
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -79,9 +78,7 @@ func (s *site) restart(how func() error) {
 
 func (s *site) pidOf(d *machine.Domain) int {
 	s.t.Helper()
-	var text []byte
-	ok(s.t, s.Do(func() (err error) { text, err = os.ReadFile("/run/libvirt/qemu/" + d.Name + ".pid"); return err }))
-	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	pid, err := s.PID(d)
 	ok(s.t, err)
 	return pid
 }
@@ -105,6 +102,10 @@ func libvirtdRestarts(t *testing.T, v machine.Version) {
 	ok(t, syscall.Kill(pid, syscall.SIGKILL))
 	ok(t, d.AwaitEnd(patience))
 	s.empty("its tap is gone")
+	s.stopDaemon()
+	s.startDaemon()
+	_, err := s.daemon.Await(0, patience, "libvirt is not there", "qemu:///system", "has not been started")
+	ok(t, err)
 	n := s.daemon.Lines()
 	ok(t, s.Start())
 	s.followed(n)
@@ -193,8 +194,8 @@ func hookIsMissing(t *testing.T, v machine.Version) {
 	s.empty("stopped")
 	// Not in the directory, or libvirt runs it there by any name.
 	ok(t, s.Do(func() error { return os.Mkdir("/etc/away", 0o755) }))
-	for _, driver := range hooks() {
-		ok(t, s.Do(func() error { return os.Rename(hookPath(driver), "/etc/away/"+driver) }))
+	for _, driver := range machine.HookDrivers() {
+		ok(t, s.Do(func() error { return os.Rename(machine.HookPath(driver), "/etc/away/"+driver) }))
 	}
 	ok(t, s.Boot(d))
 	s.settled("found", func(all []vswitch.Port) bool { return len(all) == 1 && all[0].Plugged() })
@@ -223,6 +224,7 @@ func ends(t *testing.T, v machine.Version) {
 	s.virsh("suspend", "vm1")
 	s.virsh("resume", "vm1")
 	s.whole(d)
+	s.crashes(d)
 	for name, end := range map[string]func(){
 		"killed":  func() { ok(t, syscall.Kill(s.pidOf(d), syscall.SIGKILL)) },
 		"off":     func() { _, _ = d.Do(silence, "poweroff") }, // nobody is left to answer
@@ -239,4 +241,26 @@ func ends(t *testing.T, v machine.Version) {
 		ask(t, d, "address", mac1, "10.7.0.1/24")
 		s.whole(d)
 	}
+}
+
+// crashes has a machine crash that libvirt keeps, with its QEMU and its tap, and ends it: until
+// then its port is in use as that of any other.
+func (s *site) crashes(d *machine.Domain) {
+	s.t.Helper()
+	_, _ = d.Do(silence, "panic") // nobody is left to answer
+	for deadline := time.Now().Add(patience); !strings.Contains(s.virsh("domstate", "vm1"), "crashed"); {
+		if time.Now().After(deadline) {
+			s.t.Fatalf("it is %s", s.virsh("domstate", "vm1"))
+		}
+		// As for a domain that libvirt forgets.
+	}
+	s.patchbay("port", "delete", s.portOf(mac1).ID)
+	s.virsh("net-destroy", "dmz")
+	s.virsh("net-start", "dmz") // has all looked at
+	s.settled("crashed", func(all []vswitch.Port) bool { return len(all) == 1 && all[0].Policy.DHCPGuard })
+	s.virsh("destroy", "vm1")
+	s.empty("crashed and destroyed")
+	ok(s.t, s.Boot(d))
+	ask(s.t, d, "address", mac1, "10.7.0.1/24")
+	s.whole(d)
 }

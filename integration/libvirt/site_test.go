@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -42,7 +41,7 @@ func sitesAlone(t *testing.T, v machine.Version, names ...string) (all []*site) 
 	t.Helper()
 	for _, m := range newMachines(t, v, names...) {
 		s := &site{Machine: m, t: t}
-		s.installHooks()
+		ok(t, m.InstallHooks())
 		t.Cleanup(s.stopDaemon) // before the machine goes
 		s.startDaemon()
 		ok(t, m.Start())
@@ -62,22 +61,6 @@ func eachVersion(t *testing.T, test func(t *testing.T, v machine.Version)) {
 	t.Parallel()
 	for _, v := range []machine.Version{machine.Libvirt9, machine.Libvirt11} {
 		t.Run(string(v), func(t *testing.T) { test(t, v) })
-	}
-}
-
-// hooks are the drivers with a hook of ours.
-func hooks() []string { return []string{"network", "qemu", "lxc"} }
-
-func hookPath(driver string) string {
-	return "/etc/libvirt/hooks/" + driver + ".d/50-patchbay"
-}
-
-func (s *site) installHooks() {
-	s.t.Helper()
-	program, err := os.ReadFile(filepath.Join(s.Root, "bin/patchbay-libvirt-hook"))
-	ok(s.t, err)
-	for _, driver := range hooks() {
-		ok(s.t, s.WriteFile(hookPath(driver), string(program), 0o755))
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"maps"
 	"os"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -157,13 +158,34 @@ func (r *report) endUnfinished(pkg string) {
 	}
 }
 
+// long is how many lines of a failed test need a summary, and the most that one has.
+const long = 20
+
+// print prints what a failed test said. Where that is long, as with logs of all that took part, it ends
+// with the first line of each thing said, for whoever sees nothing but the end.
 func (r *report) print(t test) {
-	for _, line := range r.output[t] {
-		if strings.HasPrefix(line, "=== ") {
-			continue
+	lines := slices.DeleteFunc(r.output[t], func(line string) bool { return strings.HasPrefix(line, "=== ") })
+	for _, line := range lines {
+		if len(lines) > long && strings.HasPrefix(strings.TrimSpace(line), "--- ") {
+			for _, s := range said(lines) {
+				r.printf("    in short: %s\n", s)
+			}
 		}
 		r.printf("%s", line)
 	}
+}
+
+// firstLine is how the testing package begins what a test says; what follows is indented more.
+var firstLine = regexp.MustCompile(`^ {4,}\w+\.go:\d+: `)
+
+// said is the first line of each thing that a test said.
+func said(lines []string) (all []string) {
+	for _, line := range lines {
+		if firstLine.MatchString(line) {
+			all = append(all, fmt.Sprintf("%.240s", strings.TrimSpace(line)))
+		}
+	}
+	return all[max(0, len(all)-long):]
 }
 
 // reason is what the test said when it skipped, without the file and line.

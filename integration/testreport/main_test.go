@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -49,6 +50,35 @@ func TestReport(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(wantReport, out.String()); diff != "" {
+		t.Errorf("report (-want +got):\n%s", diff)
+	}
+}
+
+// TestLongOutput: of a test that said much, the last lines tell what was wrong.
+func TestLongOutput(t *testing.T) {
+	var run, want strings.Builder
+	says := func(text string) {
+		line, err := json.Marshal(event{Action: "output", Package: "p", Test: "TestA", Output: text})
+		if err != nil {
+			t.Fatal(err)
+		}
+		run.Write(append(line, '\n'))
+		want.WriteString(text)
+	}
+	says("    a_test.go:3: want 1, got 2\n")
+	says("    a_test.go:9: the log:\n")
+	for range long {
+		says("        12:00 all is well\n")
+	}
+	want.WriteString("    in short: a_test.go:3: want 1, got 2\n    in short: a_test.go:9: the log:\n")
+	says("--- FAIL: TestA (0.10s)\n")
+	run.WriteString(`{"Action":"fail","Package":"p","Test":"TestA","Elapsed":0.1}`)
+	want.WriteString("0 passed, 1 failed, 0 skipped\n")
+	var out strings.Builder
+	if err := newReport(&out).read(strings.NewReader(run.String())); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want.String(), out.String()); diff != "" {
 		t.Errorf("report (-want +got):\n%s", diff)
 	}
 }

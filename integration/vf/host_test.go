@@ -23,7 +23,8 @@ type vfHost struct {
 	root string
 	env  []string
 	peer *host.Netns
-	last string // the result of the last ADD
+	nic  string            // the PCI address of n0
+	last map[string]string // the results of ADDs, by the container
 	d    *host.Patchbayd
 	took map[string][]time.Duration // by the plugin's verb and the mode
 }
@@ -35,14 +36,15 @@ func newVFHost(t *testing.T) *vfHost {
 	dir, err := os.MkdirTemp("/run", "pb") // short enough for sockets, and root's alone
 	ok(t, err)
 	t.Cleanup(func() { ok(t, os.RemoveAll(dir)) })
-	h := &vfHost{t: t, root: root, took: make(map[string][]time.Duration)}
+	h := &vfHost{t: t, root: root, last: make(map[string]string), took: make(map[string][]time.Duration)}
+	h.nic = h.device("n0", "device")
 	h.env = append(os.Environ(), "PATCHBAY_STATE_DIR="+dir+"/state", "PATCHBAY_RUN_DIR="+dir+"/run",
 		"PATCHBAY_PLUGIN_DIRS="+dir+"/plugins", "PATCHBAY_PLUGIN_SETTINGS="+dir)
 	ok(t, os.Mkdir(dir+"/plugins", 0o755))
 	program, err := os.ReadFile(filepath.Join(root, "bin/plugins/patchbay-plugin-sriov"))
 	ok(t, err)
 	ok(t, os.WriteFile(dir+"/plugins/patchbay-plugin-sriov", program, 0o755))
-	ok(t, os.WriteFile(dir+"/sriov.json", fmt.Appendf(nil, `{"nics": ["n0"], "vfs": 2, "record": %q}`, dir+"/record.json"), 0o600))
+	ok(t, os.WriteFile(dir+"/sriov.json", fmt.Appendf(nil, `{"nics": [%q], "vfs": 2, "record": %q}`, h.nic, dir+"/record.json"), 0o600))
 	t.Cleanup(func() {
 		if h.d == nil {
 			return
@@ -105,6 +107,14 @@ func (h *vfHost) must(argv ...string) string {
 	return string(out)
 }
 
+// device is the PCI address that a link of a NIC's points at.
+func (h *vfHost) device(nic, link string) string {
+	h.t.Helper()
+	to, err := os.Readlink(filepath.Join("/sys/class/net", nic, link))
+	ok(h.t, err)
+	return filepath.Base(to)
+}
+
 // daemon starts a patchbayd.
 func (h *vfHost) daemon() {
 	h.t.Helper()
@@ -114,28 +124,38 @@ func (h *vfHost) daemon() {
 	ok(h.t, err)
 }
 
+// standby is the mode of a container that prefers a VF, and has a standby beside it.
+const standby = "prefer with a standby"
+
 // cni calls the plugin as a runtime does, which has to succeed.
 func (h *vfHost) cni(command, container, mode string) {
 	h.t.Helper()
+	if out, err := h.tryCNI(command, container, mode); err != nil {
+		h.t.Fatalf("%s of %s: %v\n%s", command, container, err, out)
+	}
+}
+
+// tryCNI is cni, which may fail.
+func (h *vfHost) tryCNI(command, container, mode string) (string, error) {
 	cmd := exec.Command(filepath.Join(h.root, "bin/cni/patchbay"))
 	cmd.Env = append(h.env, "CNI_COMMAND="+command, "CNI_CONTAINERID="+container, "CNI_NETNS=/run/netns/pb"+container,
 		"CNI_IFNAME=eth0", "CNI_PATH="+filepath.Join(h.root, "bin/cni"))
 	prev := ""
 	if command == "CHECK" {
-		prev = `,"prevResult":` + h.last
+		prev = `,"prevResult":` + h.last[container]
 	}
 	cmd.Stdin = strings.NewReader(fmt.Sprintf(`{"cniVersion":"1.0.0","name":"net1","type":"patchbay","switch":"wan",
-		"offload":{"sriov":{"mode":%q}},"ipam":{"type":"patchbay","ranges":[[{"subnet":"10.9.0.0/24","rangeStart":"10.9.0.10"}]]}%s}`, mode, prev))
+		"offload":{"sriov":{"mode":%q,"failover":%t}},"ipam":{"type":"patchbay","ranges":[[{"subnet":"10.9.0.0/24","rangeStart":"10.9.0.10"}]]}%s}`,
+		strings.Fields(mode)[0], mode == standby, prev))
 	var out bytes.Buffer
 	cmd.Stdout = &out
 	begun := time.Now()
-	if err := cmd.Run(); err != nil {
-		h.t.Fatalf("%s of %s: %v\n%s", command, container, err, out.String())
-	}
+	err := cmd.Run()
 	h.took[command+" "+mode] = append(h.took[command+" "+mode], time.Since(begun).Round(time.Millisecond))
 	if command == "ADD" {
-		h.last = out.String()
+		h.last[container] = out.String()
 	}
+	return out.String(), err
 }
 
 // patience is what anything may take where the machine is emulated and has much else to do.

@@ -26,6 +26,8 @@ func TestContainerOnVF(t *testing.T) {
 		{"VLANs keep them apart", isolation},
 		{"what a port says", status},
 		{"namespace that ends", namespaceEnds},
+		{"what befalls those who work", mishaps},
+		{"patchbayd that is killed", killed},
 	} {
 		begun := time.Now()
 		t.Run(c.name, func(t *testing.T) {
@@ -151,7 +153,9 @@ func status(h *vfHost) {
 	a := h.netns("a")
 	h.cni("ADD", "a", "require")
 	h.says("not the switch", "bin/patchbay", "port", "stats", "a")
+	from := h.d.Lines()
 	h.must("bin/patchbay", "switch", "set", "wan", "--mtu", "1400")
+	h.awaits(from, "offload given", port("a"))
 	h.says("the NIC refused: queue pairs, moderation and MTU are set when the port is attached anew", "bin/patchbay", "port", "show", "a")
 	h.mtu(a, 1500)
 	h.reaches(a, gateway)

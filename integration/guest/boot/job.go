@@ -27,6 +27,9 @@ type Job struct {
 	// NICs is how many igb NICs the guest has, n0 and so on; those of a pair, n0 and n1,
 	// n2 and n3, are joined by a cable. For QEMU only.
 	NICs int
+	// Nested is for a guest that runs virtual machines with VFs of its NICs: it has two CPUs,
+	// 2 GB of memory and an IOMMU for that, and all NICs are on one cable. For QEMU only.
+	Nested bool
 	// Console gives the job the terminal that this process has.
 	Console bool
 }

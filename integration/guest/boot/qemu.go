@@ -10,10 +10,15 @@ import (
 // from where it was unpacked.
 func (g *guest) qemu() []string {
 	at := func(path string) string { return filepath.Join(g.kernel, "qemu", path) }
+	iommu, cpus, memory, perCable := "intremap=off", "1", "1G", 2
+	if g.Nested {
+		// What a guest of the guest has mapped changes, and its interrupts are a VF's.
+		iommu, cpus, memory, perCable = "intremap=on,caching-mode=on", "2", "2G", g.NICs
+	}
 	argv := []string{
 		at("lib64/ld-linux-x86-64.so.2"), "--library-path", strings.Join([]string{at("lib/x86_64-linux-gnu"), at("usr/lib/x86_64-linux-gnu")}, ":"),
 		at("usr/bin/qemu-system-x86_64"), "-L", at("usr/share/qemu"), "-L", at("usr/share/seabios"),
-		"-machine", "q35", "-device", "intel-iommu,intremap=off", "-accel", "tcg", "-cpu", "max,la57=off", "-smp", "1", "-m", "1G", "-nodefaults", "-nographic", "-no-reboot",
+		"-machine", "q35", "-device", "intel-iommu," + iommu, "-accel", "tcg", "-cpu", "max,la57=off", "-smp", cpus, "-m", memory, "-nodefaults", "-nographic", "-no-reboot",
 		"-chardev", "stdio,id=terminal,signal=off", "-serial", "chardev:terminal", "-kernel", filepath.Join(g.kernel, "linux"), "-initrd", g.file("initrd"),
 		// On a busy machine an emulated timer may look broken; the kernel is not to try it.
 		"-append", "console=ttyS0 quiet panic=-1 no_timer_check intel_iommu=on iommu=pt patchbay.on=qemu patchbay.source=" + g.Source,
@@ -30,7 +35,7 @@ func (g *guest) qemu() []string {
 		}
 	}
 	for i := range g.NICs {
-		argv = append(argv, "-netdev", fmt.Sprintf("hubport,id=n%d,hubid=%d", i, i/2),
+		argv = append(argv, "-netdev", fmt.Sprintf("hubport,id=n%d,hubid=%d", i, i/perCable),
 			"-device", fmt.Sprintf("pcie-root-port,id=slot%d,slot=%d,chassis=%d", i, i+1, i+1),
 			"-device", fmt.Sprintf("igb,netdev=n%d,bus=slot%d,mac=52:54:00:00:01:%02x,romfile=", i, i, i))
 	}

@@ -156,7 +156,9 @@ qemu)
 	modules "$dir/unpacked/lib/modules/$release" "$release"
 	pick early netfs 9pnet 9p 9pnet_virtio overlay
 	# Of a libvirt domain.
-	pick vm failover net_failover virtio_net llc stp garp mrp 8021q
+	pick vm failover net_failover virtio_net e1000e llc stp garp mrp 8021q
+	# Of one in a guest, where each module takes its time.
+	pick nested failover net_failover virtio_net igbvf
 	bare "$dir/linux" "$dir/domain/boot/vmlinux"
 	merged "$dir/qemu"
 	closure -t bookworm-backports qemu-system-x86

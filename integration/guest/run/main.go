@@ -1,8 +1,8 @@
 // Guest runs programs, and above all the project's tests, in guests with stock
 // kernels (package boot).
 //
-//	guest test [-run REGEXP] [-kernel uml|qemu] PACKAGE...
-//	guest exec [-kernel uml|qemu] [-nics N] [COMMAND [ARGUMENT...]]
+//	guest test [-run REGEXP] [-kernel uml|qemu] [-nested] PACKAGE...
+//	guest exec [-kernel uml|qemu] [-nics N] [-nested] [COMMAND [ARGUMENT...]]
 //	guest setup [-kernel uml|qemu]
 //
 // The guest of exec has the working directory at the same path, as it is when the guest
@@ -56,6 +56,7 @@ type flags struct {
 	root    string // of the source tree
 	limit   time.Duration
 	nics    int
+	nested  bool
 	run     string
 }
 
@@ -67,6 +68,7 @@ func guests(ctx context.Context, args []string) (int, error) {
 	kernel := f.String("kernel", string(boot.UML), "kernel of the guests: uml or qemu")
 	f.DurationVar(&f.limit, "limit", 10*time.Minute, "end a guest after this time")
 	f.IntVar(&f.nics, "nics", 4, "igb `NICs` of a qemu guest, joined in pairs")
+	f.BoolVar(&f.nested, "nested", false, "make it fit for virtual machines with VFs; its NICs are on one cable")
 	f.StringVar(&f.run, "run", "", "run the tests that match, and no others")
 	_ = f.Parse(args[1:]) // exits
 	self, err := os.Executable()
@@ -102,7 +104,7 @@ func (f *flags) exec(ctx context.Context) (int, error) {
 	}
 	bin := filepath.Join(dir, "bin")
 	j := boot.Job{
-		Argv: append([]string{"/usr/bin/env"}, f.Args()...), Dir: dir, Source: dir, Limit: f.limit, NICs: f.nics,
+		Argv: append([]string{"/usr/bin/env"}, f.Args()...), Dir: dir, Source: dir, Limit: f.limit, NICs: f.nics, Nested: f.nested,
 		Env: []string{
 			"PATH=" + strings.Join([]string{bin, filepath.Join(bin, "tools"), "/usr/sbin", "/usr/bin"}, ":"),
 			"CNI_PATH=" + strings.Join([]string{filepath.Join(bin, "cni"), filepath.Join(bin, "tools", "cni")}, ":"),

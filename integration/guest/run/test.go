@@ -125,7 +125,7 @@ func (f *flags) runOne(ctx context.Context, s suite, out io.Writer) (int, error)
 	go func() { copied <- e.copy(events) }()
 	status, err := m.Run(ctx, boot.Job{
 		Argv: []string{s.binary, "-test.v=test2json", "-test.run=" + s.run, "-test.timeout=" + f.limit.String()},
-		Dir:  s.dir, Source: f.root, Limit: f.limit + bootPatience, NICs: f.nics,
+		Dir:  s.dir, Source: f.root, Limit: f.limit + bootPatience, NICs: f.nics, Nested: f.nested,
 	}, in)
 	wrong := errors.Join(in.Close(), <-copied, convert.Wait())
 	if status != 0 || err != nil {

@@ -37,6 +37,7 @@ type Machine struct {
 
 	log     string // of libvirtd
 	initrd  string
+	nested  bool
 	domains []*Domain
 }
 
@@ -45,6 +46,9 @@ type Config struct {
 	Name    string
 	Version Version
 	Share   string // a directory that all machines of a test have
+	// Nested says that this is a guest of boot.Job.Nested: virtual machines have what they
+	// need for VFs, and little else.
+	Nested bool
 }
 
 // Fetch downloads what machines are made of, unless it is there. New does so too, but
@@ -72,11 +76,15 @@ func New(ctx context.Context, c Config) (*Machine, error) {
 	if err := os.MkdirAll(filepath.Join(dir, "vm"), 0o755); err != nil {
 		return nil, err
 	}
-	h, err := host.NewWith(dir, host.Estate{Name: c.Name, Template: filepath.Join(root, "root") + ":" + filepath.Join(kernel, "domain"), Share: c.Share})
+	template := []string{filepath.Join(root, "root"), filepath.Join(kernel, "domain")}
+	if c.Nested {
+		template = append(template, filepath.Join(kernel, "root")) // libvirt looks there for the driver that gives a VF away
+	}
+	h, err := host.NewWith(dir, host.Estate{Name: c.Name, Template: strings.Join(template, ":"), Share: c.Share})
 	if err != nil {
 		return nil, err
 	}
-	m := &Machine{Host: h, Version: c.Version, log: filepath.Join(dir, "libvirtd.log"), initrd: filepath.Join(c.Share, "initrd")}
+	m := &Machine{Host: h, Version: c.Version, log: filepath.Join(dir, "libvirtd.log"), initrd: filepath.Join(c.Share, "initrd"), nested: c.Nested}
 	if err := errors.Join(m.image(kernel), m.configure(c.Name)); err != nil {
 		return nil, errors.Join(err, h.Close())
 	}
@@ -92,7 +100,11 @@ func (m *Machine) image(kernel string) error {
 		return nil // another machine has
 	}
 	program := filepath.Join(m.Root, "bin/vminit")
-	rd, err := boot.Initrd(program, filepath.Join(kernel, "vm"))
+	modules := "vm"
+	if m.nested {
+		modules = "nested"
+	}
+	rd, err := boot.Initrd(program, filepath.Join(kernel, modules))
 	if err != nil {
 		return fmt.Errorf("%w; run `make build-libvirt`", err)
 	}
@@ -123,6 +135,23 @@ stdio_handler = "file"
 		}
 	}
 	return nil
+}
+
+// HookDrivers are the drivers of libvirt with a hook of Patchbay's.
+func HookDrivers() []string { return []string{"network", "qemu", "lxc"} }
+
+// HookPath is where Patchbay's hook for a driver of libvirt is.
+func HookPath(driver string) string {
+	return "/etc/libvirt/hooks/" + driver + ".d/50-patchbay"
+}
+
+// InstallHooks puts Patchbay's hooks where libvirt looks for them.
+func (m *Machine) InstallHooks() error {
+	program, err := os.ReadFile(filepath.Join(m.Root, "bin/patchbay-libvirt-hook"))
+	for _, driver := range HookDrivers() {
+		err = errors.Join(err, m.WriteFile(HookPath(driver), string(program), 0o755))
+	}
+	return err
 }
 
 // WriteFile writes a file of the machine, and the directories it is in.

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"time"
@@ -42,8 +43,8 @@ func serve() error {
 	}
 	vm := &vm{Netns: here, taps: map[string]*hearing{}}
 	return console.Serve(line, map[string]console.Verb{
-		"links": vm.links, "address": vm.address, "vlan": vm.vlan, "await": vm.await, "ping": vm.ping, "send": vm.send, "tap": vm.tap, "heard": vm.heard,
-		"answer": vm.answer, "ask": vm.ask, "poweroff": poweroff, "crash": crash,
+		"links": vm.links, "counts": vm.counts, "address": vm.address, "vlan": vm.vlan, "await": vm.await, "ping": vm.ping, "send": vm.send, "tap": vm.tap, "heard": vm.heard,
+		"answer": vm.answer, "speak": vm.speak, "ask": vm.ask, "poweroff": poweroff, "crash": crash, "panic": tellPanic,
 	})
 }
 
@@ -83,30 +84,49 @@ func (vm *vm) list() ([]netlink.Link, error) {
 	return h.LinkList()
 }
 
-// nic finds a NIC by its address or its name.
+// nic finds a NIC by its address, its name or its driver.
 func (vm *vm) nic(key string) (netlink.Link, error) {
 	all, err := vm.list()
 	if err != nil {
 		return nil, err
 	}
 	for _, l := range all {
-		if l.Attrs().Name == key || l.Attrs().HardwareAddr.String() == key {
+		if l.Attrs().Name == key || l.Attrs().HardwareAddr.String() == key || driver(l) == key {
 			return l, nil
 		}
 	}
 	return nil, fmt.Errorf("there is no NIC %s", key)
 }
 
-// links says which NICs there are: names and addresses.
+// driver is that of a NIC's device; "" where it has none.
+func driver(l netlink.Link) string {
+	path, err := os.Readlink("/sys/class/net/" + l.Attrs().Name + "/device/driver")
+	if err != nil {
+		return ""
+	}
+	return filepath.Base(path)
+}
+
+// links says which NICs there are: names, addresses, states and drivers.
 func (vm *vm) links(...string) (string, error) {
 	all, err := vm.list()
 	var s string
 	for _, l := range all {
 		if l.Attrs().Name != "lo" {
-			s += l.Attrs().Name + " " + l.Attrs().HardwareAddr.String() + " " + l.Attrs().OperState.String() + "\n"
+			s += l.Attrs().Name + " " + l.Attrs().HardwareAddr.String() + " " + l.Attrs().OperState.String() + " " + driver(l) + "\n"
 		}
 	}
 	return s, err
+}
+
+// counts NIC says how many packets a NIC has received and sent.
+func (vm *vm) counts(args ...string) (string, error) {
+	l, err := vm.nic(args[0])
+	if err != nil {
+		return "", err
+	}
+	s := l.Attrs().Statistics
+	return fmt.Sprint(s.RxPackets, " ", s.TxPackets), nil
 }
 
 // await NIC DURATION [STATE] waits until a NIC is there, and its link in this state.
@@ -281,6 +301,24 @@ func (vm *vm) answer(args ...string) (string, error) {
 	return "", nil
 }
 
+// speak ADDRESS:PORT EVERY sends a datagram there again and again, to be heard of without being asked.
+func (vm *vm) speak(args ...string) (string, error) {
+	every, err := time.ParseDuration(args[1])
+	if err != nil {
+		return "", err
+	}
+	to, err := net.Dial("udp", args[0])
+	if err != nil {
+		return "", err
+	}
+	go func() {
+		for range time.Tick(every) {
+			_, _ = to.Write([]byte("here")) // nobody has to be there
+		}
+	}()
+	return "", nil
+}
+
 // ask ADDRESS:PORT DURATION connects to such a server.
 func (vm *vm) ask(args ...string) (string, error) {
 	addr, err := netip.ParseAddrPort(args[0])
@@ -301,4 +339,15 @@ func poweroff(...string) (string, error) {
 
 func crash(...string) (string, error) {
 	return "", os.WriteFile("/proc/sysrq-trigger", []byte("c"), 0)
+}
+
+// tellPanic tells the hypervisor that the kernel has panicked, as its driver for QEMU's device does.
+func tellPanic(...string) (string, error) {
+	const at, panicked = 0x505, 1
+	port, err := os.OpenFile("/dev/port", os.O_WRONLY, 0)
+	if err != nil {
+		return "", err
+	}
+	_, err = port.WriteAt([]byte{panicked}, at)
+	return "", errors.Join(err, port.Close())
 }
