@@ -26,7 +26,8 @@ func (a *arbiter) recount(ctx context.Context, plugin string) (doubtful map[stri
 	}
 	now, err := a.hardware.Grants(ctx, plugin)
 	if err != nil {
-		if kind := vswitch.KindOf(err); kind == vswitch.PluginFailed || kind == vswitch.NotFound {
+		_, failed := a.hardware.Look(ctx).Failed[plugin]
+		if failed || vswitch.KindOf(err) == vswitch.NotFound {
 			return nil, true, nil // whoever decides finds out, and the plugin tells when it is there again
 		}
 		return nil, true, err

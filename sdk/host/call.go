@@ -34,9 +34,36 @@ func call[T any](ctx context.Context, p *Plugin, limit time.Duration, do func(co
 	answer, err := do(limited, i.client)
 	if errors.Is(err, context.DeadlineExceeded) && ours(ctx, limited) {
 		err = p.fault(fmt.Errorf("it did not answer within %s", limit))
+		p.rest(i)
 		p.later(func() { p.examine(i) })
 	}
 	return answer, p.judge(ctx, i, err)
+}
+
+// change is call of what takes long where a plugin hangs, while its caller holds what others wait
+// for. After a late answer none of that is asked for a while, so that they wait for one alone.
+func change[T any](ctx context.Context, p *Plugin, do func(context.Context, sdk.Client) (T, error)) (T, error) {
+	if wait := p.resting(); wait > 0 {
+		var none T
+		return none, p.fault(fmt.Errorf("it did not answer in time, and is asked again in %s", wait.Round(time.Second/10)))
+	}
+	return call(ctx, p, p.o.Limits.Change, do)
+}
+
+// rest lets a process alone, longer with each late answer in a row.
+func (p *Plugin) rest(i *instance) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.current == i {
+		p.until = time.Now().Add(p.o.Limits.FirstWait << p.faults)
+	}
+}
+
+// resting is how long the process is still let alone.
+func (p *Plugin) resting() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return time.Until(p.until)
 }
 
 // ours reports that it was our limit that ended, and not the caller's context. The plugin,
@@ -101,18 +128,18 @@ func (p *Plugin) Describe(ctx context.Context) (sdk.Description, error) {
 // Configure is sdk.Provider's. A plugin that is started again gets its first configuration
 // again: one that is to last belongs in Options.
 func (p *Plugin) Configure(ctx context.Context, config sdk.Config) error {
-	_, err := call(ctx, p, p.o.Limits.Change, quiet(func(ctx context.Context, c sdk.Client) error { return c.Configure(ctx, config) }))
+	_, err := change(ctx, p, quiet(func(ctx context.Context, c sdk.Client) error { return c.Configure(ctx, config) }))
 	return err
 }
 
 // Ensure is sdk.Provider's.
 func (p *Plugin) Ensure(ctx context.Context, r sdk.Request) (sdk.Grant, error) {
-	return call(ctx, p, p.o.Limits.Change, func(ctx context.Context, c sdk.Client) (sdk.Grant, error) { return c.Ensure(ctx, r) })
+	return change(ctx, p, func(ctx context.Context, c sdk.Client) (sdk.Grant, error) { return c.Ensure(ctx, r) })
 }
 
 // Release is sdk.Provider's.
 func (p *Plugin) Release(ctx context.Context, ref sdk.Ref, generation uint64) error {
-	_, err := call(ctx, p, p.o.Limits.Change, quiet(func(ctx context.Context, c sdk.Client) error { return c.Release(ctx, ref, generation) }))
+	_, err := change(ctx, p, quiet(func(ctx context.Context, c sdk.Client) error { return c.Release(ctx, ref, generation) }))
 	return err
 }
 
@@ -129,7 +156,7 @@ func (p *Plugin) Probe(ctx context.Context) error {
 
 // SwitchPath is sdk.PathSwitcher's.
 func (p *Plugin) SwitchPath(ctx context.Context, ref sdk.Ref, to sdk.Path) error {
-	_, err := call(ctx, p, p.o.Limits.Change, quiet(func(ctx context.Context, c sdk.Client) error { return c.SwitchPath(ctx, ref, to) }))
+	_, err := change(ctx, p, quiet(func(ctx context.Context, c sdk.Client) error { return c.SwitchPath(ctx, ref, to) }))
 	return err
 }
 

@@ -79,6 +79,7 @@ type Plugin struct {
 	starting *attempt
 	back     backOff
 	faults   int           // answers in a row that were late or wrong
+	until    time.Time     // it is let alone; see rest
 	changed  chan struct{} // closed at the next change of state
 }
 
@@ -277,7 +278,7 @@ func (p *Plugin) lose(i *instance, why error) {
 	if p.current != i || p.life.Err() != nil {
 		return
 	}
-	p.current = nil
+	p.current, p.until = nil, time.Time{}
 	if time.Since(i.began) >= p.o.Limits.Steady {
 		p.back.recovered()
 	}

@@ -296,7 +296,7 @@ func TestResidentComesBack(t *testing.T) {
 func TestPluginThatForgetsToAnswer(t *testing.T) {
 	l := newLab(t)
 	o := l.options("forgets-to-answer")
-	o.Limits.Change = 100 * time.Millisecond
+	o.Limits.Change, o.Limits.FirstWait = 100*time.Millisecond, time.Nanosecond
 	p := l.open(o)
 	late := func(port string) {
 		if _, err := p.Ensure(t.Context(), request(port)); !errors.Is(err, vswitch.PluginFailed) || !strings.Contains(err.Error(), "did not answer within") {
@@ -312,6 +312,33 @@ func TestPluginThatForgetsToAnswer(t *testing.T) {
 	}
 	l.await(host.Waiting)
 	if s := p.Status(); !strings.Contains(s.LastFailure, "5 answers in a row") {
+		t.Errorf("%+v", s)
+	}
+}
+
+// Whoever calls next does not wait as long again, for others wait for him; what a plugin
+// has is still to be read.
+func TestPluginThatIsLateIsLetAlone(t *testing.T) {
+	l := newLab(t)
+	o := l.options("forgets-to-answer")
+	o.Limits.Change, o.Limits.FirstWait = 100*time.Millisecond, time.Hour
+	p := l.open(o)
+	if _, err := p.Ensure(t.Context(), request("pb0")); !errors.Is(err, vswitch.PluginFailed) {
+		t.Fatal(err)
+	}
+	for i := range 100 {
+		_, err := p.Ensure(t.Context(), request(fmt.Sprint("pb", i)))
+		if !errors.Is(err, vswitch.PluginFailed) || !strings.Contains(err.Error(), "is asked again in 1h0m0s") {
+			t.Fatal(err)
+		}
+	}
+	if err := p.Release(t.Context(), request("pb0").Ref, 1); !errors.Is(err, vswitch.PluginFailed) {
+		t.Error(err)
+	}
+	if _, err := p.Grants(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if s := p.Status(); s.State != host.Running {
 		t.Errorf("%+v", s)
 	}
 }

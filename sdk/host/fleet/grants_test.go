@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/patchbay-net/patchbay/core/engine"
 	"github.com/patchbay-net/patchbay/core/store"
@@ -183,4 +184,24 @@ func TestKilledBeforeGrantIsWritten(t *testing.T) {
 	l.instead(n)
 	n.counted()
 	l.wantKept(a.Port)
+}
+
+// A list that is nonsense, or does not come, is asked for again by itself: what ports have lost
+// meanwhile is told by nobody.
+func TestListIsAskedForAgain(t *testing.T) {
+	l := newLab(t, sdk.Config{"vfs": 2, "queues": 4})
+	n := l.list()
+	n.counted()
+	for len(n.listed) > 0 {
+		<-n.listed
+	}
+	n.next(func([]sdk.Grant) []sdk.Grant { return []sdk.Grant{{}} })
+	limit := time.After(10 * time.Second)
+	for i := range 2 {
+		select {
+		case <-n.listed:
+		case <-limit:
+			t.Fatalf("%d lists were made", i)
+		}
+	}
 }
