@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/patchbay-net/patchbay/integration/guest/boot"
@@ -47,6 +48,8 @@ func (f *flags) plan(ctx context.Context) (suites []suite, err error) {
 		}
 		suites = append(suites, s.shared(found, here)...)
 	}
+	// The largest first: what is left at the end, when a place stays empty, is small.
+	slices.SortStableFunc(suites, func(a, b suite) int { return strings.Count(b.run, "|") - strings.Count(a.run, "|") })
 	return suites, nil
 }
 
@@ -59,7 +62,7 @@ func (s suite) shared(found []needy, here *host) (suites []suite) {
 			left[n.kernel()] = append(left[n.kernel()], n.name)
 		}
 	}
-	for _, k := range []boot.Kernel{boot.QEMU, boot.UML} { // the slow one first
+	for _, k := range []boot.Kernel{boot.QEMU, boot.UML} {
 		parts := make([][]string, min(atOnce, len(left[k])))
 		for i, name := range left[k] {
 			parts[i%len(parts)] = append(parts[i%len(parts)], name)

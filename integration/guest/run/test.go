@@ -83,8 +83,8 @@ func (f *flags) runAll(ctx context.Context, suites []suite) (int, error) {
 		out    = &lines{to: os.Stdout}
 	)
 	for _, s := range suites {
+		places <- struct{}{}
 		wait.Go(func() {
-			places <- struct{}{}
 			status, err := f.runOne(ctx, s, out)
 			<-places
 			mu.Lock()
