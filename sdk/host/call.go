@@ -83,7 +83,7 @@ func (p *Plugin) judge(ctx context.Context, i *instance, err error) error {
 	case ctx.Err() != nil:
 		return err // the caller went away, and knows nothing of the plugin
 	case errors.Is(err, context.Canceled) && p.lost(i):
-		return p.fault(err) // it ended, and its connection was closed before that was heard by it
+		return p.fault(sdk.ErrGone) // and its connection was closed before that was heard by it
 	case !errors.Is(err, vswitch.PluginFailed):
 		p.mu.Lock()
 		p.faults = 0
