@@ -10,6 +10,8 @@ import (
 	"sync"
 
 	"github.com/containernetworking/cni/libcni"
+
+	"github.com/patchbay-net/patchbay/core/vswitch"
 )
 
 // Host is a namespace in which the plugin runs, with state directories of its
@@ -89,6 +91,13 @@ func (h *Host) PatchbayJSON(into any, args ...string) error {
 		return fmt.Errorf("patchbay %v prints no JSON: %w: %s", args, err, out)
 	}
 	return nil
+}
+
+// VMPorts are the ports of virtual machines, as the CLI lists them.
+func (h *Host) VMPorts() ([]vswitch.Port, error) {
+	var ports []vswitch.Port
+	err := h.PatchbayJSON(&ports, "port", "list")
+	return slices.DeleteFunc(ports, func(p vswitch.Port) bool { return p.Owner.Kind != vswitch.OwnerVM }), err
 }
 
 // Neighbour makes a further namespace beside the host: the outside network.

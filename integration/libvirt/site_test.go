@@ -151,15 +151,10 @@ func (s *site) define(name string, interfaces ...string) *machine.Domain {
 }
 
 // vmPorts are the ports of virtual machines.
-func (s *site) vmPorts() (ports []vswitch.Port) {
+func (s *site) vmPorts() []vswitch.Port {
 	s.t.Helper()
-	var all []vswitch.Port
-	ok(s.t, s.PatchbayJSON(&all, "port", "list"))
-	for _, p := range all {
-		if p.Owner.Kind == vswitch.OwnerVM {
-			ports = append(ports, p)
-		}
-	}
+	ports, err := s.VMPorts()
+	ok(s.t, err)
 	return ports
 }
 

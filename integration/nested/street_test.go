@@ -158,15 +158,10 @@ func (s *site) vfMAC() string {
 }
 
 // guests are the ports of virtual machines.
-func (s *site) guests() (ports []vswitch.Port) {
+func (s *site) guests() []vswitch.Port {
 	s.t.Helper()
-	var all []vswitch.Port
-	ok(s.t, s.PatchbayJSON(&all, "port", "list"))
-	for _, p := range all {
-		if p.Owner.Kind == vswitch.OwnerVM {
-			ports = append(ports, p)
-		}
-	}
+	ports, err := s.VMPorts()
+	ok(s.t, err)
 	return ports
 }
 

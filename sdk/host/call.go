@@ -41,7 +41,7 @@ func call[T any](ctx context.Context, p *Plugin, limit time.Duration, do func(co
 }
 
 // change is call of what takes long where a plugin hangs, while its caller holds what others wait
-// for. After a late answer none of that is asked for a while, so that they wait for one alone.
+// for. After a late answer none of that is asked for a while: they go on meanwhile.
 func change[T any](ctx context.Context, p *Plugin, do func(context.Context, sdk.Client) (T, error)) (T, error) {
 	if wait := p.resting(); wait > 0 {
 		var none T
