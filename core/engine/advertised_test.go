@@ -145,7 +145,7 @@ func awaitSix(t *testing.T, netdev, what string, has func(sixHere) bool) sixHere
 	addresses, routes := make(chan netlink.AddrUpdate, 64), make(chan netlink.RouteUpdate, 64)
 	must(t, netlink.AddrSubscribe(addresses, done))
 	must(t, netlink.RouteSubscribe(routes, done))
-	late := time.After(10 * time.Second)
+	late := time.After(patience)
 	for {
 		s := readSix(t, netdev)
 		if has(s) {

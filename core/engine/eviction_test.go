@@ -267,8 +267,8 @@ func connect(t *testing.T, from, to vswitch.Port) (talk func()) {
 		t.Helper()
 		word := []byte("word")
 		for _, c := range [][2]net.Conn{{near, far}, {far, near}} {
-			must(t, c[0].SetDeadline(time.Now().Add(10*time.Second)))
-			must(t, c[1].SetDeadline(time.Now().Add(10*time.Second)))
+			must(t, c[0].SetDeadline(time.Now().Add(patience)))
+			must(t, c[1].SetDeadline(time.Now().Add(patience)))
 			if _, err := c[0].Write(word); err != nil {
 				t.Fatalf("the connection is lost: %v", err)
 			}

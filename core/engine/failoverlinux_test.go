@@ -143,7 +143,7 @@ func talk(t *testing.T, name, from, to string, addr netip.AddrPort) dialogue {
 // goesOn fails unless what is said comes back before long.
 func (d dialogue) goesOn(when string) {
 	d.t.Helper()
-	must(d.t, d.SetDeadline(time.Now().Add(10*time.Second)))
+	must(d.t, d.SetDeadline(time.Now().Add(patience)))
 	said := []byte(when)
 	_, err := d.Write(said)
 	if err == nil {

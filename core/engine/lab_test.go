@@ -42,6 +42,10 @@ func nics() []kernel.Netdev {
 	}
 }
 
+// patience is how long to wait for what must come: machines may be twenty times as slow as
+// this takes at other times.
+const patience = time.Minute
+
 func newLab(t *testing.T) *lab { return newLabWith(t, allCapabilities()) }
 
 func newLabWith(t *testing.T, caps kernel.Capabilities) *lab {

@@ -71,7 +71,7 @@ func (l *lab) keep(before ...func(*engine.Engine)) *keeper {
 // await waits for words in the log, behind what was there before.
 func (k *keeper) await(before string, words ...string) {
 	k.t.Helper()
-	deadline := time.After(5 * time.Second)
+	deadline := time.After(patience)
 	for {
 		text, more := k.logged()
 		for line := range strings.Lines(strings.TrimPrefix(text, before)) {

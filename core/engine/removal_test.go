@@ -151,9 +151,17 @@ func TestManyStale(t *testing.T) {
 	if diff := cmp.Diff(pristine, linksHere(t)); diff != "" {
 		t.Errorf("left:\n%s", diff)
 	}
-	t.Logf("%d stale ports were removed in %v, attached in %v", ports, took, attaching)
-	if took > max(5*time.Second, attaching) { // what else the machine does is in both
-		t.Errorf("%d stale ports took %v, more than 5 s", ports, took)
+	wantPrompt(t, attaching, took)
+}
+
+// wantPrompt is the bar for the removal of 1000 stale ports, 5 s. Beside other tests and
+// with the race detector a machine may need several times as long, for the making of these
+// ports as well. One by one each would take 16 ms, eight times as long as to make it.
+func wantPrompt(t *testing.T, attaching, removing time.Duration) {
+	t.Helper()
+	t.Logf("removed in %v, attached in %v", removing, attaching)
+	if removing > max(5*time.Second, 4*attaching) {
+		t.Errorf("to remove them took %v, to attach them %v", removing, attaching)
 	}
 }
 
@@ -167,24 +175,23 @@ func TestManyStaleByProof(t *testing.T) {
 	_, err := l.SetMACPool(ctx, vswitch.MACRange{First: vswitch.MAC{0x0a, 0x50, 0x42}, Last: vswitch.MAC{0x0a, 0x50, 0x42, 0, 0xff, 0xff}})
 	must(t, err)
 	const ports = 1000
+	began := time.Now()
 	for i := range ports {
 		l.kernel.AddNetns(netns(i))
 		req := request(i)
 		req.Ranges, req.Routes, req.Define = nil, nil, nil
 		l.mustAttach(req)
 	}
+	attaching := time.Since(began)
 	for i := range ports {
 		l.kernel.RemoveNetns(netns(i))
 	}
-	began := time.Now()
+	began = time.Now()
 	report, err := l.GC(ctx, engine.GCRequest{})
 	took := time.Since(began)
 	if err != nil || len(report.Removed) != ports {
 		t.Fatalf("removed %d, %v", len(report.Removed), err)
 	}
-	t.Logf("%d ports whose owners ended were removed in %v", ports, took)
-	if took > 5*time.Second {
-		t.Errorf("%d stale ports took %v, more than 5 s", ports, took)
-	}
+	wantPrompt(t, attaching, took)
 	l.wantNoGuests()
 }

@@ -480,7 +480,7 @@ func TestSegmentsAreKept(t *testing.T) {
 // settlesTo waits until the kernel is as it was.
 func (k *keeper) settlesTo(what, whole string) {
 	k.t.Helper()
-	deadline := time.After(5 * time.Second)
+	deadline := time.After(patience)
 	for k.kernel.String() != whole {
 		_, more := k.logged()
 		if k.kernel.String() == whole {

@@ -449,7 +449,7 @@ func TestStandbyThatWaitsDoesNotHoldUpTheEnd(t *testing.T) {
 	go func() { k.stop(); close(stopped) }()
 	select {
 	case <-stopped:
-	case <-time.After(5 * time.Second):
+	case <-time.After(patience):
 		t.Error("it does not end")
 	}
 	unlock()
@@ -511,7 +511,7 @@ func (k *refusing) Apply(ctx context.Context, steps []plan.Step) error {
 // awaitKernel waits until the kernel has something.
 func (l *lab) awaitKernel(line string) {
 	l.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	changed, watching := make(chan struct{}, 1), make(chan struct{})
 	go func() {

@@ -127,7 +127,7 @@ func (h *hypervisor) speaksByVF(k *keeper) {
 	before, more := k.logged()
 	again := time.NewTicker(10 * time.Millisecond)
 	defer again.Stop()
-	late := time.After(5 * time.Second)
+	late := time.After(patience)
 	for text := before; !strings.Contains(strings.TrimPrefix(text, before), "heard=true"); text, more = k.logged() {
 		h.send("nic0", webMAC, everybody, "by the VF")
 		select {

@@ -147,7 +147,7 @@ func TestLinuxReachesDesired(t *testing.T) {
 			t.Errorf("%q is not in\n%s", want, guest)
 		}
 	}
-	sh(t, l.guests[0], "ping -c1 -W2 10.0.0.11; ping -c1 -W2 fd00::11; ping -c1 -W2 10.0.0.1; ping -c1 -W2 fd00::1")
+	sh(t, l.guests[0], "ping -c1 -w40 10.0.0.11; ping -c1 -w40 fd00::11; ping -c1 -w40 10.0.0.1; ping -c1 -w40 fd00::1")
 	l.reach(plan.State{}, s)
 	if diff := cmp.Diff(pristine, sh(t, l.host, "ip -o link; ip -o addr; ip route; ip -6 route")); diff != "" {
 		t.Errorf("left on the host:\n%s", diff)
@@ -290,7 +290,7 @@ func TestLinuxRepairsSegments(t *testing.T) {
 				t.Fatal("the drift is not seen")
 			}
 			l.reach(s, plan.State{})
-			sh(t, l.guests[0], "ping -c1 -W2 10.0.0.1; ping -c1 -W2 fd00::1")
+			sh(t, l.guests[0], "ping -c1 -w40 10.0.0.1; ping -c1 -w40 fd00::1")
 		})
 	}
 	l.reach(l.state(1500), s) // shrinks

@@ -325,8 +325,8 @@ func TestGuestsReachEachOther(t *testing.T) {
 		sh(t, guest, fmt.Sprintf(`sysctl -qw net.ipv6.conf.eth0.disable_ipv6=0
 			ip addr add 10.1.0.%d/24 dev eth0; ip addr add fd01::%d/64 dev eth0 nodad`, i+1, i+1))
 	}
-	sh(t, l.guests[0], "ping -c1 -W5 10.1.0.2; ping -c1 -W5 fd01::2")
-	sh(t, l.guests[1], "ping -c1 -W5 10.1.0.1; ping -c1 -W5 fd01::1")
+	sh(t, l.guests[0], "ping -c1 -w40 10.1.0.2; ping -c1 -w40 fd01::2")
+	sh(t, l.guests[1], "ping -c1 -w40 10.1.0.1; ping -c1 -w40 fd01::1")
 }
 
 func TestMasquerade(t *testing.T) {
