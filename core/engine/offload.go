@@ -179,7 +179,7 @@ func (e *Engine) offloadUplink(ctx context.Context, s vswitch.Switch) (u vswitch
 		nic := servedBy(has, f, netdevs)
 		c := nic.Capabilities.Of(f)
 		switch {
-		case c == (vswitch.Capability{}) && len(has.Failed) > 0:
+		case c == (vswitch.Capability{}) && has.Untold:
 			c.Missing = vswitch.ProviderFailed
 		case u.Team != "" && u.Team != vswitch.TeamActiveStandby && f == vswitch.VMQ:
 			c = vswitch.Capability{Missing: vswitch.TeamModeUnfit} // which member brings a port's frames nobody knows

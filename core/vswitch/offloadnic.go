@@ -17,8 +17,10 @@ type OffloadNIC struct {
 // OffloadInventory is what there is of NICs and plugins.
 type OffloadInventory struct {
 	NICs []OffloadNIC `json:"nics,omitempty"`
-	// Failed says of plugins that have not told their NICs why not, by their names.
+	// Failed says of plugins that tell nothing at present why not, by their names.
 	Failed map[string]string `json:"failed,omitempty"`
+	// Untold is that one of these has never told its NICs: what no other serves may be its.
+	Untold bool `json:"untold,omitempty"`
 }
 
 // OffloadRef names a feature that a port has.

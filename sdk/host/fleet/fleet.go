@@ -41,6 +41,7 @@ type member struct {
 	life   context.Context // as long as it is listened to
 	end    context.CancelFunc
 	nics   []sdk.NIC
+	knows  bool          // nics is what it told, if nothing else
 	failed string        // why it tells nothing at present
 	told   chan struct{} // closed when it has told, or failed, once
 	once   sync.Once
@@ -148,6 +149,7 @@ func (f *Fleet) Look(ctx context.Context) vswitch.OffloadInventory {
 				all.Failed = make(map[string]string)
 			}
 			all.Failed[name] = m.failed
+			all.Untold = all.Untold || !m.knows
 		}
 	}
 	return all

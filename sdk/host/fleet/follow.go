@@ -15,7 +15,7 @@ func (f *Fleet) follow(name string, m *member) {
 		m.listen(func(bool) error {
 			return m.plugin.WatchInventory(m.life, func(i sdk.Inventory) error {
 				f.mu.Lock()
-				m.nics, m.failed = i.NICs, ""
+				m.nics, m.knows, m.failed = i.NICs, true, ""
 				f.mu.Unlock()
 				f.stir(name, m)
 				return nil

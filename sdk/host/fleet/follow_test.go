@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/patchbay-net/patchbay/core/vswitch"
 	"github.com/patchbay-net/patchbay/sdk"
 	"github.com/patchbay-net/patchbay/sdk/host"
 	"github.com/patchbay-net/patchbay/sdk/host/fleet"
@@ -63,7 +64,7 @@ func TestPluginThatStumbles(t *testing.T) {
 			changed := make(chan string, 64)
 			go f.Watch(t.Context(), func(plugin string) { changed <- plugin })
 			f.Add("stumbling", client)
-			limit := time.After(10 * time.Second)
+			limit := time.After(patience)
 			for told := false; !told; {
 				select {
 				case <-changed:
@@ -80,6 +81,55 @@ func TestPluginThatStumbles(t *testing.T) {
 			}
 		})
 	}
+}
+
+// moody is a plugin that tells its NICs, or fails to, as often as it is bidden.
+type moody struct {
+	*nic
+	well chan bool
+}
+
+func (m *moody) WatchInventory(ctx context.Context, tell func(sdk.Inventory) error) error {
+	for {
+		select {
+		case well := <-m.well:
+			if !well {
+				return errNoFirmware
+			}
+			if err := tell(sdk.Inventory{NICs: []sdk.NIC{{ID: "moody-0", Netdev: "other1"}}}); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// A NIC that nobody serves may be of a plugin that failed, unless that one has said which are.
+func TestNICThatAFailedPluginMayServe(t *testing.T) {
+	l := newLab(t, sdk.Config{"vfs": 1, "queues": 4})
+	p := &moody{nic: newNIC(t, sdk.Config{"nics": 1, "vfs": 1, "queues": 1, "netdevs": []string{"other1"}}), well: make(chan bool)}
+	client, shut, err := host.InMemory(p, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(shut)
+	port := l.mustAttach(0, weight(10))
+	l.fleet.Add("moody", client)
+	p.well <- false
+	l.await(port, vswitch.VMQ, "yes")
+	l.nic.become(func(n *sdk.NIC) { n.Netdev = "other0" })
+	l.await(port, vswitch.VMQ, "PROVIDER_FAILED")
+	p.well <- true
+	l.await(port, vswitch.VMQ, "NO_PROVIDER")
+	p.well <- false
+	l.until("the plugin has failed again", func() (bool, string) {
+		return len(l.fleet.Look(t.Context()).Failed) == 1, "not"
+	})
+	l.nic.become(func(n *sdk.NIC) { n.Capabilities.VMQ = vswitch.Capability{Missing: vswitch.NoDriverSupport} })
+	l.await(port, vswitch.VMQ, "NO_DRIVER_SUPPORT")
+	l.nic.become(func(n *sdk.NIC) { n.Netdev = "other0" })
+	l.await(port, vswitch.VMQ, "NO_PROVIDER")
 }
 
 // tells is a log that hears of events.

@@ -196,7 +196,7 @@ func TestListIsAskedForAgain(t *testing.T) {
 		<-n.listed
 	}
 	n.next(func([]sdk.Grant) []sdk.Grant { return []sdk.Grant{{}} })
-	limit := time.After(10 * time.Second)
+	limit := time.After(patience)
 	for i := range 2 {
 		select {
 		case <-n.listed:

@@ -196,6 +196,9 @@ func (n *nic) hands() string {
 
 const netns = "/run/netns/c"
 
+// patience is how long to wait for what must come, on a machine that is slow at the time.
+const patience = time.Minute
+
 func newLab(t *testing.T, config sdk.Config) *lab {
 	t.Helper()
 	l := &lab{t: t, dirs: store.Dirs{State: storetest.Dir(t), Run: storetest.Dir(t)}, rounds: make(chan struct{}, 1), tries: make(chan time.Duration, 64)}
@@ -354,7 +357,7 @@ func (l *lab) await(port string, f vswitch.Feature, want string) {
 
 func (l *lab) until(what string, is func() (bool, string)) {
 	l.t.Helper()
-	limit := time.After(10 * time.Second)
+	limit := time.After(patience)
 	for {
 		ok, got := is()
 		if ok {
