@@ -32,20 +32,7 @@ func probeCapabilities(ctx context.Context) (Capabilities, error) {
 			return err
 		}
 		defer c.close()
-		if err := found.probeBridge(c); err != nil {
-			return err
-		}
-		found.PriorityReset = c.resetsPriority(ctx) == nil
-		found.Bonding = c.bonds()
-		found.BridgeRules = tryTable(bridgeTable()) == nil
-		found.GuardRules = tryTable(guardTable()) == nil
-		found.ACLRules = tryACLs() == nil
-		found.Limits = tryLimits() == nil
-		found.Shares = tryShares() == nil
-		found.Mirroring = try(plan.MakeMirror{Bridge: "probe", Netdev: "port", Destinations: []string{"peer"}}) == nil
-		found.NAT = tryTable(natTable()) == nil
-		found.MemberRules = tryTable(spreadTable(probeSpread())) == nil
-		return nil
+		return found.probe(ctx, c)
 	})
 	if err == nil {
 		_ = host.dropSpares(spare) // one that stays is in nobody's way
@@ -54,6 +41,24 @@ func probeCapabilities(ctx context.Context) (Capabilities, error) {
 		return Capabilities{}, fmt.Errorf("probe the kernel: %w", err)
 	}
 	return found, nil
+}
+
+// probe finds what a kernel can do, in a namespace that is for nothing else.
+func (found *Capabilities) probe(ctx context.Context, c *rtnl) error {
+	if err := found.probeBridge(c); err != nil {
+		return err
+	}
+	found.PriorityReset = c.resetsPriority(ctx) == nil
+	found.Bonding = c.bonds()
+	found.BridgeRules = tryTable(bridgeTable()) == nil
+	found.GuardRules = tryTable(guardTable()) == nil
+	found.ACLRules = tryACLs() == nil
+	found.Limits = tryLimits() == nil
+	found.Shares = tryShares() == nil
+	found.Mirroring = try(plan.MakeMirror{Bridge: "probe", Netdev: "port", Destinations: []string{"peer"}}) == nil
+	found.NAT = tryTable(natTable()) == nil
+	found.MemberRules = tryTable(spreadTable(probeSpread())) == nil
+	return nil
 }
 
 // probeBridge makes a bridge with one port. Kernels ignore port flags that they

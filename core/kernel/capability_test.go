@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"os"
 	"os/exec"
@@ -56,6 +57,37 @@ func TestProbeCapabilities(t *testing.T) {
 	}
 	if diff := cmp.Diff(names(before), names(after)); diff != "" {
 		t.Errorf("netdevs of the host (-before +after):\n%s", diff)
+	}
+}
+
+// TestProbeSendsNothingInCircles: the bridge's own frames, and any other, come to an end when all
+// has been tried.
+func TestProbeSendsNothingInCircles(t *testing.T) {
+	ns := newNS(t)
+	within(t, ns, func() error {
+		c, err := dialRTNL()
+		if err != nil {
+			return err
+		}
+		defer c.close()
+		var found Capabilities
+		if err := found.probe(t.Context(), c); err != nil {
+			return err
+		}
+		bridge, err := c.link("probe")
+		if err != nil {
+			return err
+		}
+		return sendFrame(bridge.index, taggedTry(0)) // what circles passes some hundred times before this returns
+	})
+	var links []struct {
+		Stats struct{ TX, RX struct{ Packets int } } `json:"stats64"`
+	}
+	if err := json.Unmarshal([]byte(sh(t, ns, "ip -j -s link show dev port")), &links); err != nil || len(links) != 1 {
+		t.Fatal(links, err)
+	}
+	if s := links[0].Stats; s.TX.Packets > 50 || s.RX.Packets > 50 {
+		t.Errorf("the port has sent %d frames and got %d", s.TX.Packets, s.RX.Packets)
 	}
 }
 

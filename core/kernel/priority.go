@@ -58,13 +58,16 @@ func tagTypes() (types []string) {
 const probePatience = 2 * time.Second
 
 // resetsPriority fails unless a tagged frame, sent by the port that probeBridge has made,
-// comes to the bridge without its priority and otherwise as it was.
+// comes to the bridge without its priority and otherwise as it was. It leaves the port's other
+// end down: a mirror to there, which is tried next, would have the kernel send one frame in a
+// circle for as long as the namespace is there, which is some time longer than the probe.
 func (c *rtnl) resetsPriority(ctx context.Context) error {
 	open := plan.Port{Name: "port", Bridge: "probe", MTU: vswitch.DefaultMTU, Up: true} // to any address
 	err := c.send(append(setPort(open, true), byName(unix.RTM_NEWLINK, 0, "probe", upHeader()), byName(unix.RTM_NEWLINK, 0, "peer", upHeader()))...)
 	if err != nil {
 		return err
 	}
+	defer func() { _ = c.send(byName(unix.RTM_NEWLINK, 0, "peer", downHeader())) }()
 	if err := awaitPort(c, "port"); err != nil {
 		return err
 	}
