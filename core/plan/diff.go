@@ -275,7 +275,10 @@ func samePort(want, have Port) bool {
 }
 
 // endpoint brings an owner's end to what is wanted. The MTU comes first, because
-// below IPv6's minimum there is no IPv6 to configure, and going up comes late.
+// below IPv6's minimum there is no IPv6 to configure. It goes up before it gets addresses:
+// a netdev that goes up with some makes the routes to their subnets with what memory is at
+// hand, and where that is not enough, as after thousands of containers at once, one is
+// missing and nobody is told (addrconf_permanent_addr, GFP_ATOMIC).
 func (d *differ) endpoint(port string, want, have Endpoint) {
 	at := At{Port: port, Netns: want.Netns, Name: want.Name}
 	renewed := want.MAC != have.MAC
@@ -295,13 +298,13 @@ func (d *differ) endpoint(port string, want, have Endpoint) {
 			have = have.without(a)
 		}
 	}
+	if want.MAC != have.MAC || want.Alias != have.Alias || want.Up != have.Up || want.NoLinkLocal && !have.NoLinkLocal {
+		d.add(SetEndpoint{Port: port, Endpoint: want})
+	}
 	for _, a := range want.Addresses {
 		if !slices.ContainsFunc(have.Addresses, a.same) {
 			d.add(AddAddress{At: at, Address: a})
 		}
-	}
-	if want.MAC != have.MAC || want.Alias != have.Alias || want.Up != have.Up || want.NoLinkLocal && !have.NoLinkLocal {
-		d.add(SetEndpoint{Port: port, Endpoint: want})
 	}
 	if renewed {
 		d.neighbours(want)

@@ -29,8 +29,8 @@ func TestTwin(t *testing.T) {
 		desired, observed plan.State
 		want              []string
 	}{
-		"from nothing":    {with, plan.State{}, []string{"MakeTwin", "CreateVeth", "SetPort", "JoinTwin", "AwaitPort", "LendNetdev", "SetEndpoint", "JoinTwin", "AwaitTwin", "DeleteFDB", "AddAddress", "SetEndpoint"}},
-		"without a VF":    {without, plan.State{}, []string{"MakeTwin", "CreateVeth", "SetPort", "AddFDB", "JoinTwin", "AwaitPort", "AddAddress", "SetEndpoint"}},
+		"from nothing":    {with, plan.State{}, []string{"MakeTwin", "CreateVeth", "SetPort", "JoinTwin", "AwaitPort", "LendNetdev", "SetEndpoint", "JoinTwin", "AwaitTwin", "DeleteFDB", "SetEndpoint", "AddAddress"}},
+		"without a VF":    {without, plan.State{}, []string{"MakeTwin", "CreateVeth", "SetPort", "AddFDB", "JoinTwin", "AwaitPort", "SetEndpoint", "AddAddress"}},
 		"the VF is lost":  {without, with, []string{"ReturnNetdev", "AddFDB"}},
 		"the VF is back":  {with, without, []string{"DeleteFDB", "LendNetdev", "SetEndpoint", "JoinTwin", "AwaitTwin", "DeleteFDB"}},
 		"nothing to do":   {with, with, nil},
