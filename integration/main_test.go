@@ -155,6 +155,7 @@ type portRecord struct {
 	Owner                   struct{ Kind, Network, ID, Endpoint, Netns string }
 	Addresses               []struct{ Prefix netip.Prefix }
 	VLAN                    vswitch.PortVLAN
+	Segment                 int
 }
 
 // ports lists the ports of containers.

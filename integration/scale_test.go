@@ -95,8 +95,14 @@ func (h *testHost) deletedAtOnce(ports int) {
 	h.t.Helper()
 	var shown struct{ Ports, Segments int }
 	ok(h.t, h.PatchbayJSON(&shown, "switch", "show", "seg"))
-	if want := 1 + (ports+249)/250; shown.Ports != ports || shown.Segments > want {
-		h.t.Errorf("the switch has not shrunk: %+v, and should have %d ports and at most %d segments", shown, ports, want)
+	// A container that was held up as it was made, on a busy machine, has a place among those
+	// that came later, and holds a segment of theirs.
+	highest := 0
+	for _, p := range h.ports() {
+		highest = max(highest, p.Segment)
+	}
+	if want := 1 + max((ports+249)/250, highest); shown.Ports != ports || shown.Segments > want {
+		h.t.Errorf("the switch has not shrunk: %+v, and should have %d ports and at most %d segments; the highest with a port is %d", shown, ports, want, highest)
 	}
 	start := time.Now()
 	_, err := h.Patchbay("switch", "delete", "seg", "--force")
