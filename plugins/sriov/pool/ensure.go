@@ -98,12 +98,7 @@ func (p *Provider) grant(vf nic.VF, entry record.VF) sdk.Grant {
 func (p *Provider) entry(port string) (addr string, entry record.VF, has bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for addr, entry := range p.file.State().VFs {
-		if entry.Request.Port == port && entry.Phase != record.Seized {
-			return addr, entry, true
-		}
-	}
-	return "", record.VF{}, false
+	return p.file.State().Of(port)
 }
 
 // served is a NIC that the plugin serves.

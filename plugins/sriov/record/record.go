@@ -6,6 +6,7 @@ package record
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"unicode/utf8"
 
 	"github.com/patchbay-net/patchbay/core/vswitch"
@@ -62,6 +63,20 @@ type State struct {
 	// their place do not have.
 	First map[string]uint64 `json:"first,omitempty"`
 	VFs   map[string]VF     `json:"vfs,omitempty"`
+}
+
+// Of is the VF that a port has, or else one on its way to the port or from it. One that a VM
+// has seized is not the port's any more. When the VM has ended it is brought back in the port's
+// name, while the port may long have another.
+func (s State) Of(port string) (addr string, found VF, has bool) {
+	order := []Phase{Leaving, Taking, Held}
+	for at, vf := range s.VFs {
+		rank := slices.Index(order, vf.Phase)
+		if vf.Request.Port == port && rank >= 0 && (!has || rank > slices.Index(order, found.Phase)) {
+			addr, found, has = at, vf, true
+		}
+	}
+	return addr, found, has
 }
 
 // version is of the form of the file.

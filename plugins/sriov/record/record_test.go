@@ -3,6 +3,7 @@ package record_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -24,6 +25,40 @@ func held() record.VF {
 		Found:   record.Found{Settings: nic.Settings{SpoofChk: true}, Driver: "igbvf", Netdev: "eth3", MTU: 1500},
 		Request: sdk.Request{Ref: ref, NIC: pf, Generation: 3, MAC: vswitch.MAC{2, 0, 0, 0, 0, 1}, Owner: vswitch.OwnerContainer, VLAN: 7},
 		Grant:   sdk.Grant{Ref: ref, NIC: pf, Generation: 3, Amount: 1, VF: &sdk.VF{Index: 1, PCIAddr: addr}},
+	}
+}
+
+// A port may have a VF while one that a VM seized from it is brought back.
+func TestVFOfAPort(t *testing.T) {
+	vfs := func(phases ...record.Phase) record.State {
+		s := record.State{VFs: make(map[string]record.VF)}
+		for i, p := range phases {
+			vf := held()
+			vf.Phase, vf.Index = p, i
+			s.VFs[fmt.Sprintf("0000:01:10.%d", i)] = vf
+		}
+		return s
+	}
+	for _, c := range []struct {
+		state record.State
+		want  int // -1 for none
+	}{
+		{vfs(), -1},
+		{vfs(record.Seized), -1},
+		{vfs(record.Leaving), 0},
+		{vfs(record.Leaving, record.Held, record.Seized), 1},
+		{vfs(record.Held, record.Leaving), 0},
+		{vfs(record.Leaving, record.Taking), 1},
+	} {
+		for range 20 { // in whatever order
+			addr, vf, has := c.state.Of("a")
+			if has != (c.want >= 0) || has && (vf.Index != c.want || addr != fmt.Sprintf("0000:01:10.%d", c.want)) {
+				t.Fatalf("of %+v it is %s, %+v", c.state.VFs, addr, vf)
+			}
+			if _, _, has := c.state.Of("b"); has {
+				t.Fatal("another port has it")
+			}
+		}
 	}
 }
 
