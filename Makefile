@@ -35,7 +35,7 @@ EARLYBUILD := CGO_ENABLED=0 go build -trimpath -ldflags $(LDFLAGS)' $(ENTRY)'
 LIBVIRT  ?= $(if $(shell command -v "$$(go env CC)"),yes,no)
 DAEMON    = $(if $(filter yes,$(LIBVIRT)),bin/libvirt/patchbayd,bin/patchbayd)
 UNIT    := ./core/... ./cni/... ./cmd/... ./libvirt-hook/... ./sdk/... ./plugins/...
-# golangci-lint has vetted what is tested.
+# golangci-lint vets what is tested: `make lint`.
 GOTEST  := go test -json -vet=off -count=1
 UNITRUN := GORACE=atexit_sleep_ms=0 GOGC=400 $(GOTEST) -race -shuffle=on -timeout 20m
 REPORT  := go run ./integration/testreport -skips bin/skipped -counts bin/counts
@@ -246,11 +246,12 @@ check-demo: build build-guest
 	$(call stage,demo,if [ "$$(id -u)" = 0 ]; then bin/demo; else echo 'demo: needs root' | tee -a bin/skipped; fi)
 
 # Integration tests wait for the kernel most of their time. What needs no clock goes on beside
-# them with the processor time that they leave, and is read when it has ended.
+# them with the processor time that they leave, and is read when it has ended. A shell has what is in
+# the background ignore Ctrl-C, so that ends all of the process group.
 BESIDE := lint generate-diff fuzz
 .PHONY: check-integration
 check-integration:
-	@mkdir -p bin; echo 'beside the integration tests: $(BESIDE)'; nice -n 19 $(MAKE) -k $(BESIDE) >bin/beside 2>&1 & beside=$$!; \
+	@trap 'kill 0' INT; mkdir -p bin; echo 'beside the integration tests: $(BESIDE)'; nice -n 19 $(MAKE) -k $(BESIDE) >bin/beside 2>&1 & beside=$$!; \
 	rc=0; for s in test-integration test-integration-daemon; do $(MAKE) $$s || rc=1; done; \
 	wait $$beside || rc=1; cat bin/beside; exit $$rc
 
